@@ -1,0 +1,173 @@
+//! The command line as typed; `plan` checks what clap cannot.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::target::parse_host;
+
+const EXAMPLES: &str = "\
+Examples:
+  # One prompt to the NodePort of the deployment on this machine
+  loadtest single
+
+  # Twenty requests, four in flight at once, with your own prompts
+  loadtest batch --count 20 --parallel --workers 4 --prompts prompts.txt
+
+  # A fixed amount of work for each request, to compare two runs
+  loadtest batch --count 50 --max-tokens 128 --ignore-eos
+
+  # Figures for a script: JSON on stdout, everything else on stderr
+  loadtest batch --json 2>/dev/null | jq .summary.ttft_ms.p99
+
+Exit codes: 0 all requests succeeded, 1 any failed, 2 wrong usage.";
+
+const BATCH_EXAMPLES: &str = "\
+Examples:
+  loadtest batch --host gpu-node --count 15
+  loadtest batch --count 20 --parallel --workers 4
+  loadtest batch --model meta-llama/Llama-2-7b-chat-hf --chat --prompts prompts.txt --out results/
+
+Sequential by default: the latency of a server that does nothing else. \
+With --parallel, --workers requests are in flight all the time: throughput, and latency under that load. \
+A worker sends its next request when it has its answer, so an overloaded server also slows the sending down.
+
+Percentiles are nearest rank: values that were measured, not interpolated. \
+ITL is the gap between chunks with text; a chunk may carry more than one token. \
+TPOT and tokens/s use the token counts that the server reports in `usage`.
+
+The built-in prompts differ in their first word. \
+When prompts repeat (--count above their number, or --prompt), vLLM's prefix cache makes the repeated ones start sooner.";
+
+const SINGLE_EXAMPLES: &str = "\
+Examples:
+  loadtest single
+  loadtest single --host gpu-node --port 30800 --prompt 'The capital of France is' --max-tokens 16
+  loadtest single --chat --no-stream --json | jq -r .requests[0].output_text";
+
+/// Load tests for an OpenAI-compatible vLLM server: latency of tokens, throughput, failures.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send one prompt; show its answer and its latency
+    #[command(after_help = SINGLE_EXAMPLES)]
+    Single(Common),
+    /// Send many prompts, one after another or several at once; show percentiles and throughput
+    #[command(after_help = BATCH_EXAMPLES)]
+    Batch(Batch),
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct Common {
+    /// Host name or address of the server
+    #[arg(long, default_value = "localhost", value_parser = parse_host)]
+    pub host: String,
+    /// Port of the server; 30800 is the NodePort of the service vllm-api
+    #[arg(long, default_value_t = 30800, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Model to ask for; without it, the first one that the server lists at /v1/models
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub model: Option<String>,
+    /// Prompt to send; a built-in one if absent
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub prompt: Option<String>,
+    /// Most tokens to generate for a prompt
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// Generate --max-tokens tokens even if the model would stop earlier (an extension of vLLM)
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Use /v1/chat/completions instead of /v1/completions; the model needs a chat template
+    #[arg(long)]
+    pub chat: bool,
+    /// Ask for the answer in one piece: no TTFT, ITL or TPOT then
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Longest time for one request
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_seconds)]
+    pub timeout: Duration,
+    /// Key, if the server was started with --api-key
+    #[arg(long, value_name = "KEY", env = "VLLM_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// Directory for the result file; created if absent
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Print the result as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Batch {
+    #[command(flatten)]
+    pub common: Common,
+    /// Number of requests
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// Keep several requests in flight
+    #[arg(long)]
+    pub parallel: bool,
+    /// Requests in flight with --parallel
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "parallel",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub workers: u32,
+    /// File with one prompt per line, instead of the built-in ones
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 =
+        text.parse().map_err(|_| "give a number of seconds, for instance 30 or 0.5".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("give a positive number of seconds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let cli = Cli::try_parse_from(["loadtest", "batch"]).unwrap();
+        let Command::Batch(Batch { common, count, parallel, workers, prompts }) = cli.command
+        else {
+            panic!("parsed as another command")
+        };
+        assert_eq!((count, parallel, workers, prompts), (15, false, 4, None));
+        assert_eq!(
+            (common.host.as_str(), common.port, common.max_tokens),
+            ("localhost", 30800, 64)
+        );
+        assert!(!common.chat && !common.no_stream && !common.json);
+    }
+
+    #[test]
+    fn seconds_are_positive() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "inf", "NaN", "1e-12"] {
+            assert_eq!(
+                parse_seconds(text),
+                Err("give a positive number of seconds".to_owned()),
+                "{text}"
+            );
+        }
+        assert!(parse_seconds("5s").unwrap_err().contains("0.5"));
+    }
+}

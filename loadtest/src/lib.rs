@@ -1,0 +1,24 @@
+//! Load tests against an OpenAI-compatible vLLM server.
+//!
+//! [`client::Client`] runs one measured request, [`run::run`] many, [`summary::summarise`] makes figures of them, and
+//! [`record::RunResult`] is the result file. The binary `loadtest` is [`app::execute`] behind a command line.
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod cli;
+pub mod client;
+pub mod error;
+mod measurement;
+pub mod plan;
+mod progress;
+pub mod prompts;
+pub mod protocol;
+pub mod record;
+mod result_file;
+pub mod run;
+pub mod sse;
+pub mod statistics;
+pub mod summary;
+mod table;
+pub mod target;

@@ -1,0 +1,135 @@
+//! The result file: what one request, and one run, leave behind.
+
+use serde::{Deserialize, Serialize};
+
+use crate::statistics::Distribution;
+
+/// One run, as written to `*_result_*.json` and printed by `--json`.
+///
+/// A time is the wall clock of this machine, in nanoseconds since 1970 and as RFC 3339; an offset is in milliseconds
+/// on the monotonic clock since the start of its request. `null` means "not measured", never zero.
+/// Readers that hold numbers as doubles (JavaScript, jq before 1.7) get nanoseconds since 1970 to the nearest 256 only;
+/// the RFC 3339 form is exact everywhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    pub tool: String,
+    pub started_at: String,
+    pub start_unix_ns: u64,
+    pub finished_at: String,
+    pub settings: Settings,
+    pub summary: Summary,
+    /// What a reader of the figures should know.
+    pub notes: Vec<String>,
+    pub requests: Vec<RequestRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `single` or `batch`.
+    pub test: String,
+    pub host: String,
+    pub port: u16,
+    pub endpoint: String,
+    pub model: String,
+    pub stream: bool,
+    pub max_tokens: u32,
+    pub ignore_eos: bool,
+    pub timeout_seconds: f64,
+    pub count: u32,
+    /// Requests in flight at once; 1 is sequential.
+    pub workers: u32,
+}
+
+/// Figures over the requests that succeeded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub requests: usize,
+    pub succeeded: usize,
+    pub failed: usize,
+    /// From the start of the first request to the end of the last.
+    pub wall_seconds: f64,
+    /// Succeeded requests over the wall time.
+    pub requests_per_second: f64,
+    /// `null` as soon as one succeeded response came without `usage`: a partial sum would mislead.
+    pub input_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    /// All output tokens over the wall time.
+    pub output_tokens_per_second: Option<f64>,
+    pub responses_without_usage: usize,
+    pub ttft_ms: Option<Distribution>,
+    /// Over all gaps of all requests, so long answers weigh more.
+    pub itl_ms: Option<Distribution>,
+    pub tpot_ms: Option<Distribution>,
+    pub e2e_ms: Option<Distribution>,
+    /// Output tokens per second of each request by itself.
+    pub request_output_tokens_per_second: Option<Distribution>,
+    pub failures: Vec<FailureGroup>,
+}
+
+/// Requests that failed for the same reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureGroup {
+    pub count: usize,
+    pub failure: Failure,
+    /// The `index` of each.
+    pub requests: Vec<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: String,
+    pub message: String,
+    /// The text at fault, for instance the event that is not JSON.
+    pub detail: Option<String>,
+    pub advice: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// 1 for the first request of the run.
+    pub index: u32,
+    /// Sent as `X-Request-Id`.
+    pub request_id: String,
+    /// The `id` of the completion; vLLM builds it from the request id and shows it in its log.
+    pub completion_id: Option<String>,
+    pub prompt: String,
+    pub started_at: String,
+    pub start_unix_ns: u64,
+    pub failure: Option<Failure>,
+    pub http_status: Option<u16>,
+    /// To the response headers.
+    pub headers_ms: Option<f64>,
+    /// Time to first token: to the first chunk with text. The first chunk of a chat, which only names a role, is not one.
+    pub ttft_ms: Option<f64>,
+    /// Inter-token latency: gaps between chunks with text. A chunk may carry more than one token.
+    pub itl_ms: Option<Distribution>,
+    /// Time per output token after the first: (last chunk with text - ttft) / (output tokens - 1).
+    pub tpot_ms: Option<f64>,
+    /// To the last chunk of the answer, or to the last byte if not streamed, or to the failure.
+    /// The chunk that carries the usage and `[DONE]` do not extend it.
+    pub e2e_ms: f64,
+    /// `output_tokens` over `e2e_ms`.
+    pub output_tokens_per_second: Option<f64>,
+    /// As the server counted, from `usage`; never a count of chunks.
+    pub input_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub finish_reason: Option<String>,
+    /// When each chunk with text arrived.
+    pub chunk_offsets_ms: Vec<f64>,
+    pub output_text: String,
+}
+
+impl RequestRecord {
+    pub fn succeeded(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// The gaps between chunks with text, in milliseconds.
+    pub fn gaps_ms(&self) -> impl Iterator<Item = f64> {
+        gaps(&self.chunk_offsets_ms)
+    }
+}
+
+pub(crate) fn gaps(offsets: &[f64]) -> impl Iterator<Item = f64> {
+    offsets.windows(2).map(|pair| crate::statistics::rounded(pair[1] - pair[0]))
+}

@@ -1,0 +1,153 @@
+//! A run's figures as text for people.
+
+use crate::{
+    record::{Failure, FailureGroup, RequestRecord, RunResult, Summary},
+    statistics::Distribution,
+};
+
+/// The whole report, each line ended.
+pub(crate) fn render(result: &RunResult) -> String {
+    let RunResult { settings, summary, notes, requests, .. } = result;
+    let how = if settings.stream { "streamed" } else { "not streamed" };
+    let (host, port) = (&settings.host, settings.port);
+    let mut lines =
+        vec![format!("{} at {host} port {port}, {}, {how}", settings.model, settings.endpoint)];
+    if let ("single", [request]) = (settings.test.as_str(), &requests[..]) {
+        lines.extend(conversation(request));
+    }
+    let at_once = match settings.workers {
+        1 => "one at a time".to_owned(),
+        workers => format!("{workers} at once"),
+    };
+    lines.push(format!(
+        "requests    {} of {} succeeded, {at_once}, {:.2} s",
+        summary.succeeded, settings.count, summary.wall_seconds
+    ));
+    lines.push(format!(
+        "tokens      {} in, {} out",
+        or_dash(summary.input_tokens),
+        or_dash(summary.output_tokens)
+    ));
+    lines.push(format!(
+        "throughput  {} output tokens/s, {:.2} requests/s",
+        summary
+            .output_tokens_per_second
+            .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")),
+        summary.requests_per_second
+    ));
+    if summary.succeeded > 0 {
+        lines.push(String::new());
+        lines.extend(distributions(summary));
+    }
+    for group in &summary.failures {
+        lines.push(String::new());
+        lines.push(failure(group));
+    }
+    if !notes.is_empty() {
+        lines.push(String::new());
+        lines.extend(notes.iter().map(|note| format!("note: {note}")));
+    }
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+/// A failure, then the text at fault and the way out, on lines of their own.
+pub(crate) fn explain(failure: &Failure) -> String {
+    let Failure { kind: _, message, detail, advice } = failure;
+    let extra = |label: &str, text: &Option<String>| {
+        text.as_ref().map(|text| format!("\n  {label}: {text}"))
+    };
+    [Some(message.clone()), extra("received", detail), extra("try", advice)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn conversation(request: &RequestRecord) -> [String; 4] {
+    [
+        format!("prompt      {}", request.prompt),
+        format!("answer      {}", request.output_text.trim()),
+        format!("finish      {}", request.finish_reason.as_deref().unwrap_or("-")),
+        format!("request id  {}", request.request_id),
+    ]
+}
+
+fn distributions(summary: &Summary) -> Vec<String> {
+    let rows = [
+        ("TTFT ms", summary.ttft_ms),
+        ("ITL ms", summary.itl_ms),
+        ("TPOT ms", summary.tpot_ms),
+        ("end to end ms", summary.e2e_ms),
+        ("output tokens/s", summary.request_output_tokens_per_second),
+    ];
+    let header = row("", ["mean", "p50", "p90", "p99", "max"].map(str::to_owned));
+    let rows = rows.into_iter().map(|(name, distribution)| row(name, cells(distribution)));
+    std::iter::once(header).chain(rows).collect()
+}
+
+fn row(name: &str, [mean, p50, p90, p99, max]: [String; 5]) -> String {
+    format!("{name:<15} {mean:>10} {p50:>10} {p90:>10} {p99:>10} {max:>10}")
+}
+
+fn cells(distribution: Option<Distribution>) -> [String; 5] {
+    match distribution {
+        Some(Distribution { count: _, mean, p50, p90, p99, max }) => {
+            [mean, p50, p90, p99, max].map(|value| format!("{value:.2}"))
+        }
+        None => std::array::from_fn(|_| "-".to_owned()),
+    }
+}
+
+fn failure(group: &FailureGroup) -> String {
+    const SHOWN: usize = 10;
+    let FailureGroup { count, failure, requests } = group;
+    let listed = requests.iter().take(SHOWN).map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let rest = if requests.len() > SHOWN { ", ..." } else { "" };
+    let who = if *count == 1 {
+        format!("request {listed}")
+    } else {
+        format!("{count} requests ({listed}{rest})")
+    };
+    format!("{who} failed: {}", explain(failure))
+}
+
+fn or_dash(value: Option<u64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_value_is_a_dash() {
+        assert_eq!(
+            row("ITL ms", cells(None)).split_whitespace().collect::<Vec<_>>()[2..],
+            ["-"; 5]
+        );
+        assert_eq!(or_dash(None), "-");
+    }
+
+    #[test]
+    fn columns_stand_below_their_headers() {
+        let header = row("", ["mean", "p50", "p90", "p99", "max"].map(str::to_owned));
+        let line = row("end to end ms", cells(Distribution::of([1.0, 12345.678])));
+        assert_eq!(header.len(), line.len());
+        assert_eq!(line, "end to end ms      6173.34       1.00   12345.68   12345.68   12345.68");
+    }
+
+    #[test]
+    fn a_group_names_its_first_requests_and_the_way_out() {
+        let group = FailureGroup {
+            count: 12,
+            failure: Failure {
+                kind: "timeout".to_owned(),
+                message: "timed out".to_owned(),
+                detail: None,
+                advice: Some("raise --timeout".to_owned()),
+            },
+            requests: (1..=12).collect(),
+        };
+        let expected = "12 requests (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...) failed: timed out\n  try: raise --timeout";
+        assert_eq!(failure(&group), expected);
+    }
+}

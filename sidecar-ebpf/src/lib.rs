@@ -1,0 +1,2 @@
+// Empty: it exists so that cargo sees a library target of the package; the programs are in main.rs.
+#![no_std]

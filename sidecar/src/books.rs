@@ -1,0 +1,170 @@
+//! What became of every call, by function: the proof that a trace is whole starts here.
+
+use std::collections::BTreeMap;
+
+use sidecar_common::Counters;
+use trace::{function::Api, line::FunctionCounts, writer::CallText};
+
+/// One book per function, at the index that its events carry.
+#[derive(Default)]
+pub struct Books {
+    functions: Vec<Book>,
+}
+
+struct Book {
+    name: String,
+    text: CallText,
+    /// Lines in memory, not yet in the file.
+    buffered: u64,
+    segment_lines: u64,
+    run_lines: u64,
+    ignored: u64,
+    /// Lines that could not be written.
+    unwritten: u64,
+}
+
+impl Books {
+    /// Numbers come in order, each once.
+    pub fn add_function(&mut self, number: u32, name: String, api: Api) {
+        debug_assert_eq!(number as usize, self.functions.len());
+        let text = CallText::new(&name, api);
+        self.functions.push(Book {
+            name,
+            text,
+            buffered: 0,
+            segment_lines: 0,
+            run_lines: 0,
+            ignored: 0,
+            unwritten: 0,
+        });
+    }
+
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.functions.len()).expect("bounded by MAX_FUNCTIONS")
+    }
+
+    /// Books a line and gives its text; `None` for a number that was never given.
+    pub fn line(&mut self, number: u32) -> Option<&CallText> {
+        let book = self.functions.get_mut(number as usize)?;
+        book.buffered += 1;
+        Some(&book.text)
+    }
+
+    /// Books a call of a process that is not a target.
+    pub fn ignored(&mut self, number: u32) {
+        if let Some(book) = self.functions.get_mut(number as usize) {
+            book.ignored += 1;
+        }
+    }
+
+    /// Books a line that may not be written.
+    pub fn unwritten(&mut self, number: u32) {
+        if let Some(book) = self.functions.get_mut(number as usize) {
+            book.unwritten += 1;
+        }
+    }
+
+    /// What was buffered is in the file.
+    pub fn buffer_written(&mut self) {
+        for book in &mut self.functions {
+            book.segment_lines += book.buffered;
+            book.run_lines += book.buffered;
+            book.buffered = 0;
+        }
+    }
+
+    /// What was buffered is lost.
+    pub fn buffer_lost(&mut self) {
+        for book in &mut self.functions {
+            book.unwritten += book.buffered;
+            book.buffered = 0;
+        }
+    }
+
+    pub fn segment_closed(&mut self) {
+        for book in &mut self.functions {
+            book.segment_lines = 0;
+        }
+    }
+
+    pub fn segment_lines(&self) -> u64 {
+        self.functions.iter().map(|book| book.segment_lines).sum()
+    }
+
+    /// For the closing line: functions that were called at all, with what the kernel counted.
+    pub fn counts(&self, kernel: &[Counters]) -> BTreeMap<String, FunctionCounts> {
+        self.functions
+            .iter()
+            .zip(kernel)
+            .filter(|(_, counters)| counters.hits > 0)
+            .map(|(book, counters)| {
+                let counts = FunctionCounts {
+                    lines: book.segment_lines,
+                    run_hits: counters.hits,
+                    run_lines: book.run_lines,
+                    run_dropped: counters.dropped + book.unwritten,
+                    run_ignored: book.ignored,
+                };
+                (book.name.clone(), counts)
+            })
+            .collect()
+    }
+
+    /// Calls that the kernel counted and that have not arrived here yet.
+    pub fn in_flight(&self, kernel: &[Counters]) -> u64 {
+        let hits: u64 = kernel.iter().map(|counters| counters.hits - counters.dropped).sum();
+        let arrived: u64 = self
+            .functions
+            .iter()
+            .map(|book| book.buffered + book.run_lines + book.ignored + book.unwritten)
+            .sum();
+        hits.saturating_sub(arrived)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books() -> Books {
+        let mut books = Books::default();
+        books.add_function(0, "cuInit".to_owned(), Api::Driver);
+        books.add_function(1, "cudaMalloc".to_owned(), Api::Runtime);
+        books
+    }
+
+    #[test]
+    fn a_line_counts_for_the_segment_and_the_run_once_it_is_written() {
+        let mut books = books();
+        let kernel = [Counters { hits: 2, dropped: 0 }, Counters::default()];
+        assert_eq!(books.in_flight(&kernel), 2);
+        books.line(0).unwrap();
+        books.buffer_written();
+        books.segment_closed();
+        books.line(0).unwrap();
+        assert_eq!(books.in_flight(&kernel), 0);
+        books.buffer_written();
+        let counts = books.counts(&kernel);
+        assert_eq!(counts.len(), 1, "a function that was never called has no entry");
+        let FunctionCounts { lines, run_hits, run_lines, .. } = counts["cuInit"];
+        assert_eq!((lines, run_hits, run_lines), (1, 2, 2));
+    }
+
+    #[test]
+    fn lost_and_ignored_calls_keep_the_books_balanced() {
+        let mut books = books();
+        books.line(1).unwrap();
+        books.buffer_lost();
+        books.unwritten(1);
+        books.ignored(1);
+        let kernel = [Counters::default(), Counters { hits: 5, dropped: 2 }];
+        assert_eq!(books.in_flight(&kernel), 0);
+        let FunctionCounts { run_dropped, run_ignored, .. } = books.counts(&kernel)["cudaMalloc"];
+        assert_eq!((run_dropped, run_ignored), (4, 1));
+    }
+
+    #[test]
+    fn an_unknown_number_has_no_text() {
+        assert!(books().line(2).is_none());
+    }
+}

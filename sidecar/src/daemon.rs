@@ -1,0 +1,233 @@
+//! The sidecar's life: start, record and upload until told to stop, then drain.
+
+use std::{
+    fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{oneshot, watch},
+    time::Instant,
+};
+use trace::segment_name::Run;
+use tracing::{info, warn};
+
+use crate::{
+    clock,
+    config::Config,
+    discovery::Discovery,
+    preflight,
+    probes::Probes,
+    process::Processes,
+    recorder::{self, Recorder, Totals},
+    s3::Bucket,
+    spool::Spool,
+    upload::Uploader,
+};
+
+/// Runs until SIGTERM or SIGINT; a second one aborts the drain.
+pub async fn run(config: Config) -> Result<()> {
+    // Watched before anything starts, so that an early signal is not lost.
+    let mut signals = Signals::watch()?;
+    raise_file_limit()?;
+    preflight::check()?;
+    let spool = Spool::open(&config.trace_dir)?;
+    let uploader = match &config.s3_bucket {
+        Some(bucket) if config.upload_enabled => {
+            let endpoint = config.s3_endpoint.as_deref();
+            let bucket = Bucket::connect(bucket, &config.s3_prefix, endpoint).await;
+            Some(Uploader::new(spool.clone(), bucket))
+        }
+        _ => None,
+    };
+    let mut tracer = Tracer::start(&config, &spool)?;
+    let (stop_uploads, stopped) = watch::channel(false);
+    let uploads =
+        uploader.map(|uploader| tokio::spawn(uploader.run(config.upload_interval, stopped)));
+
+    tokio::select! {
+        name = signals.next() => info!("received {name}: closing and uploading the trace"),
+        // Reported below, by the join.
+        _ = &mut tracer.failed => warn!("a tracing thread ended early"),
+    }
+    let deadline = Instant::now() + config.shutdown_timeout;
+    let drained = async {
+        let totals = tokio::task::spawn_blocking(move || tracer.stop()).await??;
+        stop_uploads.send_replace(true);
+        let behind = match uploads {
+            Some(uploads) => uploads.await?.finish(deadline).await?,
+            None => (0, 0),
+        };
+        Ok::<_, anyhow::Error>((totals, behind))
+    };
+    let (totals, (uploaded, left)) = tokio::select! {
+        drained = drained => drained?,
+        name = signals.next() => bail!("received {name} again: segments that were not uploaded stay \
+                                        in {}", config.trace_dir.display()),
+    };
+    let Totals { lines, dropped, segments } = totals;
+    info!(lines, dropped, segments, uploaded, left, "stopped");
+    if left > 0 {
+        bail!(
+            "SHUTDOWN_TIMEOUT passed with {left} segments not uploaded; they stay in {} and the next \
+             start uploads them",
+            config.trace_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// The two tracing threads.
+struct Tracer {
+    stop: Arc<AtomicBool>,
+    recorder: JoinHandle<Result<Totals>>,
+    discovery: JoinHandle<Result<Discovery>>,
+    /// Resolves when a thread ends before it was told to.
+    failed: oneshot::Receiver<()>,
+}
+
+impl Tracer {
+    /// Returns when everything that can be found is attached.
+    fn start(config: &Config, spool: &Spool) -> Result<Self> {
+        let Probes { attacher, events, kernel } = Probes::load(config.ring_buffer_size)?;
+        let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
+        let (notices, received) = mpsc::channel();
+        let options = recorder_options(config)?;
+        let run = options.run.to_string();
+        let recorder = Recorder::new(
+            options,
+            spool.clone(),
+            events,
+            kernel,
+            Arc::clone(&processes),
+            received,
+        )?;
+        let mut discovery = Discovery::new(
+            config.trace_functions.clone(),
+            config.cuda_library_dirs.0.clone(),
+            attacher,
+            processes,
+            notices,
+        )?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (failure, failed) = oneshot::channel();
+        let failure = Arc::new(Mutex::new(Some(failure)));
+        let recorder = spawn("recorder", &stop, &failure, move |stop| recorder.run(stop))?;
+        discovery.scan()?;
+        let discovery = spawn("discovery", &stop, &failure, move |stop| discovery.run(stop))?;
+        info!(run, target = config.target_process, "ready: tracing");
+        Ok(Self { stop, recorder, discovery, failed })
+    }
+
+    /// Ends both threads; the probes are detached last, by the end of the process.
+    fn stop(self) -> Result<Totals> {
+        self.stop.store(true, Ordering::Release);
+        let totals = join(self.recorder, "recorder")?;
+        let discovery = join(self.discovery, "discovery")?;
+        // Detaching takes the kernel up to half a second per probe: uploads must not wait for it.
+        std::mem::forget(discovery);
+        Ok(totals)
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    stop: &Arc<AtomicBool>,
+    failure: &Arc<Mutex<Option<oneshot::Sender<()>>>>,
+    body: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    let (stop, failure) = (Arc::clone(stop), Arc::clone(failure));
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let result = body(&stop);
+            if !stop.load(Ordering::Acquire)
+                && let Some(failure) = failure.lock().expect("held only here").take()
+            {
+                // Nobody listens only when the sidecar is ending anyway.
+                let _: Result<(), ()> = failure.send(());
+            }
+            result
+        })
+        .with_context(|| format!("cannot start the thread {name}"))
+}
+
+fn join<T>(thread: JoinHandle<Result<T>>, name: &str) -> Result<T> {
+    thread
+        .join()
+        .map_err(|_| anyhow!("the thread {name} panicked"))?
+        .with_context(|| format!("the thread {name} failed"))
+}
+
+fn recorder_options(config: &Config) -> Result<recorder::Options> {
+    let system = rustix::system::uname();
+    let start = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+    let settings = [
+        ("target_process", config.target_process.clone()),
+        ("trace_functions", config.trace_functions.to_string()),
+        ("trace_detail", format!("{:?}", config.trace_detail).to_lowercase()),
+        ("trace_interval_s", config.trace_interval.as_secs_f64().to_string()),
+        ("ring_buffer_bytes", config.ring_buffer_size.to_string()),
+    ];
+    Ok(recorder::Options {
+        run: Run::new(system.nodename().to_str().context("the host name is not UTF-8")?, &start),
+        start_ns: clock::monotonic_ns(),
+        interval: config.trace_interval,
+        segment_size: config.trace_segment_size,
+        directory_limit: config.trace_dir_limit,
+        kernel_release: system.release().to_string_lossy().into_owned(),
+        settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
+    })
+}
+
+/// Each probe takes two descriptors.
+fn raise_file_limit() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .context("cannot raise the limit of open files")
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self> {
+        Ok(Self {
+            // Kubernetes sends SIGTERM, a person at a terminal SIGINT.
+            terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Downloads everything under the prefix into a directory.
+pub async fn fetch(config: &Config, directory: &std::path::Path) -> Result<usize> {
+    let bucket =
+        config.s3_bucket.as_deref().context("S3_BUCKET is not set: nowhere to fetch from")?;
+    let bucket = Bucket::connect(bucket, &config.s3_prefix, config.s3_endpoint.as_deref()).await;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let objects = bucket.list().await?;
+    for object in &objects {
+        let path = bucket.fetch(object, directory).await?;
+        info!(bytes = object.bytes, "fetched {}", path.display());
+    }
+    Ok(objects.len())
+}

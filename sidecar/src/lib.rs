@@ -1,0 +1,22 @@
+//! The sidecar as a library, so that tests and benchmarks reach its parts.
+//!
+//! Data flows one way: [`probes`] → ring buffer → [`recorder`] → [`segment`] → [`spool`] →
+//! [`upload`] → [`s3`]. Beside it [`discovery`] attaches probes, told by [`sideband`].
+
+pub mod books;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod discovery;
+pub mod library;
+pub mod loader;
+pub mod placement;
+pub mod preflight;
+pub mod probes;
+pub mod process;
+pub mod recorder;
+pub mod s3;
+pub mod segment;
+pub mod sideband;
+pub mod spool;
+pub mod upload;

@@ -1,0 +1,52 @@
+//! `ebpf-cuda-tracer`: the sidecar.
+
+use std::process::ExitCode;
+
+use sidecar::{
+    config::{Command, Config, LogFormat},
+    daemon,
+};
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let config = match Config::parse_from(std::env::args_os()) {
+        Ok(config) => config,
+        Err(error) => {
+            // Printing to a closed stream is nobody's concern here.
+            let _: std::io::Result<()> = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    start_logging(config.log_format);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match config.command.clone() {
+                None => daemon::run(config).await,
+                Some(Command::Fetch { out }) => daemon::fetch(&config, &out).await.map(|_| ()),
+            }
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => {
+            log.with_target(false)
+                .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+                .init();
+        }
+        LogFormat::Json => log.json().init(),
+    }
+}

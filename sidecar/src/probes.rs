@@ -1,0 +1,151 @@
+//! The eBPF programs in the kernel: loading, attaching, their maps. The only user of `aya`.
+
+use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{
+        UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+    },
+};
+use sidecar_common::{Counters, MAX_FUNCTIONS, control, verdict};
+
+use crate::library::Library;
+
+/// The object that `build.rs` chose.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
+
+/// Inode of the pid namespace that the kernel starts with (`PROC_PID_INIT_INO`).
+const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// The loaded programs, taken apart into what each thread needs.
+pub struct Probes {
+    pub attacher: Attacher,
+    pub events: RingBuf<MapData>,
+    pub kernel: KernelSide,
+}
+
+/// Attaches; dropping it detaches everything.
+pub struct Attacher {
+    ebpf: Ebpf,
+}
+
+/// Counters, filter and switch in the kernel.
+pub struct KernelSide {
+    counters: PerCpuArray<MapData, CountersValue>,
+    verdicts: HashMap<MapData, u32, u32>,
+    control: Array<MapData, u32>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct CountersValue(Counters);
+
+// SAFETY: two words without padding; any bytes are a valid value.
+unsafe impl aya::Pod for CountersValue {}
+
+impl Probes {
+    /// Loads the programs; nothing is attached, and nothing will be recorded before
+    /// [`KernelSide::record`].
+    pub fn load(ring_buffer_size: u32) -> Result<Self> {
+        let namespace =
+            rustix::fs::stat("/proc/self/ns/pid").context("cannot stat /proc/self/ns/pid")?;
+        let inode = if namespace.st_ino == HOST_PID_NAMESPACE { 0 } else { namespace.st_ino };
+        let wakeup_bytes = u64::from(ring_buffer_size / 4);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("EVENTS", ring_buffer_size)
+            .override_global("PID_NAMESPACE_DEVICE", &namespace.st_dev, true)
+            .override_global("PID_NAMESPACE_INODE", &inode, true)
+            .override_global("WAKEUP_BYTES", &wakeup_bytes, true)
+            .load(OBJECT)
+            .context("cannot load the eBPF maps")?;
+        let events = RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)?;
+        let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
+        let verdicts = HashMap::try_from(take_map(&mut ebpf, "VERDICTS")?)?;
+        let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
+        let mut attacher = Attacher { ebpf };
+        attacher.entry_program()?.load().context("cannot load the eBPF program")?;
+        Ok(Self { attacher, events, kernel: KernelSide { counters, verdicts, control } })
+    }
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))
+}
+
+impl Attacher {
+    /// Puts a probe on each function of `library`, in order. `number` gives each name the number
+    /// that its events carry; it is called before the probe can fire.
+    ///
+    /// Returns the functions that refused, with the reason.
+    pub fn attach(
+        &mut self,
+        library: &Library,
+        mut number: impl FnMut(&str) -> Result<u32>,
+    ) -> Result<BTreeMap<String, String>> {
+        let path = path_of(&library.file);
+        let program = self.entry_program()?;
+        let mut failed = BTreeMap::new();
+        for function in &library.functions {
+            let number = number(&function.name)?;
+            let point = UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(function.file_offset),
+                cookie: Some(number.into()),
+            };
+            if let Err(error) = program.attach(point, &path, UProbeScope::AllProcesses) {
+                failed.insert(function.name.clone(), format!("{:#}", anyhow!(error)));
+            }
+        }
+        Ok(failed)
+    }
+
+    fn entry_program(&mut self) -> Result<&mut UProbe> {
+        let program =
+            self.ebpf.program_mut("call_entry").context("the object has no call_entry")?;
+        Ok(program.try_into()?)
+    }
+}
+
+/// The kernel follows this to the inode that is already open, whatever has happened to its name.
+fn path_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+impl KernelSide {
+    pub fn record(&mut self) -> Result<()> {
+        self.control.set(0, control::RECORDING, 0).context("cannot start the probes")
+    }
+
+    /// Probes return at once from now on; those that run may still finish.
+    pub fn stop(&mut self) -> Result<()> {
+        self.control.set(0, control::STOPPED, 0).context("cannot stop the probes")
+    }
+
+    /// Hits and drops of the first `functions` functions, over all CPUs.
+    pub fn counters(&self, functions: u32) -> Result<Vec<Counters>> {
+        (0..functions.min(MAX_FUNCTIONS))
+            .map(|number| {
+                let per_cpu = self.counters.get(&number, 0).context("cannot read the counters")?;
+                Ok(per_cpu.iter().fold(Counters::default(), |sum, CountersValue(one)| Counters {
+                    hits: sum.hits + one.hits,
+                    dropped: sum.dropped + one.dropped,
+                }))
+            })
+            .collect()
+    }
+
+    /// Tells the programs what a process is, so that a foreign one costs next to nothing.
+    pub fn set_verdict(&mut self, pid: u32, is_target: bool) -> Result<()> {
+        let verdict = if is_target { verdict::TARGET } else { verdict::FOREIGN };
+        self.verdicts.insert(pid, verdict, 0).context("cannot tell the kernel of a process")
+    }
+
+    /// The process ended or became another: its next call is examined afresh.
+    pub fn forget(&mut self, pid: u32) {
+        // An absent entry is what is wanted.
+        let _: Result<(), aya::maps::MapError> = self.verdicts.remove(&pid);
+    }
+}

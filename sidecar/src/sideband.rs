@@ -1,0 +1,144 @@
+//! What the kernel tells of processes while it happens: fork, exec, a mapped file, exit.
+//!
+//! One perf software event per CPU, which counts nothing but carries these records. Pids are those
+//! of the sidecar's pid namespace; tasks outside it are left out. Needs neither tracefs nor an
+//! eBPF program, only CAP_PERFMON or CAP_SYS_ADMIN.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use perf_event::{Builder, Sampler, data::Record, events::Software};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Pages of the ring of each CPU: 128 KiB hold over a thousand records.
+const RING_PAGES: usize = 1 << 17;
+
+/// Something happened to a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProcessEvent {
+    Forked {
+        pid: u32,
+        parent: u32,
+    },
+    Executed {
+        pid: u32,
+    },
+    /// A file was mapped executable.
+    Mapped {
+        pid: u32,
+        /// As the process sees it.
+        path: PathBuf,
+    },
+    Exited {
+        pid: u32,
+    },
+    /// Records were lost: look at everything again.
+    Lost,
+}
+
+pub struct Sideband {
+    samplers: Vec<Sampler>,
+}
+
+impl Sideband {
+    pub fn open() -> Result<Self> {
+        let cpus = online_cpus()?;
+        let samplers = cpus
+            .into_iter()
+            .map(|cpu| {
+                Builder::new(Software::DUMMY)
+                    .any_pid()
+                    .one_cpu(cpu)
+                    .include_kernel()
+                    .mmap(true)
+                    .mmap2(true)
+                    .comm(true)
+                    .comm_exec(true)
+                    .task(true)
+                    .wakeup_watermark(1)
+                    .enabled(true)
+                    .build()
+                    .and_then(|counter| counter.sampled(RING_PAGES))
+                    .with_context(|| format!("cannot watch processes of CPU {cpu}"))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { samplers })
+    }
+
+    /// Waits for records, at most `timeout`, and appends what they tell to `events`.
+    pub fn wait(&mut self, timeout: Duration, events: &mut Vec<ProcessEvent>) -> Result<()> {
+        let mut polled: Vec<PollFd<'_>> = self
+            .samplers
+            .iter()
+            // SAFETY: the samplers, borrowed for as long as the list lives, own the descriptors.
+            .map(|sampler| unsafe {
+                rustix::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(sampler))
+            })
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .collect();
+        let timeout = Timespec::try_from(timeout).context("the timeout is too long")?;
+        match poll(&mut polled, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for process events"),
+        }
+        for sampler in &mut self.samplers {
+            while let Some(record) = sampler.next_record() {
+                // A record of a kind that the library does not know is of no interest here.
+                if let Ok(record) = record.parse_record() {
+                    events.extend(interpret(record));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn interpret(record: Record<'_>) -> Option<ProcessEvent> {
+    match record {
+        // A new thread, not a process, has its own process as parent.
+        Record::Fork(fork) if fork.pid != fork.ppid && fork.pid != 0 => {
+            Some(ProcessEvent::Forked { pid: fork.pid, parent: fork.ppid })
+        }
+        Record::Comm(comm) if comm.pid != 0 && comm.pid == comm.tid => {
+            Some(ProcessEvent::Executed { pid: comm.pid })
+        }
+        Record::Mmap2(mapping) if mapping.pid != 0 && mapping.filename.starts_with(b"/") => {
+            let name = mapping.filename.split(|&byte| byte == 0).next().unwrap_or_default();
+            let path = PathBuf::from(OsStr::from_bytes(name));
+            Some(ProcessEvent::Mapped { pid: mapping.pid, path })
+        }
+        Record::Exit(exit) if exit.pid == exit.tid && exit.pid != 0 => {
+            Some(ProcessEvent::Exited { pid: exit.pid })
+        }
+        Record::Lost(_) => Some(ProcessEvent::Lost),
+        _ => None,
+    }
+}
+
+/// Numbers of the CPUs that run, from a list such as `0-3,8`.
+fn online_cpus() -> Result<Vec<usize>> {
+    const LIST: &str = "/sys/devices/system/cpu/online";
+    let text = std::fs::read_to_string(LIST).with_context(|| format!("cannot read {LIST}"))?;
+    parse_cpu_list(text.trim()).with_context(|| format!("cannot understand {LIST}: {text:?}"))
+}
+
+fn parse_cpu_list(list: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cpus.extend(first.parse().ok()?..=last.parse::<usize>().ok()?);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_ranges_and_single_numbers() {
+        assert_eq!(parse_cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
+        assert_eq!(parse_cpu_list(""), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! The one definition of a trace: its lines, its files, and how to tell that it is whole.
+//!
+//! The sidecar writes with [`writer`], everything else reads with [`reader`]; [`check`] proves
+//! that no call is missing. `docs/trace-format.md` says the same for people.
+
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod function;
+pub mod line;
+pub mod reader;
+pub mod segment_name;
+pub mod writer;

@@ -1,0 +1,155 @@
+//! The lines of a trace: one JSON object each, every one with `ts`, `pid`, `type`, `func`, `phase`.
+//!
+//! `docs/trace-format.md` describes the same for people; the two change together.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Goes into the opening line of each segment; a reader refuses a higher one.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// `type` of every line that is not a call.
+pub const META_TYPE: &str = "meta";
+
+/// One line, as the reader gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    Call(Call),
+    Meta(MetaLine),
+}
+
+/// A call into the CUDA driver or runtime.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Call {
+    /// Milliseconds since the start of the run, to the nanosecond.
+    pub ts: f64,
+    pub pid: u32,
+    /// Absent in traces that were not made by this sidecar.
+    pub tid: Option<u32>,
+    /// `cuda_api` (driver) or `cuda_runtime`.
+    pub r#type: String,
+    pub func: String,
+    /// `entry`: the call began, its end was not traced.
+    pub phase: String,
+}
+
+/// A line that is not a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetaLine {
+    pub ts: f64,
+    pub pid: u32,
+    pub meta: Meta,
+}
+
+/// What a meta line tells; the name of the variant is the line's `func`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "func", rename_all = "snake_case")]
+pub enum Meta {
+    SegmentOpen(SegmentOpen),
+    SegmentClose(SegmentClose),
+    Process(Process),
+    Library(Library),
+}
+
+/// First line of a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentOpen {
+    pub format_version: u32,
+    /// From 1, without gaps within a run.
+    pub sequence: u64,
+    pub host: String,
+    pub kernel: String,
+    pub sidecar_version: String,
+    pub clock: Clock,
+    /// The sidecar's settings that shape the trace.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Two clocks read together: joins `ts` with wall-clock logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// `CLOCK_MONOTONIC` at `ts` 0.
+    pub start_monotonic_ns: u64,
+    /// `CLOCK_MONOTONIC` when the pair was read.
+    pub monotonic_ns: u64,
+    /// `CLOCK_REALTIME` (Unix time) when the pair was read.
+    pub realtime_ns: u64,
+}
+
+/// Last line of a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentClose {
+    pub sequence: u64,
+    pub reason: CloseReason,
+    /// True in the last segment of a run that ended in order: its counters must balance exactly.
+    pub r#final: bool,
+    /// Call lines in this segment.
+    pub calls: u64,
+    pub clock: Clock,
+    /// By function; the counters since the start of the run.
+    ///
+    /// Empty where the run crashed: its counters died with it.
+    pub functions: BTreeMap<String, FunctionCounts>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseReason {
+    /// `TRACE_INTERVAL` passed.
+    Interval,
+    /// The segment reached its size limit.
+    Size,
+    /// The sidecar was told to stop.
+    Shutdown,
+    /// An earlier run crashed; a later one closed the segment. Its end may be missing.
+    Truncated,
+}
+
+/// How many calls of one function were seen, and what became of them.
+///
+/// `run_hits = run_lines + run_dropped + run_ignored` once nothing is in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionCounts {
+    /// Call lines in this segment.
+    pub lines: u64,
+    /// Probe hits, counted in the kernel.
+    pub run_hits: u64,
+    /// Call lines in this segment and all before it.
+    pub run_lines: u64,
+    /// Lost: the ring buffer or the disk was full.
+    pub run_dropped: u64,
+    /// Hits in processes that turned out not to be targets.
+    pub run_ignored: u64,
+}
+
+/// A traced process; stands before its first call in every segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub parent: Option<u32>,
+    pub executable: Option<String>,
+    /// The command line as it was when the process was examined.
+    pub command: Option<String>,
+    pub comm: Option<String>,
+    /// Why it is traced.
+    pub matched_by: String,
+}
+
+/// A library whose functions carry probes from this line's `ts` on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Library {
+    /// As the process that led to it sees it.
+    pub path: String,
+    pub device: u64,
+    pub inode: u64,
+    /// How it was found.
+    pub found_by: String,
+    /// True if a process had mapped it before the probes were in place: calls may be missing.
+    pub attached_late: bool,
+    /// Functions that carry a probe.
+    pub functions: u32,
+    /// Of these, probes on an instruction that the kernel must single-step (dearer).
+    pub single_stepped: u32,
+    /// Functions that were wanted but refused a probe, with the reason.
+    pub failed: BTreeMap<String, String>,
+}

@@ -1,0 +1,81 @@
+//! File names of segments: `trace_<host>_<start>_<sequence>.jsonl`.
+
+use std::fmt;
+
+/// What ends the name of a segment that is still being written.
+pub const PART_SUFFIX: &str = ".part";
+
+/// Identifies one segment of one run of one sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentName {
+    pub run: Run,
+    /// From 1, without gaps.
+    pub sequence: u64,
+}
+
+/// One run of one sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Run {
+    /// Letters, digits, `.` and `-`; in Kubernetes the pod's name.
+    pub host: String,
+    /// UTC to the millisecond, as `20261124T032105.123Z`.
+    pub start: String,
+}
+
+impl Run {
+    /// Characters that a file name or an object key could not bear become `-`.
+    pub fn new(host: &str, start: &str) -> Self {
+        let host = host
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '-' })
+            .collect();
+        Self { host, start: start.to_owned() }
+    }
+}
+
+impl SegmentName {
+    /// Reads a file name, closed or still `.part`; `None` if it is not a segment's.
+    pub fn parse(file_name: &str) -> Option<Self> {
+        let stem = file_name.strip_suffix(PART_SUFFIX).unwrap_or(file_name);
+        let stem = stem.strip_prefix("trace_")?.strip_suffix(".jsonl")?;
+        let (rest, sequence) = stem.rsplit_once('_')?;
+        let (host, start) = rest.rsplit_once('_')?;
+        if host.is_empty() || start.is_empty() || !sequence.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        Some(Self { run: Run::new(host, start), sequence: sequence.parse().ok()? })
+    }
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, sequence } = self;
+        write!(f, "trace_{run}_{sequence:06}.jsonl")
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.host, self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_as_it_was_written() {
+        let name = SegmentName { run: Run::new("gpu_node 1", "20261124T032105.123Z"), sequence: 7 };
+        assert_eq!(name.to_string(), "trace_gpu-node-1_20261124T032105.123Z_000007.jsonl");
+        assert_eq!(SegmentName::parse(&name.to_string()), Some(name.clone()));
+        assert_eq!(SegmentName::parse(&format!("{name}{PART_SUFFIX}")), Some(name));
+    }
+
+    #[test]
+    fn other_files_are_not_segments() {
+        for file in ["trace_.jsonl", "trace_a_b.jsonl", "trace_a_b_x.jsonl", "notes.txt", ".lock"] {
+            assert_eq!(SegmentName::parse(file), None, "{file}");
+        }
+    }
+}
