@@ -6,12 +6,21 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=native");
-    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64") || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
-        println!("cargo::error=the stand-in CUDA libraries are x86-64 Linux code: build for x86_64-unknown-linux-gnu");
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64")
+        || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux")
+    {
+        println!(
+            "cargo::error=the stand-in CUDA libraries are x86-64 Linux code: build for x86_64-unknown-linux-gnu"
+        );
         return;
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let driver = Library { soname: "libcuda.so.1", functions: "driver.def", sources: "driver", version_script: None };
+    let driver = Library {
+        soname: "libcuda.so.1",
+        functions: "driver.def",
+        sources: "driver",
+        version_script: None,
+    };
     driver.build(Some("PROLOGUE_R550"), &out.join("libcuda.r550.so"));
     driver.build(Some("PROLOGUE_R580"), &out.join("libcuda.r580.so"));
     let runtime = Library {
@@ -56,7 +65,10 @@ impl Library {
         compiler.arg("-o").arg(output).args(["-lpthread", "-ldl"]);
         match compiler.status() {
             Ok(status) if status.success() => {}
-            Ok(status) => println!("cargo::error=cannot compile {}: {compiler:?} ended with {status}", self.soname),
+            Ok(status) => println!(
+                "cargo::error=cannot compile {}: {compiler:?} ended with {status}",
+                self.soname
+            ),
             Err(error) => println!(
                 "cargo::error=cannot run the C compiler {}: {error}; install gcc or clang, or set CC",
                 compiler.get_program().display()

@@ -3,7 +3,14 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "the target has an atomic add but, lacking compare-and-swap, no `AtomicU64::fetch_add`")]
+// The target has an atomic add but, lacking compare-and-swap, no `AtomicU64::fetch_add`.
+#![expect(internal_features, reason = "the atomic add is only there as an intrinsic")]
+#![expect(clippy::cast_possible_truncation, reason = "the kernel packs two words into one")]
+#![expect(
+    clippy::inline_always,
+    reason = "calls between eBPF functions cost, and take fewer arguments"
+)]
+#![expect(clippy::similar_names, reason = "tgid and tid are the kernel's words")]
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 

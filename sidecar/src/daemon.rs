@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{oneshot, watch},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use trace::segment_name::Run;
 use tracing::{info, warn};
@@ -62,26 +62,29 @@ pub async fn run(config: Config) -> Result<()> {
     let drained = async {
         let totals = tokio::task::spawn_blocking(move || tracer.stop()).await??;
         stop_uploads.send_replace(true);
-        let behind = match uploads {
-            Some(uploads) => uploads.await?.finish(deadline).await?,
-            None => (0, 0),
+        let uploaded = match uploads {
+            // Too late: what is left stays on disk for the next start.
+            Some(uploads) => timeout_at(deadline, uploads).await.ok().transpose()?,
+            None => Some(0),
         };
-        Ok::<_, anyhow::Error>((totals, behind))
+        Ok::<_, anyhow::Error>((totals, uploaded))
     };
-    let (totals, (uploaded, left)) = tokio::select! {
+    let (Totals { lines, dropped, segments }, uploaded) = tokio::select! {
         drained = drained => drained?,
-        name = signals.next() => bail!("received {name} again: segments that were not uploaded stay \
-                                        in {}", config.trace_dir.display()),
+        name = signals.next() => bail!(
+            "received {name} again: segments that were not uploaded stay in {}",
+            config.trace_dir.display()
+        ),
     };
-    let Totals { lines, dropped, segments } = totals;
-    info!(lines, dropped, segments, uploaded, left, "stopped");
-    if left > 0 {
+    let Some(uploaded) = uploaded else {
         bail!(
-            "SHUTDOWN_TIMEOUT passed with {left} segments not uploaded; they stay in {} and the next \
+            "SHUTDOWN_TIMEOUT passed with {} segments not uploaded; they stay in {}, and the next \
              start uploads them",
+            spool.closed()?.len(),
             config.trace_dir.display()
         );
-    }
+    };
+    info!(lines, dropped, segments, uploaded, "stopped");
     Ok(())
 }
 

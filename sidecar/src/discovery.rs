@@ -138,11 +138,16 @@ impl Discovery {
     fn follow(&mut self, event: ProcessEvent) -> Result<()> {
         match event {
             ProcessEvent::Forked { pid, parent } => self.processes().forked(pid, parent),
-            ProcessEvent::Executed { pid } => {
-                self.look_at(pid)?;
+            ProcessEvent::Executed { pid, comm } => {
+                self.processes().executed(pid, &comm);
+                self.prepare(pid)?;
                 self.tell(Notice::Changed { pid })?;
             }
             ProcessEvent::Mapped { pid, path } => {
+                let unfinished = self.processes().is_unfinished(pid);
+                if unfinished {
+                    self.look_at(pid)?;
+                }
                 if self.is_target(pid) {
                     self.mapped(pid, path)?;
                 }
@@ -161,10 +166,14 @@ impl Discovery {
         Ok(())
     }
 
-    /// A process is new, or has become another one.
     fn look_at(&mut self, pid: u32) -> Result<()> {
-        let is_target =
-            self.processes().executed(pid).is_some_and(|known| known.verdict.is_target());
+        self.processes().examine(pid);
+        self.prepare(pid)
+    }
+
+    /// Attaches to what a target has mapped, and to what its loader would find.
+    fn prepare(&mut self, pid: u32) -> Result<()> {
+        let is_target = self.processes().get(pid).is_some_and(|known| known.verdict.is_target());
         if !is_target {
             return Ok(());
         }
@@ -201,7 +210,7 @@ impl Discovery {
         }
         match Library::open(&outside, &self.selection) {
             Ok(Some(library)) if self.attached.insert(library.id.clone()) => {
-                self.attach(path, &library, found_by)
+                self.attach(pid, path, &library, found_by)
             }
             Ok(_) => Ok(()),
             Err(error) => {
@@ -213,7 +222,13 @@ impl Discovery {
         }
     }
 
-    fn attach(&mut self, path: &Path, library: &Library, found_by: FoundBy) -> Result<()> {
+    fn attach(
+        &mut self,
+        pid: u32,
+        path: &Path,
+        library: &Library,
+        found_by: FoundBy,
+    ) -> Result<()> {
         let started = Instant::now();
         for function in &library.functions {
             number(&mut self.numbers, &self.notices, &function.name, function.api)?;
@@ -223,7 +238,7 @@ impl Discovery {
             numbers.get(name).copied().context("a function without a number")
         })?;
         let attached_ns = clock::monotonic_ns();
-        let attached_late = self.is_mapped_by_a_target(path);
+        let attached_late = self.may_have_been_called(pid, path);
         let functions = library.functions.len() - failed.len();
         let single_stepped = library.functions.iter().filter(|function| !function.emulated).count();
         info!(
@@ -252,9 +267,11 @@ impl Discovery {
     }
 
     /// Looked at when the last probe is in place: whoever maps the file later loses nothing.
-    fn is_mapped_by_a_target(&self, path: &Path) -> bool {
+    fn may_have_been_called(&self, pid: u32, path: &Path) -> bool {
+        let has_ended = !fs::exists(format!("/proc/{pid}")).unwrap_or(false);
         let targets = self.processes().targets();
-        targets.into_iter().any(|pid| mapped_files(pid).iter().any(|mapped| mapped == path))
+        has_ended
+            || targets.into_iter().any(|pid| mapped_files(pid).iter().any(|mapped| mapped == path))
     }
 
     fn is_target(&self, pid: u32) -> bool {

@@ -18,8 +18,12 @@ use trace::function::{Api, Selection, attach_rank, canonical};
 
 use crate::placement::place;
 
-/// Bytes of a function that are decoded to place its probe.
-const PROLOGUE_BYTES: u64 = 256;
+/// Bytes that are decoded to place a probe: a whole function where its size is known, so that a
+/// jump back into its first bytes is seen.
+const MOST_CODE_BYTES: u64 = 64 << 10;
+
+/// Bytes that are decoded of a function whose symbol has no size.
+const UNSIZED_CODE_BYTES: u64 = 256;
 
 /// Identifies a file whatever path leads to it.
 ///
@@ -148,8 +152,8 @@ fn executable_segments<'data, R: object::ReadRef<'data>>(
 fn locate(mut file: &File, address: u64, export: Export, segment: &Segment) -> Result<Function> {
     let Export { name, api, size } = export;
     let start = address - segment.address;
-    let length = PROLOGUE_BYTES.min(segment.file_size - start);
-    let length = if size == 0 { length } else { length.min(size) };
+    let length = if size == 0 { UNSIZED_CODE_BYTES } else { size.min(MOST_CODE_BYTES) };
+    let length = length.min(segment.file_size - start);
     let mut code = vec![0; usize::try_from(length).context("a function larger than memory")?];
     file.seek(SeekFrom::Start(segment.file_offset + start))
         .and_then(|_| file.read_exact(&mut code))

@@ -1,19 +1,16 @@
 //! The eBPF programs in the kernel: loading, attaching, their maps. The only user of `aya`.
 
-use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _};
+mod attacher;
+mod multi;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
+pub use attacher::Attacher;
+use attacher::Way;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{
-        UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
-    },
 };
 use sidecar_common::{Counters, MAX_FUNCTIONS, control, verdict};
-
-use crate::library::Library;
 
 /// The object that `build.rs` chose.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
@@ -26,11 +23,6 @@ pub struct Probes {
     pub attacher: Attacher,
     pub events: RingBuf<MapData>,
     pub kernel: KernelSide,
-}
-
-/// Attaches; dropping it detaches everything.
-pub struct Attacher {
-    ebpf: Ebpf,
 }
 
 /// Counters, filter and switch in the kernel.
@@ -62,56 +54,19 @@ impl Probes {
             .override_global("WAKEUP_BYTES", &wakeup_bytes, true)
             .load(OBJECT)
             .context("cannot load the eBPF maps")?;
+        // The program refers to the maps, so it is loaded before they are taken.
+        let way = Way::load(&mut ebpf, OBJECT)?;
         let events = RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let verdicts = HashMap::try_from(take_map(&mut ebpf, "VERDICTS")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
-        let mut attacher = Attacher { ebpf };
-        attacher.entry_program()?.load().context("cannot load the eBPF program")?;
+        let attacher = Attacher::new(way, ebpf);
         Ok(Self { attacher, events, kernel: KernelSide { counters, verdicts, control } })
     }
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))
-}
-
-impl Attacher {
-    /// Puts a probe on each function of `library`, in order. `number` gives each name the number
-    /// that its events carry; it is called before the probe can fire.
-    ///
-    /// Returns the functions that refused, with the reason.
-    pub fn attach(
-        &mut self,
-        library: &Library,
-        mut number: impl FnMut(&str) -> Result<u32>,
-    ) -> Result<BTreeMap<String, String>> {
-        let path = path_of(&library.file);
-        let program = self.entry_program()?;
-        let mut failed = BTreeMap::new();
-        for function in &library.functions {
-            let number = number(&function.name)?;
-            let point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(function.file_offset),
-                cookie: Some(number.into()),
-            };
-            if let Err(error) = program.attach(point, &path, UProbeScope::AllProcesses) {
-                failed.insert(function.name.clone(), format!("{:#}", anyhow!(error)));
-            }
-        }
-        Ok(failed)
-    }
-
-    fn entry_program(&mut self) -> Result<&mut UProbe> {
-        let program =
-            self.ebpf.program_mut("call_entry").context("the object has no call_entry")?;
-        Ok(program.try_into()?)
-    }
-}
-
-/// The kernel follows this to the inode that is already open, whatever has happened to its name.
-fn path_of(file: &File) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 impl KernelSide {

@@ -20,6 +20,8 @@ pub struct Known {
     pub parent: Option<u32>,
     pub identity: Identity,
     pub verdict: Verdict,
+    /// False while all that is known is the parent, or while the program is still being started.
+    examined: bool,
     exited: bool,
 }
 
@@ -78,7 +80,8 @@ impl Processes {
     ///
     /// Events of different CPUs come in any order, so it may have been examined already.
     pub fn forked(&mut self, pid: u32, parent: u32) {
-        let parent_known = self.examine_if_new(parent).cloned();
+        self.examine_if_unfinished(parent);
+        let parent_known = self.known.get(&parent).cloned();
         let verdict = match &parent_known {
             Some(known) if known.verdict.is_target() => Verdict::Target(MatchedBy::Ancestor),
             _ => Verdict::Foreign,
@@ -91,36 +94,73 @@ impl Processes {
             return;
         }
         let identity = parent_known.map(|known| known.identity).unwrap_or_default();
-        let known = Known { parent: Some(parent), identity, verdict, exited: false };
+        let known =
+            Known { parent: Some(parent), identity, verdict, examined: false, exited: false };
         self.known.insert(pid, known);
     }
 
-    /// A process executed a program: looks at it afresh. `None` if it is already gone.
-    pub fn executed(&mut self, pid: u32) -> Option<&Known> {
-        let remembered_parent = self.known.get(&pid).and_then(|known| known.parent);
+    /// A process executed a program, whose name the kernel gave as `comm`: looks at it afresh.
+    ///
+    /// The kernel tells of it before arguments and environment are in place; then another look is
+    /// due when the loader maps the first library.
+    pub fn executed(&mut self, pid: u32, comm: &str) -> &Known {
+        if !self.examine(pid) {
+            // Gone already: its name and its ancestors are all there is to judge by.
+            let identity = Identity { comm: Some(comm.to_owned()), ..Identity::default() };
+            let parent = self.known.get(&pid).and_then(|known| known.parent);
+            let verdict = match self.judge(pid, &identity, parent) {
+                Verdict::Foreign => Verdict::Target(MatchedBy::Unexamined),
+                target @ Verdict::Target(_) => target,
+            };
+            let known = Known { parent, identity, verdict, examined: true, exited: true };
+            self.known.insert(pid, known);
+        }
+        &self.known[&pid]
+    }
+
+    /// Reads what `/proc` says of a process; false if it is gone.
+    pub fn examine(&mut self, pid: u32) -> bool {
+        let Some(identity) = read_identity(pid) else { return false };
+        let remembered = self.known.get(&pid).and_then(|known| known.parent);
+        let parent = remembered.or_else(|| read_parent(pid));
+        let verdict = self.judge(pid, &identity, parent);
+        if verdict.is_target() {
+            debug!(pid, ?verdict, ?identity, "found a target");
+        }
+        let examined = identity.command.is_some();
+        let known = Known { parent, identity, verdict, examined, exited: false };
+        self.known.insert(pid, known);
+        true
+    }
+
+    /// Once a target, always a target, whatever it executes.
+    fn judge(&mut self, pid: u32, identity: &Identity, parent: Option<u32>) -> Verdict {
         let was_target = self.known.get(&pid).is_some_and(|known| known.verdict.is_target());
-        let identity = read_identity(pid)?;
-        let parent = remembered_parent.or_else(|| read_parent(pid));
-        let verdict = match matches(&self.target, &identity) {
+        match matches(&self.target, identity) {
             Some(matched_by) => Verdict::Target(matched_by),
             None if was_target || self.has_target_ancestor(parent) => {
                 Verdict::Target(MatchedBy::Ancestor)
             }
             None => Verdict::Foreign,
-        };
-        debug!(pid, ?verdict, ?identity, "examined a process");
-        let known = Known { parent, identity, verdict, exited: false };
-        self.known.insert(pid, known);
+        }
+    }
+
+    pub fn get(&self, pid: u32) -> Option<&Known> {
         self.known.get(&pid)
     }
 
     /// The answer for a process that calls CUDA; examines it if that has not been done.
     pub fn known(&mut self, pid: u32) -> Known {
-        if let Some(known) = self.examine_if_new(pid) {
+        self.examine_if_unfinished(pid);
+        if let Some(known) = self.known.get(&pid)
+            && (known.examined || known.verdict.is_target() || !known.exited)
+        {
             return known.clone();
         }
+        let parent = self.known.get(&pid).and_then(|known| known.parent);
         let verdict = Verdict::Target(MatchedBy::Unexamined);
-        let known = Known { parent: None, identity: Identity::default(), verdict, exited: true };
+        let identity = Identity::default();
+        let known = Known { parent, identity, verdict, examined: true, exited: true };
         self.known.insert(pid, known.clone());
         known
     }
@@ -143,11 +183,15 @@ impl Processes {
             .retain(|&pid, known| !known.exited || Path::new(&format!("/proc/{pid}")).exists());
     }
 
-    fn examine_if_new(&mut self, pid: u32) -> Option<&Known> {
-        if !self.known.contains_key(&pid) {
-            self.executed(pid)?;
+    /// A process that is not known, or was looked at while it was still being started.
+    pub fn is_unfinished(&self, pid: u32) -> bool {
+        self.known.get(&pid).is_none_or(|known| !known.examined)
+    }
+
+    fn examine_if_unfinished(&mut self, pid: u32) {
+        if self.is_unfinished(pid) && !self.examine(pid) {
+            self.exited(pid);
         }
-        self.known.get(&pid)
     }
 
     /// Ancestors that were never seen are examined on the way up.
@@ -164,7 +208,8 @@ impl Processes {
                         Some(matched_by) => Verdict::Target(matched_by),
                         None => Verdict::Foreign,
                     };
-                    Known { parent: read_parent(pid), identity, verdict, exited: false }
+                    let parent = read_parent(pid);
+                    Known { parent, identity, verdict, examined: false, exited: false }
                 }
             };
             if known.verdict.is_target() {
@@ -260,10 +305,14 @@ mod tests {
     #[test]
     fn a_stranger_is_foreign() {
         let mut processes = Processes::new("no process is called like this");
-        let own = std::process::id();
-        assert_eq!(processes.known(own).verdict, Verdict::Foreign);
-        processes.forked(4_000_001, own);
-        assert_eq!(processes.known(4_000_001).verdict, Verdict::Foreign);
+        assert_eq!(processes.known(std::process::id()).verdict, Verdict::Foreign);
+    }
+
+    #[test]
+    fn a_name_is_enough_for_a_program_that_ended_at_once() {
+        let mut processes = Processes::new("python");
+        let verdict = processes.executed(4_000_001, "python3").verdict;
+        assert_eq!(verdict, Verdict::Target(MatchedBy::Comm));
     }
 
     #[test]

@@ -85,8 +85,10 @@ pub struct Recorder {
     books: Books,
     segment: Segment,
     segment_started: Instant,
-    /// By pid: the verdict, and whether this segment has the line of the process.
+    /// By pid: the verdict, and whether the line of the process is known to be up to date.
     seen: HashMap<u32, Seen>,
+    /// By pid: what this segment says of the process.
+    announced: HashMap<u32, Process>,
     /// Repeated in each segment, so that each stands alone.
     libraries: Vec<(u64, Library)>,
     disk: Disk,
@@ -130,6 +132,7 @@ impl Recorder {
             segment,
             segment_started: Instant::now(),
             seen: HashMap::new(),
+            announced: HashMap::new(),
             libraries: Vec::new(),
             disk: Disk::Writable,
         };
@@ -189,7 +192,14 @@ impl Recorder {
             self.seen.remove(&pid);
             self.kernel.forget(pid);
         }
+        self.write_out()
+    }
+
+    fn write_out(&mut self) -> Result<()> {
         self.flush();
+        if self.segment.bytes() >= self.options.segment_size {
+            self.rotate(CloseReason::Size)?;
+        }
         Ok(())
     }
 
@@ -216,10 +226,7 @@ impl Recorder {
         };
         push_entry(self.segment.buffer(), since_start, event.tgid, event.tid, text);
         if self.segment.buffered() >= FLUSH_BYTES {
-            self.flush();
-            if self.segment.bytes() >= self.options.segment_size {
-                self.rotate(CloseReason::Size)?;
-            }
+            self.write_out()?;
         }
         Ok(())
     }
@@ -238,7 +245,8 @@ impl Recorder {
         self.processes.lock().expect("no thread panics while it holds the lock").known(pid)
     }
 
-    /// Writes the line of a process before its first call in this segment.
+    /// Writes the line of a process before its first call in this segment, and again when what
+    /// the line says has changed.
     fn announce(&mut self, pid: u32, since_start: u64) {
         let known = self.known(pid);
         let Verdict::Target(matched_by) = known.verdict else { return };
@@ -249,8 +257,11 @@ impl Recorder {
             comm: known.identity.comm,
             matched_by: matched_by.as_str().to_owned(),
         };
-        push_meta(self.segment.buffer(), since_start, pid, &Meta::Process(process));
         self.seen.insert(pid, Seen { is_target: true, announced: true });
+        if self.announced.get(&pid) != Some(&process) {
+            self.announced.insert(pid, process.clone());
+            push_meta(self.segment.buffer(), since_start, pid, &Meta::Process(process));
+        }
     }
 
     fn take_notices(&mut self, changed: &mut Vec<u32>) {
@@ -380,6 +391,7 @@ impl Recorder {
     }
 
     fn forget_announcements(&mut self) {
+        self.announced.clear();
         for seen in self.seen.values_mut() {
             seen.announced = false;
         }

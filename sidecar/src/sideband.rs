@@ -20,8 +20,10 @@ pub enum ProcessEvent {
         pid: u32,
         parent: u32,
     },
+    /// It executed a program, or took another title.
     Executed {
         pid: u32,
+        comm: String,
     },
     /// A file was mapped executable.
     Mapped {
@@ -100,7 +102,9 @@ fn interpret(record: Record<'_>) -> Option<ProcessEvent> {
             Some(ProcessEvent::Forked { pid: fork.pid, parent: fork.ppid })
         }
         Record::Comm(comm) if comm.pid != 0 && comm.pid == comm.tid => {
-            Some(ProcessEvent::Executed { pid: comm.pid })
+            let name = comm.comm.split(|&byte| byte == 0).next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name).into_owned();
+            Some(ProcessEvent::Executed { pid: comm.pid, comm: name })
         }
         Record::Mmap2(mapping) if mapping.pid != 0 && mapping.filename.starts_with(b"/") => {
             let name = mapping.filename.split(|&byte| byte == 0).next().unwrap_or_default();

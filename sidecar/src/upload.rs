@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::{debug, info, warn};
 
@@ -41,42 +41,32 @@ impl<S: Store> Uploader<S> {
     }
 
     /// Uploads what is closed, at once and then every `period`; retries sooner after a failure.
-    /// Ends when `stop` turns true, in the middle of an upload if need be.
-    pub async fn run(mut self, period: Duration, mut stop: watch::Receiver<bool>) -> Self {
+    ///
+    /// When `stop` turns true it ends after a last pass that uploaded everything. The caller sets
+    /// the deadline for that; what is left by then stays on disk for the next start. Returns the
+    /// number of uploads.
+    pub async fn run(mut self, period: Duration, mut stop: watch::Receiver<bool>) -> u64 {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut retry = FIRST_RETRY;
         loop {
             tokio::select! {
-                _ = stop.wait_for(|&stop| stop) => return self,
+                _ = stop.wait_for(|&stop| stop) => break,
                 _ = ticks.tick() => {}
                 () = sleep(retry), if self.failing => retry = (retry * 2).min(LONGEST_RETRY),
             }
-            tokio::select! {
-                _ = stop.wait_for(|&stop| stop) => return self,
-                () = self.upload_all() => {}
-            }
+            self.upload_all().await;
             if !self.failing {
                 retry = FIRST_RETRY;
             }
         }
-    }
-
-    /// The last pass: tries until everything is uploaded or `deadline` has come. Returns how many
-    /// segments were uploaded in all and how many stay behind.
-    pub async fn finish(mut self, deadline: Instant) -> Result<(u64, usize)> {
-        let everything = async {
-            loop {
-                self.upload_all().await;
-                if !self.failing {
-                    return;
-                }
-                sleep(FIRST_RETRY).await;
+        loop {
+            self.upload_all().await;
+            if !self.failing {
+                return self.uploaded;
             }
-        };
-        // Too late: what is left stays on disk for the next start.
-        let _: Result<(), tokio::time::error::Elapsed> = timeout_at(deadline, everything).await;
-        Ok((self.uploaded, self.spool.closed()?.len()))
+            sleep(FIRST_RETRY).await;
+        }
     }
 
     /// One pass over the closed segments, oldest first. Stops at the first failure: the next one
@@ -131,6 +121,8 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
 
+    use tokio::time::timeout;
+
     use super::*;
 
     #[derive(Clone, Default)]
@@ -170,7 +162,7 @@ mod tests {
         assert_eq!(*store.stored.lock().unwrap(), [FIRST, SECOND]);
         assert!(spool.closed().unwrap().is_empty());
         sender.send(true).unwrap();
-        assert_eq!(task.await.unwrap().uploaded, 2);
+        assert_eq!(task.await.unwrap(), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -192,12 +184,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_pass_gives_up_at_the_deadline_and_says_what_stays() {
+    async fn the_last_pass_does_not_end_before_everything_is_stored() {
         let (_directory, spool) = spool_of(&[FIRST, SECOND]);
         let store = Memory::default();
         store.down.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let finished = Uploader::new(spool, store).finish(deadline).await.unwrap();
-        assert_eq!(finished, (0, 2));
+        let (_sender, stop) = watch::channel(true);
+        let uploader = Uploader::new(spool.clone(), store.clone());
+        let mut task = tokio::spawn(uploader.run(Duration::from_secs(120), stop));
+        assert!(timeout(Duration::from_secs(60), &mut task).await.is_err(), "still trying");
+        store.down.store(false, Ordering::Relaxed);
+        assert_eq!(task.await.unwrap(), 2);
+        assert!(spool.closed().unwrap().is_empty());
     }
 }

@@ -45,8 +45,8 @@ pub fn read(directory: &Path) -> Result<Vec<Counts>> {
             continue;
         }
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let counts: Counts =
-            serde_json::from_slice(&text).with_context(|| format!("cannot understand the call counts in {}", path.display()))?;
+        let counts: Counts = serde_json::from_slice(&text)
+            .with_context(|| format!("cannot understand the call counts in {}", path.display()))?;
         all.push(counts);
     }
     all.sort_by(|a, b| (a.pid, &a.library).cmp(&(b.pid, &b.library)));

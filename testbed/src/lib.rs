@@ -6,4 +6,6 @@
 pub mod counts;
 pub mod cuda;
 pub mod libraries;
+pub mod s3;
 pub mod sequence;
+pub mod vllm;

@@ -68,7 +68,9 @@ pub fn install(directory: &Path, driver: Driver) -> Result<Installed> {
         replace(&installed.runtime, |path| write_library(path, RUNTIME_IMAGE))?;
         Ok(installed)
     };
-    write().with_context(|| format!("cannot install the stand-in CUDA libraries in {}", directory.display()))
+    write().with_context(|| {
+        format!("cannot install the stand-in CUDA libraries in {}", directory.display())
+    })
 }
 
 fn replace(path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::ptr;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::cuda::{self, Library};
+use crate::cuda::{self, Library, WORDS};
 pub use prepared::Prepared;
 
 /// The launches of the tour.
@@ -54,7 +54,8 @@ pub struct Handles {
 /// Calls every function of `libcuda.so.1`, and of `libcudart.so.13` if it is given.
 /// Fails if a call does not answer as it should.
 pub fn run(driver: &Library, runtime: Option<&Library>) -> Result<Handles> {
-    let mut tour = Tour { library: driver, handles: Handles::default(), calls: 0, wrong: Vec::new() };
+    let mut tour =
+        Tour { library: driver, handles: Handles::default(), calls: 0, wrong: Vec::new() };
     driver::tour(&mut tour)?;
     if let Some(runtime) = runtime {
         tour.library = runtime;
@@ -81,9 +82,13 @@ impl Tour<'_> {
     }
 
     /// Calls a function and notes a code other than the expected one.
-    fn expect<const COUNT: usize>(&mut self, code: i32, name: &str, arguments: [usize; COUNT]) -> Result<()> {
-        // Codes are 32 bits wide; the upper half of the register is undefined.
-        let answer = self.call(name, arguments)?.cast_signed() as i32;
+    fn expect<const COUNT: usize>(
+        &mut self,
+        code: i32,
+        name: &str,
+        arguments: [usize; COUNT],
+    ) -> Result<()> {
+        let answer = cuda::code(self.call(name, arguments)?);
         if answer != code {
             self.wrong.push(format!("{name} gave {answer}, not {code}"));
         }
@@ -95,7 +100,12 @@ impl Tour<'_> {
     }
 
     /// Calls a function and its twin for the per-thread default stream.
-    fn twins<const COUNT: usize>(&mut self, name: &str, suffix: &str, arguments: [usize; COUNT]) -> Result<()> {
+    fn twins<const COUNT: usize>(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        arguments: [usize; COUNT],
+    ) -> Result<()> {
         self.ok(name, arguments)?;
         self.ok(&format!("{name}{suffix}"), arguments)
     }
@@ -104,6 +114,19 @@ impl Tour<'_> {
 /// The address of a variable, as an argument.
 fn to<T: ?Sized>(value: &mut T) -> usize {
     ptr::from_mut(value).cast::<c_void>().addr()
+}
+
+/// Arguments followed by more arguments, zeros after both.
+fn join<const ROOM: usize>(first: &[usize], second: &[usize]) -> [usize; ROOM] {
+    let mut joined = [0; ROOM];
+    joined[..first.len()].copy_from_slice(first);
+    joined[first.len()..first.len() + second.len()].copy_from_slice(second);
+    joined
+}
+
+/// The arguments of a function that takes a 64-byte handle by value: it lies on the stack, after six registers.
+fn by_value(out: usize, flags: usize, handle: [usize; 8]) -> [usize; WORDS] {
+    join(&[out, flags, 0, 0, 0, 0], &handle)
 }
 
 /// The address of text, as an argument.

@@ -70,7 +70,7 @@ int do_cuMemcpy2DAsync(const struct copy_2d *what, void *stream)
     return copy_2d(what, stream, false);
 }
 
-// CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER end, like the two-dimensional one, with their extent; only its place differs.
+// Descriptions in three dimensions are not read; their copies take no time.
 int do_cuMemcpy3D(const void *what)
 {
     return what ? copy(what, what, 0, NULL, true) : INVALID_VALUE;

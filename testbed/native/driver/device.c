@@ -48,7 +48,6 @@ int do_cuDeviceGetUuid(void *out, int device)
 
 int do_cuDeviceTotalMem(size_t *bytes, int device)
 {
-    int do_cuMemGetInfo(size_t *, size_t *);
     size_t available;
     return device ? INVALID_DEVICE : do_cuMemGetInfo(&available, bytes);
 }

@@ -179,5 +179,10 @@ struct graph *new_graph(void);
 struct node *add_node(struct graph *graph, enum node_type type, const struct launch *launch);
 const struct node *const *last_node(struct graph *graph, size_t *count);
 
+// Exported functions that others here build on.
+int do_cuMemGetInfo(size_t *available, size_t *total);
+int do_cuCtxGetCurrent(struct context **out);
+int do_cuEventCreate(struct event **out, unsigned flags);
+
 // Work other than a kernel: recorded while the stream captures, else done at once.
 int queue_other(void *stream, enum node_type type);

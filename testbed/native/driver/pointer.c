@@ -122,7 +122,6 @@ int do_cuIpcGetEventHandle(struct event_handle *out, struct event *event)
 
 int do_cuIpcOpenEventHandle(struct event **out, struct event_handle handle)
 {
-    int do_cuEventCreate(struct event **, unsigned);
     if (!out || !handle.event)
         return INVALID_VALUE;
     return do_cuEventCreate(out, 0);

@@ -4,6 +4,8 @@
 #include <time.h>
 
 static _Atomic uint64_t last_id = 16;
+// When everything queued so far, on any stream, will be done.
+static _Atomic int64_t device_busy_until;
 // The handles 0 and 1 name the legacy default stream, 2 the per-thread one.
 static struct stream legacy = {.id = 1}, per_thread = {.id = 2};
 
@@ -39,6 +41,9 @@ void queue_work(struct stream *stream, int64_t nanoseconds)
     do
         until = (busy > present ? busy : present) + nanoseconds;
     while (!atomic_compare_exchange_weak(&stream->busy_until, &busy, until));
+    busy = device_busy_until;
+    while (busy < until && !atomic_compare_exchange_weak(&device_busy_until, &busy, until))
+        ;
 }
 
 struct graph *capturing(struct stream *stream)
@@ -89,11 +94,9 @@ int do_cuStreamSynchronize(void *handle)
     return SUCCESS;
 }
 
-// Whole-context waits watch the default streams only: their callers here use no other without waiting for it.
 int do_cuCtxSynchronize(void)
 {
-    wait_until(legacy.busy_until);
-    wait_until(per_thread.busy_until);
+    wait_until(device_busy_until);
     return SUCCESS;
 }
 
@@ -145,7 +148,6 @@ int do_cuStreamGetId(void *handle, uint64_t *out)
 
 int do_cuStreamGetCtx(void *handle, struct context **out)
 {
-    int do_cuCtxGetCurrent(struct context **);
     (void)handle;
     return do_cuCtxGetCurrent(out);
 }

@@ -1,8 +1,6 @@
 //! Calls CUDA functions as a test or a benchmark asks: which, how often, from how many threads, before or after a
 //! fork, an exec or a late load.
 
-#![expect(clippy::print_stdout, reason = "the result on stdout is what it is for")]
-
 use std::hint::black_box;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -19,7 +17,11 @@ use testbed::libraries::{DRIVER, RUNTIME};
 use testbed::sequence::{self, Prepared};
 
 #[derive(Debug, Parser)]
-#[command(version, about = "Calls CUDA functions in a loop, or every one of them once, and says in one JSON line how that went")]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
+#[command(
+    version,
+    about = "Calls CUDA functions in a loop, or every one of them once, and says in one JSON line how that went"
+)]
 struct Options {
     /// A library to load, by path or by soname through the loader; may be repeated, the driver first.
     /// Without it, the one that has the function is loaded by soname.
@@ -74,7 +76,9 @@ fn main() -> Result<()> {
     let libraries = load(&options)?;
     if options.wait_stdin {
         print_line(&json!({"pid": std::process::id(), "waiting": true}))?;
-        std::io::stdin().read_line(&mut String::new()).context("cannot read the line to wait for from stdin")?;
+        std::io::stdin()
+            .read_line(&mut String::new())
+            .context("cannot read the line to wait for from stdin")?;
     }
     init(&options, &libraries)?;
     if !options.fork {
@@ -122,7 +126,10 @@ fn is_runtime(function: &str) -> bool {
     function.trim_start_matches('_').starts_with("cuda")
 }
 
-fn having<'library>(libraries: &'library [Library], function: &str) -> Result<(&'library Library, Function)> {
+fn having<'library>(
+    libraries: &'library [Library],
+    function: &str,
+) -> Result<(&'library Library, Function)> {
     let mut missing = Vec::new();
     for library in libraries {
         match library.function(function) {
@@ -141,7 +148,7 @@ fn init(options: &Options, libraries: &[Library]) -> Result<()> {
     }
     let (_, init) = having(libraries, "cuInit")?;
     // SAFETY: cuInit takes one word, which must be zero.
-    let code = unsafe { cuda::call(init, [0]) } as u32;
+    let code = cuda::code(unsafe { cuda::call(init, [0]) });
     ensure!(code == 0, "cuInit failed with {code}");
     Ok(())
 }
@@ -152,7 +159,9 @@ fn run(options: &Options, libraries: &[Library]) -> Result<()> {
     let Some(name) = &options.function else {
         let driver = libraries.first().context("no library is loaded")?;
         let handles = sequence::run(driver, libraries.get(1))?;
-        return print_line(&json!({"pid": pid, "seconds": started.elapsed().as_secs_f64(), "handles": handles}));
+        return print_line(
+            &json!({"pid": pid, "seconds": started.elapsed().as_secs_f64(), "handles": handles}),
+        );
     };
     let (library, function) = having(libraries, name)?;
     let arguments = match options.arguments {
@@ -163,12 +172,21 @@ fn run(options: &Options, libraries: &[Library]) -> Result<()> {
     let started = Instant::now();
     let calls: u64 = thread::scope(|scope| {
         let threads: Vec<_> = (0..options.threads)
-            .map(|_| scope.spawn(move || if plain { repeat_plain(options, function) } else { repeat(options, function, arguments) }))
+            .map(|_| {
+                scope.spawn(move || {
+                    if plain {
+                        repeat_plain(options, function)
+                    } else {
+                        repeat(options, function, arguments)
+                    }
+                })
+            })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
     });
     let seconds = started.elapsed().as_secs_f64();
-    let nanoseconds = if calls == 0 { 0.0 } else { seconds * 1e9 * options.threads as f64 / calls as f64 };
+    let nanoseconds =
+        if calls == 0 { 0.0 } else { seconds * 1e9 * options.threads as f64 / calls as f64 };
     print_line(&json!({"pid": pid, "calls": calls, "seconds": seconds, "ns_per_call": nanoseconds}))
 }
 
@@ -208,13 +226,22 @@ fn wait_for(child: libc::pid_t) -> Result<()> {
     let mut status = 0;
     // SAFETY: the child is ours and `status` is writable.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-    ensure!(waited == child, "cannot wait for the forked child: {}", std::io::Error::last_os_error());
-    ensure!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the forked child ended with status {status:#x}");
+    ensure!(
+        waited == child,
+        "cannot wait for the forked child: {}",
+        std::io::Error::last_os_error()
+    );
+    ensure!(
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+        "the forked child ended with status {status:#x}"
+    );
     Ok(())
 }
 
 /// One whole line in one write, so that parent and child cannot mix theirs.
 fn print_line(value: &serde_json::Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(format!("{value}\n").as_bytes()).and_then(|()| out.flush()).context("cannot print the result")
+    out.write_all(format!("{value}\n").as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot print the result")
 }

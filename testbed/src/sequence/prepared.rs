@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::{ALLOCATION, BLOCK, COPY, GRID, PLANE, SHARED_MEMORY, to};
+use super::{ALLOCATION, BLOCK, COPY, GRID, PLANE, SHARED_MEMORY, join, text, to};
 use crate::cuda::{self, Library, WORDS};
 
 /// `CUlaunchConfig`.
@@ -18,7 +18,14 @@ pub(super) struct LaunchConfig {
 
 impl LaunchConfig {
     pub(super) fn new(stream: usize) -> Self {
-        Self { grid: GRID, block: BLOCK, shared_memory: SHARED_MEMORY, stream, attributes: 0, attribute_count: 0 }
+        Self {
+            grid: GRID,
+            block: BLOCK,
+            shared_memory: SHARED_MEMORY,
+            stream,
+            attributes: 0,
+            attribute_count: 0,
+        }
     }
 }
 
@@ -35,7 +42,14 @@ pub(super) struct RuntimeLaunchConfig {
 
 impl RuntimeLaunchConfig {
     pub(super) fn new(stream: usize) -> Self {
-        Self { grid: GRID, block: BLOCK, shared_memory: SHARED_MEMORY as usize, stream, attributes: 0, attribute_count: 0 }
+        Self {
+            grid: GRID,
+            block: BLOCK,
+            shared_memory: SHARED_MEMORY as usize,
+            stream,
+            attributes: 0,
+            attribute_count: 0,
+        }
     }
 }
 
@@ -54,7 +68,16 @@ pub(super) struct KernelNode {
 
 impl KernelNode {
     pub(super) fn new(function: usize) -> Self {
-        Self { function, grid: GRID, block: BLOCK, shared_memory: SHARED_MEMORY, parameters: 0, extra: 0, kernel: 0, context: 0 }
+        Self {
+            function,
+            grid: GRID,
+            block: BLOCK,
+            shared_memory: SHARED_MEMORY,
+            parameters: 0,
+            extra: 0,
+            kernel: 0,
+            context: 0,
+        }
     }
 }
 
@@ -70,7 +93,12 @@ pub(super) struct CopyPlane {
 impl CopyPlane {
     pub(super) fn new(device: usize, host: usize) -> Self {
         // x, y, type (1 host, 2 device), host, device, array, pitch.
-        Self { from: [0, 0, 1, host, 0, 0, PLANE.0], to: [0, 0, 2, 0, device, 0, PLANE.0], width: PLANE.0, height: PLANE.1 }
+        Self {
+            from: [0, 0, 1, host, 0, 0, PLANE.0],
+            to: [0, 0, 2, 0, device, 0, PLANE.0],
+            width: PLANE.0,
+            height: PLANE.1,
+        }
     }
 }
 
@@ -104,18 +132,20 @@ impl Prepared {
     pub fn of(function: &str, library: &Library) -> Result<Self> {
         let make = |name: &str, arguments: [usize; 10]| -> Result<()> {
             // SAFETY: each call below passes what the function takes; storage behind pointers is leaked or outlives it.
-            let code = unsafe { cuda::call(library.function(name)?, arguments) };
-            ensure!(code as u32 == 0, "{name} failed with {}", code as u32);
+            let code = cuda::code(unsafe { cuda::call(library.function(name)?, arguments) });
+            ensure!(code == 0, "{name} failed with {code}");
             Ok(())
         };
         let kept = |value: usize| Box::leak(Box::new(value));
         let handle = kept(0);
-        let text = super::text;
         let words: Vec<usize> = match function {
             "cuLaunchKernel" | "cuLaunchKernelEx" => {
                 let module = kept(0);
                 make("cuModuleLoadData", pad([to(module), text(c"any image")]))?;
-                make("cuModuleGetFunction", pad([to(handle), *module, text(c"standin_driver_kernel")]))?;
+                make(
+                    "cuModuleGetFunction",
+                    pad([to(handle), *module, text(c"standin_driver_kernel")]),
+                )?;
                 let [gx, gy, gz] = GRID.map(|size| size as usize);
                 let [bx, by, bz] = BLOCK.map(|size| size as usize);
                 if function == "cuLaunchKernel" {
@@ -127,7 +157,10 @@ impl Prepared {
             "cudaLaunchKernel" | "cudaLaunchKernelExC" => {
                 let library = kept(0);
                 make("cudaLibraryLoadData", pad([to(library), text(c"any image")]))?;
-                make("cudaLibraryGetKernel", pad([to(handle), *library, text(c"standin_runtime_kernel")]))?;
+                make(
+                    "cudaLibraryGetKernel",
+                    pad([to(handle), *library, text(c"standin_runtime_kernel")]),
+                )?;
                 if function == "cudaLaunchKernel" {
                     let ([grid, grid_z], [block, block_z]) = (packed(GRID), packed(BLOCK));
                     vec![*handle, grid, grid_z, block, block_z, 0, SHARED_MEMORY as usize]
@@ -136,7 +169,8 @@ impl Prepared {
                 }
             }
             "cuMemcpyHtoDAsync_v2" | "cudaMemcpyAsync" => {
-                let allocate = if function.starts_with("cuda") { "cudaMalloc" } else { "cuMemAlloc_v2" };
+                let allocate =
+                    if function.starts_with("cuda") { "cudaMalloc" } else { "cuMemAlloc_v2" };
                 make(allocate, pad([to(handle), ALLOCATION]))?;
                 let host = to(Box::leak(Box::new([0_u8; COPY])));
                 // The direction is the runtime's fourth argument; the driver's is the stream, for which 1 is a default.
@@ -151,16 +185,15 @@ impl Prepared {
                 vec![*handle]
             }
             "cudaGetDevice" => vec![to(handle)],
-            _ => bail!("no valid arguments are prepared for {function}: known are {}", Self::FUNCTIONS.join(", ")),
+            _ => bail!(
+                "no valid arguments are prepared for {function}: known are {}",
+                Self::FUNCTIONS.join(", ")
+            ),
         };
-        let mut arguments = [0; WORDS];
-        arguments[..words.len()].copy_from_slice(&words);
-        Ok(Self { arguments })
+        Ok(Self { arguments: join(&words, &[]) })
     }
 }
 
 fn pad<const COUNT: usize>(arguments: [usize; COUNT]) -> [usize; 10] {
-    let mut padded = [0; 10];
-    padded[..COUNT].copy_from_slice(&arguments);
-    padded
+    join(&arguments, &[])
 }

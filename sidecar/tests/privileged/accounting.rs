@@ -1,0 +1,79 @@
+//! No call is lost, none is invented, and the trace proves it.
+
+use testbed::libraries::Driver;
+
+use crate::harness::{Scene, default_set, lines_of, run, segments_in};
+
+/// Every exported function of both libraries, called with known arguments.
+fn tour_is_traced_completely(driver: Driver) {
+    let scene = Scene::new(driver);
+    let sidecar = scene.sidecar(&[]);
+    run(scene.caller(&["--sequence"]));
+    sidecar.stop();
+    let report = scene.whole_report();
+    let counts = default_set(scene.counts());
+    assert!(counts.len() > 150, "the tour is too short to prove anything: {counts:?}");
+    assert_eq!(lines_of(&report), counts);
+}
+
+#[test]
+fn every_default_function_is_traced_with_550_style_stubs() {
+    tour_is_traced_completely(Driver::R550);
+}
+
+#[test]
+fn every_default_function_is_traced_with_580_style_stubs() {
+    tour_is_traced_completely(Driver::R580);
+}
+
+#[test]
+fn all_functions_are_traced_when_asked_for() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar(&[("TRACE_FUNCTIONS", "all")]);
+    run(scene.caller(&["--sequence"]));
+    sidecar.stop();
+    assert_eq!(lines_of(&scene.whole_report()), scene.counts());
+}
+
+#[test]
+fn the_first_line_of_a_process_is_its_first_call() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar(&[]);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "3"]));
+    sidecar.stop();
+    let calls: Vec<String> = scene.calls().into_iter().map(|call| call.func).collect();
+    assert_eq!(calls, ["cuInit", "cuCtxSynchronize", "cuCtxSynchronize", "cuCtxSynchronize"]);
+    assert!(scene.library_lines().iter().all(|library| !library.attached_late));
+}
+
+#[test]
+fn threads_at_full_speed_lose_nothing_across_rotations() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar(&[("TRACE_SEGMENT_SIZE", "1Mi")]);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "30000", "--threads", "4"]));
+    sidecar.stop();
+    let report = scene.whole_report();
+    assert_eq!(report.functions["cuCtxSynchronize"].lines, 120_000);
+    assert_eq!(lines_of(&report), scene.counts());
+    assert!(report.runs[0].segments > 5, "{:?}", report.runs);
+    let threads: std::collections::BTreeSet<_> =
+        scene.calls().into_iter().map(|call| call.tid).collect();
+    assert!(threads.len() >= 4);
+}
+
+#[test]
+fn what_does_not_fit_is_counted_and_balances() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar(&[
+        ("RING_BUFFER_SIZE", "256Ki"),
+        ("TRACE_SEGMENT_SIZE", "64Ki"),
+        ("TRACE_DIR_LIMIT", "1Mi"),
+    ]);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "200000"]));
+    sidecar.stop();
+    let report = trace::check::check(&segments_in(&scene.traces()));
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    let total = report.functions["cuCtxSynchronize"];
+    assert!(total.dropped > 0, "{total:?}");
+    assert_eq!(total.lines + total.dropped, 200_000);
+}

@@ -1,0 +1,277 @@
+//! Starts the sidecar and its targets, and reads what they left.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use testbed::libraries::{self, Driver};
+use trace::{
+    check::{Report, check},
+    line::{Call, Library, Line, Meta, Process},
+    reader::Reader,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory with libraries, a trace directory, and the callee's own counts.
+pub(crate) struct Scene {
+    directory: tempfile::TempDir,
+}
+
+impl Scene {
+    pub(crate) fn new(driver: Driver) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let scene = Self { directory };
+        for path in [scene.libraries(), scene.traces(), scene.counts_directory()] {
+            fs::create_dir(path).unwrap();
+        }
+        libraries::install(&scene.libraries(), driver).unwrap();
+        scene
+    }
+
+    pub(crate) fn libraries(&self) -> PathBuf {
+        self.directory.path().join("lib")
+    }
+
+    /// Moves the driver to where no search finds it.
+    pub(crate) fn hide_driver(&self, path: &Path) {
+        let link = self.libraries().join("libcuda.so.1");
+        fs::rename(fs::canonicalize(&link).unwrap(), path).unwrap();
+        fs::remove_file(link).unwrap();
+    }
+
+    pub(crate) fn traces(&self) -> PathBuf {
+        self.directory.path().join("traces")
+    }
+
+    fn counts_directory(&self) -> PathBuf {
+        self.directory.path().join("counts")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A sidecar that traces `standin`, finds the libraries before anyone maps them, and does not
+    /// upload, unless `variables` say otherwise.
+    pub(crate) fn sidecar(&self, variables: &[(&str, &str)]) -> Sidecar {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-cuda-tracer"));
+        command
+            .env("TARGET_PROCESS", "standin")
+            .env("TRACE_DIR", self.traces())
+            .env("UPLOAD_ENABLED", "false")
+            .env("CUDA_LIBRARY_DIRS", self.libraries())
+            .envs(variables.iter().copied());
+        Sidecar::start(command)
+    }
+
+    /// `standin-caller`, which calls what its arguments say.
+    pub(crate) fn caller(&self, arguments: &[&str]) -> Command {
+        self.program(&standin_caller(), arguments)
+    }
+
+    pub(crate) fn program(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env("LD_LIBRARY_PATH", self.libraries())
+            .env("CUDA_STANDIN_COUNTS", self.counts_directory());
+        command
+    }
+
+    /// What the libraries counted, by function, over all processes.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let mut sum = BTreeMap::new();
+        for counts in testbed::counts::read(&self.counts_directory()).unwrap() {
+            for (function, count) in counts.functions {
+                *sum.entry(function).or_default() += count;
+            }
+        }
+        sum
+    }
+
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
+        segments_in(&self.traces())
+    }
+
+    /// The trace, which must be whole.
+    pub(crate) fn whole_report(&self) -> Report {
+        let report = check(&self.segments());
+        assert!(report.is_whole(), "dropped {}, problems {:?}", report.dropped, report.problems);
+        report
+    }
+
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.segments()
+            .iter()
+            .flat_map(|segment| Reader::open(segment).unwrap())
+            .map(|line| line.unwrap())
+            .collect()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        let call = |line| if let Line::Call(call) = line { Some(call) } else { None };
+        self.lines().into_iter().filter_map(call).collect()
+    }
+
+    pub(crate) fn library_lines(&self) -> Vec<Library> {
+        let library = |line| match line {
+            Line::Meta(line) => match line.meta {
+                Meta::Library(library) => Some(library),
+                _ => None,
+            },
+            Line::Call(_) => None,
+        };
+        self.lines().into_iter().filter_map(library).collect()
+    }
+
+    pub(crate) fn process_lines(&self) -> Vec<(u32, Process)> {
+        let process = |line| match line {
+            Line::Meta(line) => match line.meta {
+                Meta::Process(process) => Some((line.pid, process)),
+                _ => None,
+            },
+            Line::Call(_) => None,
+        };
+        self.lines().into_iter().filter_map(process).collect()
+    }
+}
+
+pub(crate) fn segments_in(directory: &Path) -> Vec<PathBuf> {
+    let mut segments: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    segments.sort();
+    segments
+}
+
+/// Lines by function, as the report has them.
+pub(crate) fn lines_of(report: &Report) -> BTreeMap<String, u64> {
+    let lines = report.functions.iter().map(|(name, total)| (name.clone(), total.lines));
+    lines.filter(|(_, lines)| *lines > 0).collect()
+}
+
+/// Only functions that the sidecar traces by default.
+pub(crate) fn default_set(counts: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let selection = trace::function::Selection::default();
+    counts.into_iter().filter(|(name, _)| selection.contains(name)).collect()
+}
+
+/// Lies beside this test's directory when the workspace has been built.
+pub(crate) fn standin_caller() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().with_file_name("standin-caller");
+    assert!(path.exists(), "{} is missing: cargo build -p testbed", path.display());
+    path
+}
+
+/// Runs a target to its end.
+pub(crate) fn run(mut command: Command) {
+    let status = command.stdout(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+/// A running sidecar, killed when dropped.
+pub(crate) struct Sidecar {
+    child: Child,
+    log: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Sidecar {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines() {
+                // The test may have ended.
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        let mut sidecar = Self { child, log, seen: Vec::new() };
+        sidecar.wait_for("ready: tracing");
+        sidecar
+    }
+
+    /// Waits for a log line that contains `text`.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push(line);
+                    if self.seen.last().unwrap().contains(text) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in {:#?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => panic!("ended: {:#?}", self.seen),
+            }
+        }
+    }
+
+    pub(crate) fn log_lines_with(&mut self, text: &str) -> usize {
+        self.seen.extend(self.log.try_iter());
+        self.seen.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// SIGTERM, and a clean end.
+    pub(crate) fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.child.wait().unwrap();
+        self.seen.extend(self.log.iter());
+        assert!(status.success(), "{status}: {:#?}", self.seen);
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // Already gone after `stop`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A target that waits for a line before its first call.
+pub(crate) struct Waiting {
+    child: Child,
+}
+
+impl Waiting {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("waiting"), "{line}");
+        Self { child }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn go_and_end(mut self) {
+        self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}

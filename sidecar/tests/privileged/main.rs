@@ -1,0 +1,9 @@
+//! Real probes on real shared libraries: needs root and eBPF, and fails without them.
+//!
+//! Every test compares the trace with what the callee counted itself.
+//! Run with `cargo test -p sidecar --test privileged -- --test-threads=1`.
+
+mod accounting;
+mod coverage;
+mod crash;
+mod harness;

@@ -1,0 +1,173 @@
+//! The S3 server: objects, checksums, and each fault.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use testbed::s3::{Fault, Server};
+
+use crate::signed::{Client, sha256_base64};
+
+fn start() -> (TempDir, Server, Client) {
+    let root = TempDir::new().unwrap();
+    let server = Server::start(root.path(), "traces").unwrap();
+    let client = Client::new(&server.endpoint());
+    (root, server, client)
+}
+
+#[test]
+fn objects_are_stored_described_read_and_listed() {
+    let (root, server, client) = start();
+    let sum = sha256_base64(b"one line\n");
+    let headers = [("x-amz-checksum-sha256", sum.as_str())];
+    let put = client.send("PUT", "/traces/k3s-vllm/a.jsonl", "", &headers, b"one line\n").unwrap();
+    assert_eq!(put.status, 200, "{put:?}");
+    assert_eq!(fs::read(root.path().join("traces/k3s-vllm/a.jsonl")).unwrap(), b"one line\n");
+
+    let head = client
+        .send("HEAD", "/traces/k3s-vllm/a.jsonl", "", &[("x-amz-checksum-mode", "ENABLED")], b"")
+        .unwrap();
+    assert_eq!((head.status, head.headers["content-length"].as_str()), (200, "9"));
+    assert_eq!(head.headers["x-amz-checksum-sha256"], sum);
+    let head = client.send("HEAD", "/traces/k3s-vllm/a.jsonl", "", &[], b"").unwrap();
+    assert!(
+        !head.headers.contains_key("x-amz-checksum-sha256"),
+        "only told to those who ask: {head:?}"
+    );
+
+    let get = client.send("GET", "/traces/k3s-vllm/a.jsonl", "", &[], b"").unwrap();
+    assert_eq!(get.body, b"one line\n");
+    let list = client.send("GET", "/traces", "list-type=2&prefix=k3s-vllm%2F", &[], b"").unwrap();
+    assert!(
+        String::from_utf8_lossy(&list.body).contains("<Key>k3s-vllm/a.jsonl</Key>"),
+        "{list:?}"
+    );
+    assert_eq!(client.send("HEAD", "/traces/none", "", &[], b"").unwrap().status, 404);
+
+    assert_eq!(server.put_count("k3s-vllm/a.jsonl"), 1);
+    assert_eq!(server.put_count("none"), 0);
+    let methods: Vec<_> = server.requests().into_iter().map(|request| request.method).collect();
+    assert_eq!(methods, ["PUT", "HEAD", "HEAD", "GET", "GET", "HEAD"]);
+}
+
+#[test]
+fn a_wrong_secret_or_checksum_is_rejected() {
+    let (_root, server, mut client) = start();
+    let wrong = sha256_base64(b"other");
+    let put = client
+        .send("PUT", "/traces/a", "", &[("x-amz-checksum-sha256", wrong.as_str())], b"data")
+        .unwrap();
+    assert_eq!(put.status, 400, "{put:?}");
+    client.secret_key = "wrong".to_owned();
+    let put = client.send("PUT", "/traces/b", "", &[], b"data").unwrap();
+    assert_eq!(put.status, 403, "{put:?}");
+    assert_eq!(server.put_count("a") + server.put_count("b"), 0);
+}
+
+#[test]
+fn refuse_closes_the_port_and_opens_the_same_one_again() {
+    let (_root, server, client) = start();
+    let address = server.endpoint().trim_start_matches("http://").to_owned();
+    for _ in 0..3 {
+        server.faults().set(Fault::Refuse).unwrap();
+        let error = TcpStream::connect(&address).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(server.faults().now(), Fault::Refuse);
+        server.faults().clear().unwrap();
+        assert_eq!(client.send("PUT", "/traces/a", "", &[], b"data").unwrap().status, 200);
+    }
+    assert_eq!(server.put_count("a"), 3);
+}
+
+#[test]
+fn refuse_ends_connections_that_exist() {
+    let (_root, server, _client) = start();
+    let mut open = TcpStream::connect(server.endpoint().trim_start_matches("http://")).unwrap();
+    open.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    server.faults().set(Fault::Refuse).unwrap();
+    // Either end of the connection is an end.
+    assert_eq!(std::io::Read::read(&mut open, &mut [0]).unwrap_or(0), 0);
+}
+
+#[test]
+fn slow_holds_each_request_back() {
+    let (_root, server, client) = start();
+    server.faults().set(Fault::Slow(Duration::from_millis(200))).unwrap();
+    let started = Instant::now();
+    assert_eq!(client.send("PUT", "/traces/a", "", &[], b"data").unwrap().status, 200);
+    assert!(started.elapsed() >= Duration::from_millis(200));
+}
+
+#[test]
+fn status_answers_every_request_with_it() {
+    let (root, server, client) = start();
+    server.faults().set(Fault::Status(503)).unwrap();
+    let put = client.send("PUT", "/traces/a", "", &[], &vec![7; 1 << 20]).unwrap();
+    assert_eq!(put.status, 503);
+    assert!(String::from_utf8_lossy(&put.body).contains("<Code>SlowDown</Code>"), "{put:?}");
+    assert!(!root.path().join("traces/a").exists());
+    assert_eq!(server.put_count("a"), 0);
+    assert_eq!(server.requests()[0].status, Some(503));
+}
+
+#[test]
+fn cut_ends_the_connection_without_answer_or_object() {
+    let (root, server, client) = start();
+    server.faults().set(Fault::Cut).unwrap();
+    client.send("PUT", "/traces/a", "", &[], &vec![7; 1 << 20]).unwrap_err();
+    assert!(!root.path().join("traces/a").exists());
+    assert_eq!(server.requests()[0].status, None);
+    server.faults().clear().unwrap();
+    assert_eq!(client.send("PUT", "/traces/a", "", &[], b"data").unwrap().status, 200);
+}
+
+#[test]
+fn corrupt_stores_another_object_and_describes_that() {
+    let (root, server, client) = start();
+    server.faults().set(Fault::Corrupt).unwrap();
+    let sum = sha256_base64(b"data");
+    let put = client
+        .send("PUT", "/traces/a", "", &[("x-amz-checksum-sha256", sum.as_str())], b"data")
+        .unwrap();
+    assert_eq!(put.status, 200, "{put:?}");
+    assert_eq!(fs::read(root.path().join("traces/a")).unwrap(), b"eata");
+    let head =
+        client.send("HEAD", "/traces/a", "", &[("x-amz-checksum-mode", "ENABLED")], b"").unwrap();
+    assert_eq!(head.headers["content-length"], "4");
+    assert_eq!(head.headers["x-amz-checksum-sha256"], sha256_base64(b"eata"));
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let (root, server, _client) = start();
+    let port = server.endpoint().rsplit(':').next().unwrap().to_owned();
+    let output = Command::new(env!("CARGO_BIN_EXE_standin-s3"))
+        .arg("--root")
+        .arg(root.path())
+        .args(["--bucket", "traces", "--port", &port])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("127.0.0.1:{port}")));
+}
+
+#[test]
+fn binary_prints_its_endpoint_and_ends_on_sigterm() {
+    let root = TempDir::new().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_standin-s3"))
+        .arg("--root")
+        .arg(root.path().join("new"))
+        .args(["--bucket", "traces"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut endpoint = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+    let client = Client::new(endpoint.trim());
+    assert_eq!(client.send("PUT", "/traces/a", "", &[], b"data").unwrap().status, 200);
+    crate::terminate(&child);
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask ci`: all that a change must pass. Needs stable Rust, a C compiler and root.
+
+use anyhow::Result;
+use clap::Args;
+use xshell::cmd;
+
+use crate::{
+    ctx::{Ctx, as_from_shell},
+    doctor,
+};
+
+/// Run every check and test; needs stable Rust, a C compiler and root
+///
+/// The eBPF object has its own check with its own toolchain: `cargo xtask ebpf check`.
+#[derive(Debug, Args)]
+pub(crate) struct Ci {}
+
+pub(crate) fn run(ctx: &Ctx, Ci {}: &Ci) -> Result<()> {
+    let sh = &ctx.sh;
+    // `RUSTFLAGS` stays as it is: another value would compile every dependency again.
+    let cargo = |command| -> Result<()> { Ok(as_from_shell(command).run()?) };
+
+    ctx.step("this machine", || doctor::require_for_tracing(sh))?;
+    ctx.step("format", || cargo(cmd!(sh, "cargo fmt --all -- --check")))?;
+    ctx.step("clippy", || cargo(cmd!(sh, "cargo clippy --locked --all-targets -- -D warnings")))?;
+    ctx.step("tests", || cargo(cmd!(sh, "cargo test --locked")))?;
+    // One at a time: they share the kernel's probes and each counts the hits of all.
+    ctx.step("privileged tests", || {
+        cargo(cmd!(
+            sh,
+            "cargo test --locked --package sidecar --test privileged -- --test-threads=1"
+        ))
+    })?;
+    eprintln!("\nci: everything passed in {}", ctx.elapsed());
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Tools that only some tasks need: what is absent is a note that says for which.
+
+use super::{
+    Finding,
+    facts::{Checking, Deploying, Measuring, Tool},
+};
+use crate::ebpf::toolchain::Piece;
+
+pub(super) fn checking(found: &Checking) -> Vec<Finding> {
+    let Checking { rustfmt, clippy } = found;
+    vec![
+        tool("rustfmt", rustfmt, "checks the format", "rustup component add rustfmt"),
+        tool("clippy", clippy, "looks for mistakes", "rustup component add clippy"),
+    ]
+}
+
+pub(super) fn ebpf(pieces: &[Piece]) -> Vec<Finding> {
+    pieces
+        .iter()
+        .map(|piece| match &piece.state {
+            Ok(found) => Finding::ok(piece.name, found),
+            Err(problem) => Finding::note(
+                piece.name,
+                format!("{problem}; it {}", piece.purpose),
+                piece.remedy.clone(),
+            ),
+        })
+        .collect()
+}
+
+pub(super) fn deploying(found: &Deploying) -> Vec<Finding> {
+    let Deploying { podman, docker, kubectl, k3s, nvidia_driver } = found;
+    // Either of the two builds the image.
+    let image = match (podman, docker) {
+        (Some(found), _) | (None, Some(found)) => Finding::ok("podman or docker", found),
+        (None, None) => tool(
+            "podman or docker",
+            &None,
+            "builds the image of the sidecar",
+            "apt-get install podman",
+        ),
+    };
+    vec![
+        image,
+        tool("kubectl", kubectl, "talks to the cluster", "K3s brings it, as `k3s kubectl`"),
+        tool("k3s", k3s, "is the cluster", "needed on the node only"),
+        tool("NVIDIA driver", nvidia_driver, "runs CUDA", "needed on the node only"),
+    ]
+}
+
+pub(super) fn measuring(found: &Measuring) -> Vec<Finding> {
+    let Measuring { bpftrace } = found;
+    vec![tool("bpftrace", bpftrace, "is what we compare with", "apt-get install bpftrace")]
+}
+
+fn tool(topic: &'static str, found: &Tool, purpose: &str, remedy: &str) -> Finding {
+    match found {
+        Some(found) => Finding::ok(topic, found),
+        None => Finding::note(topic, format!("not found; it {purpose}"), remedy.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Mark;
+
+    #[test]
+    fn either_container_tool_is_enough() {
+        let mut found = Deploying {
+            podman: None,
+            docker: Some("Docker version 27.0".to_owned()),
+            kubectl: None,
+            k3s: None,
+            nvidia_driver: None,
+        };
+        assert_eq!(deploying(&found)[0], Finding::ok("podman or docker", "Docker version 27.0"));
+        found.docker = None;
+        assert_eq!(deploying(&found)[0].mark, Mark::Note);
+    }
+
+    #[test]
+    fn absent_tools_are_notes_with_a_purpose_and_a_remedy() {
+        let found = measuring(&Measuring { bpftrace: None });
+        assert_eq!(
+            found[0].to_line(),
+            "  note     bpftrace                   not found; it is what we compare with: apt-get \
+             install bpftrace\n"
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! Versions of what is not in `Cargo.lock`. Moving one is a change of its own, with the tests that
+//! passed on it.
+
+/// The toolchain that builds the eBPF program, as rustup names it.
+pub(crate) const NIGHTLY: &str = "nightly";
+
+/// What `rustc --version` says of the nightly that built the committed object.
+///
+/// Its LLVM must be one that the pinned bpf-linker reads, and the standard library beside it must
+/// be the same source, or another object comes out.
+pub(crate) const NIGHTLY_RUSTC: &str = "rustc 1.97.0-nightly (e50aa6fba 2026-05-19)";
+
+/// Links through the nightly's own LLVM 22; 0.11 and later want LLVM 23.
+pub(crate) const BPF_LINKER: &str = "0.10.4";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::ctx::workspace_root;
+
+    #[test]
+    fn build_script_uses_the_same_nightly() {
+        let script = fs::read_to_string(workspace_root().join("sidecar/build.rs")).unwrap();
+        let line = format!("const TOOLCHAIN: &str = {NIGHTLY:?};");
+        assert!(script.contains(&line), "sidecar/build.rs does not say `{line}`");
+    }
+}

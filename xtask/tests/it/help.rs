@@ -1,0 +1,21 @@
+//! The tasks are found by asking for them.
+
+use crate::{stderr, stdout, xtask};
+
+#[test]
+fn help_names_the_tasks_as_they_are_typed() {
+    let output = xtask().arg("--help").output().unwrap();
+    assert!(output.status.success());
+    let help = stdout(&output);
+    assert!(help.contains("Usage: cargo xtask <COMMAND>"), "{help}");
+    for task in ["doctor", "ci", "ebpf"] {
+        assert!(help.contains(&format!("\n  {task} ")), "no task {task} in:\n{help}");
+    }
+}
+
+#[test]
+fn misspelt_task_is_a_usage_error_with_a_hint() {
+    let output = xtask().arg("docter").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("doctor"), "{}", stderr(&output));
+}
