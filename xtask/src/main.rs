@@ -5,6 +5,7 @@
 
 mod ci;
 mod ctx;
+mod demo;
 mod doctor;
 mod ebpf;
 mod pins;
@@ -26,6 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
+    Verify(demo::Verify),
     Doctor(doctor::Doctor),
     Ci(ci::Ci),
     #[command(subcommand)]
@@ -47,6 +50,8 @@ fn run(command: Command) -> Result<ExitCode> {
     let ctx = &Ctx::new()?;
     match command {
         Command::Doctor(task) => return doctor::run(ctx, &task),
+        Command::Demo(task) => demo::run(ctx, &task)?,
+        Command::Verify(task) => return demo::verify(ctx, &task),
         Command::Ci(task) => ci::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,
     }

@@ -1,0 +1,221 @@
+//! `cargo xtask verify`: is the sidecar running, vLLM discovered, a trace written, and uploaded?
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+use trace::{
+    check,
+    line::{Line, Meta, Process},
+    reader::Reader,
+};
+use xshell::cmd;
+
+use super::{
+    comparison::Comparison,
+    files::{Files, State, segments},
+    processes::Interrupt,
+    sidecar_variables,
+};
+use crate::ctx::Ctx;
+
+/// How long uploads may take to show: a few upload intervals of the demo.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Check that traces are captured and uploaded; exit code 1 if one check fails
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Check a demo: one that runs (`cargo xtask demo --keep-running`), or what one has left
+    #[arg(long, required = true)]
+    demo: bool,
+
+    /// The directory of the demo
+    #[arg(long, value_name = "DIR", default_value = "target/demo")]
+    out: PathBuf,
+
+    /// Print the checks as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Check {
+    name: &'static str,
+    passed: bool,
+    detail: String,
+}
+
+pub(crate) fn verify(ctx: &Ctx, task: &Verify) -> Result<ExitCode> {
+    let files = Files::open(&ctx.sh, &task.out);
+    let state = State::read(&files)?;
+    let mut checks = if sidecar_runs(&state) {
+        four_checks(&files, &state)
+    } else {
+        let mut checks = four_checks(&files, &state);
+        // A demo that has ended has no sidecar any more; its trace says how it ended.
+        checks[0] = ended_in_order(&files)?;
+        checks
+    };
+    if files.comparison().exists() {
+        checks.push(counts_agree(&files)?);
+    }
+    let passed = checks.iter().all(|check| check.passed);
+    if task.json {
+        println!("{}", serde_json::json!({ "passed": passed, "checks": checks }));
+    } else {
+        print(&checks);
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Repeats the checks until they pass: discovery and uploads take a moment.
+pub(super) fn wait_until_passed(
+    files: &Files,
+    state: &State,
+    interrupt: &Interrupt,
+) -> Result<Vec<Check>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let checks = four_checks(files, state);
+        if checks.iter().all(|check| check.passed) {
+            return Ok(checks);
+        }
+        if Instant::now() > deadline {
+            print(&checks);
+            bail!(
+                "traces are not captured and uploaded; the logs are in {}",
+                files.root().join("logs").display()
+            );
+        }
+        interrupt.sleep(Duration::from_millis(500))?;
+    }
+}
+
+pub(super) fn print(checks: &[Check]) {
+    for Check { name, passed, detail } in checks {
+        eprintln!("{}  {name}: {detail}", if *passed { "ok    " } else { "FAILED" });
+    }
+}
+
+fn four_checks(files: &Files, state: &State) -> Vec<Check> {
+    vec![
+        sidecar_is_running(state),
+        vllm_is_discovered(files, state),
+        trace_files_exist(files),
+        uploads_work(files, state),
+    ]
+}
+
+fn sidecar_is_running(state: &State) -> Check {
+    let passed = sidecar_runs(state);
+    let detail = format!("pid {}{}", state.sidecar, if passed { "" } else { " is gone" });
+    Check { name: "sidecar is running", passed, detail }
+}
+
+fn sidecar_runs(state: &State) -> bool {
+    // The kernel cuts names to 15 bytes.
+    fs::read_to_string(format!("/proc/{}/comm", state.sidecar))
+        .is_ok_and(|comm| "ebpf-cuda-tracer".starts_with(comm.trim()))
+}
+
+/// The engine, a child of the API server, is what calls CUDA.
+fn vllm_is_discovered(files: &Files, state: &State) -> Check {
+    let name = "vLLM process is discovered";
+    let engine =
+        processes(files).into_iter().find(|(_, process)| process.parent == Some(state.vllm));
+    match engine {
+        Some((pid, process)) => {
+            let title = process.command.or(process.comm).unwrap_or_default();
+            let detail = format!("pid {pid}, {title:?}, matched by {}", process.matched_by);
+            Check { name, passed: true, detail }
+        }
+        None => Check {
+            name,
+            passed: false,
+            detail: format!("no child of pid {} in the trace", state.vllm),
+        },
+    }
+}
+
+/// What the traces say so far; the segment that is being written may end in half a line.
+fn processes(files: &Files) -> Vec<(u32, Process)> {
+    let open =
+        fs::read_dir(files.traces()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let downloaded = segments(&files.downloaded()).unwrap_or_default();
+    let stored = segments(&files.s3()).unwrap_or_default();
+    open.chain(stored)
+        .chain(downloaded)
+        .filter_map(|path| Reader::open(&path).ok())
+        .flatten()
+        .filter_map(|line| match line {
+            Ok(Line::Meta(line)) => match line.meta {
+                Meta::Process(process) => Some((line.pid, process)),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect()
+}
+
+fn trace_files_exist(files: &Files) -> Check {
+    let waiting = fs::read_dir(files.traces()).into_iter().flatten().flatten();
+    let waiting = waiting.filter(|entry| entry.file_name().to_string_lossy().starts_with("trace_"));
+    let (mut count, mut bytes) = (0, 0);
+    for entry in waiting {
+        count += 1;
+        bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+    }
+    let uploaded = segments(&files.downloaded()).unwrap_or_default().len();
+    let detail = format!("{count} in TRACE_DIR ({bytes} bytes), {uploaded} uploaded");
+    Check { name: "trace files are created", passed: count + uploaded > 0, detail }
+}
+
+/// Asks the store itself, by its protocol; of a demo that has ended, what was downloaded.
+fn uploads_work(files: &Files, state: &State) -> Check {
+    let name = "S3 uploads work";
+    if sidecar_runs(state)
+        && let Err(error) = download(files, state)
+    {
+        return Check { name, passed: false, detail: format!("{error:#}") };
+    }
+    let objects = segments(&files.downloaded()).unwrap_or_default();
+    let calls = check::check(&objects).calls;
+    let detail = format!("{} objects with {calls} calls", objects.len());
+    Check { name, passed: calls > 0, detail }
+}
+
+fn download(files: &Files, state: &State) -> Result<()> {
+    let sh = xshell::Shell::new()?;
+    let (sidecar, out) = (files.program("ebpf-cuda-tracer"), files.downloaded());
+    cmd!(sh, "{sidecar} fetch --out {out}")
+        .envs(sidecar_variables(files, &state.endpoint))
+        .env("RUST_LOG", "warn")
+        .quiet()
+        .run()?;
+    Ok(())
+}
+
+fn ended_in_order(files: &Files) -> Result<Check> {
+    let report = check::check(&segments(&files.downloaded())?);
+    let passed = !report.runs.is_empty() && report.runs.iter().all(|run| run.ended);
+    let detail = format!("{} runs, {} problems", report.runs.len(), report.problems.len());
+    Ok(Check { name: "sidecar ended in order", passed, detail })
+}
+
+fn counts_agree(files: &Files) -> Result<Check> {
+    let comparison = Comparison::of(files)?;
+    let passed = comparison.verdict().is_ok();
+    let detail = format!(
+        "{} calls of {} functions, {} dropped",
+        comparison.trace.calls,
+        comparison.functions.len(),
+        comparison.trace.dropped
+    );
+    Ok(Check { name: "trace and callees agree", passed, detail })
+}

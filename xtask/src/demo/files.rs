@@ -1,0 +1,156 @@
+//! Where the demo keeps what: everything lies in one directory.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use xshell::Shell;
+
+use crate::ctx::workspace_root;
+
+pub(super) const BUCKET: &str = "demo-traces";
+pub(super) const ACCESS_KEY: &str = "demo";
+pub(super) const SECRET_KEY: &str = "demo-secret";
+
+/// The mark of a demo's directory, and how to reach what runs.
+const STATE: &str = "demo.json";
+
+/// The directory of one demo.
+pub(super) struct Files {
+    root: PathBuf,
+    programs: PathBuf,
+}
+
+/// What `verify --demo` needs to know of a demo.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Of S3.
+    pub(super) endpoint: String,
+    /// Of vLLM.
+    pub(super) address: String,
+    pub(super) sidecar: u32,
+    pub(super) vllm: u32,
+}
+
+impl Files {
+    /// An empty directory; an earlier demo in it is removed, anything else is left alone.
+    pub(super) fn create(sh: &Shell, root: &Path) -> Result<Self> {
+        let files = Self::open(sh, root);
+        let shown = files.root.display();
+        let is_empty =
+            fs::read_dir(&files.root).map_or(true, |mut entries| entries.next().is_none());
+        if !is_empty && !files.root.join(STATE).exists() {
+            bail!("{shown} is not empty and holds no demo: choose another --out");
+        }
+        if !is_empty {
+            fs::remove_dir_all(&files.root)
+                .with_context(|| format!("cannot remove the earlier demo in {shown}"))?;
+        }
+        for directory in [files.traces(), files.s3(), files.counts(), files.logs(), files.results()]
+        {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
+        }
+        fs::write(files.root.join(STATE), "{}").context("cannot mark the directory")?;
+        Ok(files)
+    }
+
+    /// A directory that a demo has made.
+    pub(super) fn open(sh: &Shell, root: &Path) -> Self {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+        let programs = workspace_root().join(target).join("debug");
+        Self { root: sh.current_dir().join(root), programs }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
+    /// The stand-in vLLM under the name of the interpreter that runs the real one.
+    pub(super) fn python(&self) -> Result<PathBuf> {
+        let link = self.root.join("python3");
+        symlink(self.program("standin-vllm"), &link)
+            .with_context(|| format!("cannot create {}", link.display()))?;
+        Ok(link)
+    }
+
+    pub(super) fn libraries(&self) -> PathBuf {
+        self.root.join("lib")
+    }
+
+    pub(super) fn traces(&self) -> PathBuf {
+        self.root.join("traces")
+    }
+
+    pub(super) fn s3(&self) -> PathBuf {
+        self.root.join("s3")
+    }
+
+    pub(super) fn counts(&self) -> PathBuf {
+        self.root.join("counts")
+    }
+
+    pub(super) fn results(&self) -> PathBuf {
+        self.root.join("loadtest")
+    }
+
+    pub(super) fn downloaded(&self) -> PathBuf {
+        self.root.join("downloaded")
+    }
+
+    pub(super) fn comparison(&self) -> PathBuf {
+        self.root.join("comparison.json")
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.logs().join(format!("{name}.log"))
+    }
+}
+
+impl State {
+    pub(super) fn write(&self, files: &Files) -> Result<()> {
+        fs::write(files.root.join(STATE), serde_json::to_string_pretty(self)?)
+            .context("cannot write the state of the demo")
+    }
+
+    pub(super) fn read(files: &Files) -> Result<Self> {
+        let path = files.root.join(STATE);
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("cannot read {}: run `cargo xtask demo` first", path.display())
+        })?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} tells of no demo that started", path.display()))
+    }
+}
+
+/// Closed segments in a directory and in those below it.
+pub(super) fn segments(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut segments = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries = fs::read_dir(&directory)
+            .with_context(|| format!("cannot list {}", directory.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+                segments.push(path);
+            }
+        }
+    }
+    segments.sort();
+    Ok(segments)
+}
