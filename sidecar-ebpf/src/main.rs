@@ -10,7 +10,6 @@
     clippy::inline_always,
     reason = "calls between eBPF functions cost, and take fewer arguments"
 )]
-#![expect(clippy::similar_names, reason = "tgid and tid are the kernel's words")]
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 

@@ -39,7 +39,8 @@ impl Books {
         });
     }
 
-    pub fn len(&self) -> u32 {
+    /// How many numbers have been given.
+    pub fn functions(&self) -> u32 {
         u32::try_from(self.functions.len()).expect("bounded by MAX_FUNCTIONS")
     }
 

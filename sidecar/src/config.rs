@@ -1,12 +1,25 @@
 //! Settings: environment variables (or flags of the same name), checked before anything starts.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+mod values;
+
+use std::{
+    env::{self, VarError},
+    ffi::OsString,
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{
-    CommandFactory as _, FromArgMatches as _, Parser, ValueEnum,
+    Arg, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum,
+    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use trace::function::Selection;
+
+use values::{
+    boolean, bucket, directories, endpoint, log_filter, non_empty, prefix, ring_size, seconds,
+    segment_size, size,
+};
 
 /// Records every CUDA driver and runtime call of the processes beside it, without touching them.
 ///
@@ -14,7 +27,8 @@ use trace::function::Selection;
 /// one JSON line per call to TRACE_DIR, uploads closed files to S3 and deletes them once the store
 /// confirms. Needs root with CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON.
 ///
-/// Every setting is an environment variable; the flag of the same name overrides it.
+/// Every setting is an environment variable; the flag of the same name overrides it. An empty
+/// variable counts as unset.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ebpf-cuda-tracer", version, after_help = AFTER_HELP)]
 pub struct Config {
@@ -27,17 +41,17 @@ pub struct Config {
           value_parser = non_empty)]
     pub target_process: String,
 
-    /// Bucket for uploads; required unless UPLOAD_ENABLED is false
-    #[arg(long, env = "S3_BUCKET", value_name = "NAME", value_parser = bucket)]
+    /// Bucket of the traces; required unless UPLOAD_ENABLED is false
+    #[arg(long, env = "S3_BUCKET", value_name = "NAME", value_parser = bucket, global = true)]
     pub s3_bucket: Option<String>,
 
-    /// Prefix of object keys
+    /// Prefix of object keys; ends in / even where that is left out, and / alone means none
     #[arg(long, env = "S3_PREFIX", default_value = "k3s-vllm/", value_name = "PREFIX",
-          value_parser = prefix)]
+          value_parser = prefix, global = true)]
     pub s3_prefix: String,
 
-    /// Endpoint of an S3-compatible store; absent: AWS, or AWS_ENDPOINT_URL_S3
-    #[arg(long, env = "S3_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    /// Endpoint of an S3-compatible store; absent: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS
+    #[arg(long, env = "S3_ENDPOINT", value_name = "URL", value_parser = endpoint, global = true)]
     pub s3_endpoint: Option<String>,
 
     /// Seconds between rotations of the trace file
@@ -97,14 +111,22 @@ pub struct Config {
           value_parser = seconds)]
     pub shutdown_timeout: Duration,
 
-    /// Form of the log on stderr; RUST_LOG sets what is logged
-    #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
+    /// Form of the log on stderr
+    #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT", global = true)]
     pub log_format: LogFormat,
+
+    /// What is logged: off, error, warn, info, debug or trace, for all or by module
+    #[arg(long, env = "RUST_LOG", default_value = "info,aws_config=error", value_name = "FILTER",
+          value_parser = log_filter, global = true)]
+    pub rust_log: String,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
     /// Download every object under S3_PREFIX
+    ///
+    /// Files lie below DIR as keys lie below the prefix. What is there already is not downloaded
+    /// again. Prints the path of each file on stdout, and progress on stderr.
     Fetch {
         /// Where files go
         #[arg(long, value_name = "DIR", default_value = "traces")]
@@ -115,6 +137,7 @@ pub enum Command {
 const AFTER_HELP: &str = "\
 Credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, a web identity, or the role of the \
 instance, in the order of the AWS SDK. AWS_REGION sets the region (us-east-1 if nothing does).
+A store with a private certificate: SSL_CERT_FILE names the file of its authority.
 
 Example:
   TARGET_PROCESS=vllm S3_BUCKET=my-traces TRACE_DIR=/var/tmp/traces ebpf-cuda-tracer";
@@ -140,23 +163,69 @@ impl Config {
     pub fn parse_from(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let config = Self::command()
-            .try_get_matches_from(arguments)
-            .and_then(|matches| Self::from_arg_matches(&matches))
-            .map_err(name_the_variable)?;
-        if config.upload_enabled && config.s3_bucket.is_none() {
-            return Err(Self::command().error(
-                ErrorKind::MissingRequiredArgument,
-                "S3_BUCKET is not set, and UPLOAD_ENABLED is true: set S3_BUCKET to the bucket that \
-                 traces go to, or UPLOAD_ENABLED=false to keep them in TRACE_DIR",
-            ));
+        let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let matches = match ignoring_empty(Self::command()).try_get_matches_from(&arguments) {
+            // A variable shows in the help also when it is empty.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                return Err(Self::command().try_get_matches_from(arguments).err().unwrap_or(error));
+            }
+            matches => matches.map_err(name_the_variable)?,
+        };
+        let mut config = Self::from_arg_matches(&matches).map_err(name_the_variable)?;
+        if config.s3_endpoint.is_none() {
+            config.s3_endpoint = sdk_endpoint()?;
+        }
+        if config.s3_bucket.is_none() {
+            config.needs_no_bucket()?;
         }
         Ok(config)
     }
+
+    fn needs_no_bucket(&self) -> Result<(), clap::Error> {
+        let way_out = match self.command {
+            Some(Command::Fetch { .. }) => "set it to the bucket to download from",
+            None if self.upload_enabled => {
+                "set it to the bucket that traces go to, or UPLOAD_ENABLED=false to keep them in \
+                 TRACE_DIR"
+            }
+            None => return Ok(()),
+        };
+        let message = format!("S3_BUCKET is not set: {way_out}");
+        Err(Self::command().error(ErrorKind::MissingRequiredArgument, message))
+    }
+}
+
+/// Kubernetes and shells set variables to nothing where nothing is meant.
+fn ignoring_empty(command: clap::Command) -> clap::Command {
+    let is_empty =
+        |arg: &Arg| arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+    command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
+}
+
+/// The SDK reads these too, but would check them only when it sends something.
+fn sdk_endpoint() -> Result<Option<String>, clap::Error> {
+    for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+        let Some(value) = env::var_os(variable).filter(|value| !value.is_empty()) else { continue };
+        let value = value.to_string_lossy();
+        return endpoint(&value).map(Some).map_err(|accepted| {
+            let message = format!("{variable} is {value:?}: {accepted}");
+            Config::command().error(ErrorKind::ValueValidation, message)
+        });
+    }
+    Ok(None)
 }
 
 /// clap names the flag; most people here set the variable.
 fn name_the_variable(error: clap::Error) -> clap::Error {
+    let complain = |message| Config::command().error(ErrorKind::ValueValidation, message);
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        let odd = |variable: String| match env::var(&variable) {
+            Err(VarError::NotUnicode(value)) => Some((variable, value)),
+            _ => None,
+        };
+        let Some((variable, value)) = variables().into_iter().find_map(odd) else { return error };
+        return complain(format!("{variable} is {:?}: accepted: UTF-8", value.to_string_lossy()));
+    }
     let (Some(ContextValue::String(flag)), Some(ContextValue::String(value))) =
         (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
     else {
@@ -164,102 +233,24 @@ fn name_the_variable(error: clap::Error) -> clap::Error {
     };
     let flag = flag.split([' ', '=']).next().unwrap_or(flag);
     let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
-    let reason = match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(accepted)) => format!("accepted: {}", accepted.join(", ")),
-        _ => std::error::Error::source(&error).map_or_else(String::new, ToString::to_string),
+    let name = if variables().contains(&variable) {
+        format!("{variable} (or {flag})")
+    } else {
+        flag.to_owned()
     };
-    Config::command()
-        .error(ErrorKind::ValueValidation, format!("{variable} (or {flag}) is {value:?}: {reason}"))
-}
-
-fn non_empty(value: &str) -> Result<String, String> {
-    if value.trim().is_empty() {
-        return Err("accepted: a part of a process's executable, comm or command line".to_owned());
-    }
-    Ok(value.to_owned())
-}
-
-/// The rules that all S3 stores share; the store has the last word.
-fn bucket(value: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '/');
-    if value.starts_with("s3://") {
-        return Err("accepted: the bucket's name alone, without s3://".to_owned());
-    }
-    if !(3..=255).contains(&value.len()) || !value.chars().all(allowed) {
-        return Err("accepted: 3 to 63 letters, digits, - and ., or an access point ARN".to_owned());
-    }
-    Ok(value.to_owned())
-}
-
-fn prefix(value: &str) -> Result<String, String> {
-    if value.starts_with('/') || value.chars().any(char::is_control) {
-        return Err("accepted: a key prefix such as k3s-vllm/, without a leading /".to_owned());
-    }
-    Ok(value.to_owned())
-}
-
-fn endpoint(value: &str) -> Result<String, String> {
-    if !value.starts_with("http://") && !value.starts_with("https://") {
-        return Err("accepted: a URL such as http://minio:9000".to_owned());
-    }
-    Ok(value.to_owned())
-}
-
-fn seconds(value: &str) -> Result<Duration, String> {
-    const ACCEPTED: &str = "accepted: seconds, 0.1 to 86400, such as 60 or 0.5";
-    let number: f64 = value.parse().map_err(|_| ACCEPTED)?;
-    if !(0.1..=86_400.0).contains(&number) {
-        return Err(ACCEPTED.to_owned());
-    }
-    Ok(Duration::from_secs_f64(number))
-}
-
-fn boolean(value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("accepted: true, false".to_owned()),
-    }
-}
-
-fn size(value: &str) -> Result<u64, String> {
-    const ACCEPTED: &str = "accepted: bytes, such as 268435456, 64Ki, 256Mi or 8Gi";
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &value[digits.len()..] {
-        "" => 0,
-        "Ki" => 10,
-        "Mi" => 20,
-        "Gi" => 30,
-        _ => return Err(ACCEPTED.to_owned()),
+    let reason = match (error.get(ContextKind::ValidValue), std::error::Error::source(&error)) {
+        (Some(ContextValue::Strings(accepted)), _) if !accepted.is_empty() => {
+            format!("accepted: {}", accepted.join(", "))
+        }
+        (_, Some(reason)) => reason.to_string(),
+        _ => "a value is needed".to_owned(),
     };
-    let number: u64 = digits.parse().map_err(|_| ACCEPTED)?;
-    number.checked_mul(1 << shift).ok_or_else(|| ACCEPTED.to_owned())
+    complain(format!("{name} is {value:?}: {reason}"))
 }
 
-/// S3 takes at most 5 GiB in one request.
-fn segment_size(value: &str) -> Result<u64, String> {
-    let bytes = size(value)?;
-    if !((64 << 10)..=(4 << 30)).contains(&bytes) {
-        return Err("accepted: 64Ki to 4Gi".to_owned());
-    }
-    Ok(bytes)
-}
-
-fn ring_size(value: &str) -> Result<u32, String> {
-    let bytes = size(value)?;
-    if !bytes.is_power_of_two() || !((256 << 10)..=(1 << 30)).contains(&bytes) {
-        return Err("accepted: a power of two from 256Ki to 1Gi".to_owned());
-    }
-    u32::try_from(bytes).map_err(|error| error.to_string())
-}
-
-fn directories(value: &str) -> Result<Directories, String> {
-    let directories: Vec<PathBuf> =
-        value.split(':').filter(|directory| !directory.is_empty()).map(PathBuf::from).collect();
-    match directories.iter().find(|directory| !directory.is_absolute()) {
-        Some(relative) => Err(format!("{} is not an absolute path", relative.display())),
-        None => Ok(Directories(directories)),
-    }
+fn variables() -> Vec<String> {
+    let names = |arg: &Arg| Some(arg.get_env()?.to_str()?.to_owned());
+    Config::command().get_arguments().filter_map(names).collect()
 }
 
 #[cfg(test)]
@@ -317,13 +308,5 @@ mod tests {
         let message = Config::parse_from(["x"]).unwrap_err().to_string();
         assert!(message.contains("S3_BUCKET is not set"), "{message}");
         assert!(Config::parse_from(["x", "--upload-enabled=false"]).is_ok());
-    }
-
-    #[test]
-    fn sizes_have_binary_suffixes() {
-        assert_eq!(size("64Ki"), Ok(65_536));
-        assert_eq!(size("10"), Ok(10));
-        assert!(size("10MB").is_err());
-        assert!(size("99999999999Gi").is_err());
     }
 }

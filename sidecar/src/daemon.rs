@@ -1,7 +1,8 @@
 //! The sidecar's life: start, record and upload until told to stop, then drain.
 
 use std::{
-    fs,
+    io::{self, Write as _},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -18,7 +19,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use trace::segment_name::Run;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     clock,
@@ -40,18 +41,11 @@ pub async fn run(config: Config) -> Result<()> {
     raise_file_limit()?;
     preflight::check()?;
     let spool = Spool::open(&config.trace_dir)?;
-    let uploader = match &config.s3_bucket {
-        Some(bucket) if config.upload_enabled => {
-            let endpoint = config.s3_endpoint.as_deref();
-            let bucket = Bucket::connect(bucket, &config.s3_prefix, endpoint).await;
-            Some(Uploader::new(spool.clone(), bucket))
-        }
-        _ => None,
-    };
     let mut tracer = Tracer::start(&config, &spool)?;
     let (stop_uploads, stopped) = watch::channel(false);
-    let uploads =
-        uploader.map(|uploader| tokio::spawn(uploader.run(config.upload_interval, stopped)));
+    // After the tracer: finding region and credentials can take seconds.
+    let uploads = (config.upload_enabled && config.s3_bucket.is_some())
+        .then(|| tokio::spawn(upload(config.clone(), spool.clone(), stopped)));
 
     tokio::select! {
         name = signals.next() => info!("received {name}: closing and uploading the trace"),
@@ -86,6 +80,14 @@ pub async fn run(config: Config) -> Result<()> {
     };
     info!(lines, dropped, segments, uploaded, "stopped");
     Ok(())
+}
+
+/// Uploads until told to stop; returns the number of uploads.
+async fn upload(config: Config, spool: Spool, stopped: watch::Receiver<bool>) -> u64 {
+    let name = config.s3_bucket.as_deref().unwrap_or_default();
+    let endpoint = config.s3_endpoint.as_deref();
+    let bucket = Bucket::connect(name, &config.s3_prefix, endpoint).await;
+    Uploader::new(spool, bucket).run(config.upload_interval, stopped).await
 }
 
 /// The two tracing threads.
@@ -220,17 +222,42 @@ impl Signals {
     }
 }
 
-/// Downloads everything under the prefix into a directory.
-pub async fn fetch(config: &Config, directory: &std::path::Path) -> Result<usize> {
-    let bucket =
-        config.s3_bucket.as_deref().context("S3_BUCKET is not set: nowhere to fetch from")?;
-    let bucket = Bucket::connect(bucket, &config.s3_prefix, config.s3_endpoint.as_deref()).await;
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
-    let objects = bucket.list().await?;
-    for object in &objects {
-        let path = bucket.fetch(object, directory).await?;
-        info!(bytes = object.bytes, "fetched {}", path.display());
+/// Downloads everything under the prefix into a directory, and prints the path of each file.
+pub async fn fetch(config: &Config, directory: &Path) -> Result<()> {
+    let mut signals = Signals::watch()?;
+    tokio::select! {
+        fetched = fetch_all(config, directory) => fetched,
+        name = signals.next() => bail!("received {name}: what is downloaded so far is whole"),
     }
-    Ok(objects.len())
+}
+
+async fn fetch_all(config: &Config, directory: &Path) -> Result<()> {
+    let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
+    let prefix = &config.s3_prefix;
+    let bucket = Bucket::connect(name, prefix, config.s3_endpoint.as_deref()).await;
+    let objects = bucket.list().await?;
+    if objects.is_empty() {
+        warn!("nothing is stored under s3://{name}/{prefix}");
+    }
+    let (mut downloaded, mut left_out) = (0, 0);
+    for object in &objects {
+        let path = match bucket.path_of(object, directory) {
+            Ok(path) => path,
+            Err(error) => {
+                // No reason to withhold the others.
+                error!("{error:#}");
+                left_out += 1;
+                continue;
+            }
+        };
+        if bucket.fetch(object, &path).await? {
+            info!(bytes = object.bytes, "downloaded {}", path.display());
+            downloaded += 1;
+        }
+        writeln!(io::stdout(), "{}", path.display()).context("cannot print a path")?;
+    }
+    let objects = objects.len();
+    ensure!(left_out == 0, "{left_out} of {objects} objects were left out");
+    info!(objects, downloaded, "all of s3://{name}/{prefix} is in {}", directory.display());
+    Ok(())
 }

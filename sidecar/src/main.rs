@@ -18,14 +18,14 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    start_logging(config.log_format);
+    start_logging(config.log_format, &config.rust_log);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
             match config.command.clone() {
                 None => daemon::run(config).await,
-                Some(Command::Fetch { out }) => daemon::fetch(&config, &out).await.map(|_| ()),
+                Some(Command::Fetch { out }) => daemon::fetch(&config, &out).await,
             }
         })
     });
@@ -38,8 +38,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_logging(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::new(filter);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Human => {

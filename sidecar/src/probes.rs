@@ -4,8 +4,8 @@ mod attacher;
 mod multi;
 
 use anyhow::{Context as _, Result};
-pub use attacher::Attacher;
 use attacher::Way;
+pub use attacher::{Attacher, EmptyProbe};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},

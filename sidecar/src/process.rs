@@ -200,22 +200,17 @@ impl Processes {
         const DEEPEST: usize = 64;
         for _ in 0..DEEPEST {
             let Some(pid) = parent.filter(|&pid| pid > 0) else { return false };
-            let known = match self.known.get(&pid) {
-                Some(known) => known.clone(),
-                None => {
+            let (is_target, grandparent) = match self.known.get(&pid) {
+                Some(known) if known.examined => (known.verdict.is_target(), known.parent),
+                _ => {
                     let Some(identity) = read_identity(pid) else { return false };
-                    let verdict = match matches(&self.target, &identity) {
-                        Some(matched_by) => Verdict::Target(matched_by),
-                        None => Verdict::Foreign,
-                    };
-                    let parent = read_parent(pid);
-                    Known { parent, identity, verdict, examined: false, exited: false }
+                    (matches(&self.target, &identity).is_some(), read_parent(pid))
                 }
             };
-            if known.verdict.is_target() {
+            if is_target {
                 return true;
             }
-            parent = known.parent;
+            parent = grandparent;
         }
         false
     }

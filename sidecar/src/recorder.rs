@@ -151,7 +151,7 @@ impl Recorder {
         self.kernel.stop()?;
         self.settle()?;
         self.close_segment(CloseReason::Shutdown)?;
-        let counts = self.books.counts(&self.kernel.counters(self.books.len())?);
+        let counts = self.books.counts(&self.kernel.counters(self.books.functions())?);
         let segments = self.segment.sequence();
         let name = self.segment.publish().context("cannot rename the last segment")?;
         debug!(segment = %name, "closed the last segment");
@@ -183,7 +183,7 @@ impl Recorder {
                 continue;
             };
             // The number was sent before the probe, but maybe after this turn took its notices.
-            if event.function >= self.books.len() {
+            if event.function >= self.books.functions() {
                 self.take_notices(&mut changed);
             }
             self.book(&event)?;
@@ -268,7 +268,7 @@ impl Recorder {
         while let Ok(notice) = self.notices.try_recv() {
             match notice {
                 Notice::Function { number, name, api } => {
-                    self.books.add_function(number, name, api)
+                    self.books.add_function(number, name, api);
                 }
                 Notice::Library { attached_ns, library } => {
                     self.push_library(attached_ns, library.clone());
@@ -400,7 +400,7 @@ impl Recorder {
     /// Writes the closing line.
     fn close_segment(&mut self, reason: CloseReason) -> Result<()> {
         self.flush();
-        let kernel = self.kernel.counters(self.books.len())?;
+        let kernel = self.kernel.counters(self.books.functions())?;
         let now = clock::read(self.options.start_ns);
         let close = SegmentClose {
             sequence: self.segment.sequence(),
@@ -421,7 +421,7 @@ impl Recorder {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             self.turn()?;
-            let in_flight = self.books.in_flight(&self.kernel.counters(self.books.len())?);
+            let in_flight = self.books.in_flight(&self.kernel.counters(self.books.functions())?);
             if in_flight == 0 {
                 return Ok(());
             }

@@ -1,24 +1,31 @@
-//! The object store: puts a file, asks the store what it has, downloads. The only user of the SDK.
+//! The object store: puts a file and makes sure of it, lists, downloads. The only user of the SDK.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod digest;
+mod download;
+mod failure;
+
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
-    config::{RequestChecksumCalculation, ResponseChecksumValidation},
-    error::DisplayErrorContext,
+    config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation},
     primitives::ByteStream,
     types::ChecksumMode,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use sha2::{Digest as _, Sha256};
+
+use digest::Digest;
+use failure::Caller;
+
+/// A store that has not answered by then does not answer. Uploads get the time for their bytes on
+/// top, at [`SLOWEST_UPLOAD`]; transfers that stall are found sooner, by the SDK.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes a second. A slower line could not keep up with any trace.
+const SLOWEST_UPLOAD: u64 = 64 << 10;
 
 /// One bucket, and the prefix that all keys begin with.
 #[derive(Clone)]
@@ -26,6 +33,8 @@ pub struct Bucket {
     client: Client,
     name: String,
     prefix: String,
+    /// For messages: the endpoint, or the region at AWS.
+    store: String,
 }
 
 /// An object as a listing shows it.
@@ -35,42 +44,56 @@ pub struct Object {
     pub bytes: u64,
 }
 
+/// How the sidecar talks to a store: region and credentials are found as the AWS SDK does.
+pub fn loader() -> ConfigLoader {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ANSWER_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).timeout_config(timeouts)
+}
+
 impl Bucket {
-    /// Finds region and credentials as the AWS SDK does; contacts nothing yet.
-    ///
-    /// With an endpoint, from here or from AWS_ENDPOINT_URL(_S3), the store is not AWS: keys go
-    /// into the path, and checksums are sent as plain headers, which all stores accept.
+    /// Contacts nothing yet. `prefix` is empty or ends in `/`.
     pub async fn connect(name: &str, prefix: &str, endpoint: Option<&str>) -> Self {
-        let from_environment = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-            .into_iter()
-            .find_map(|variable| std::env::var(variable).ok().filter(|url| !url.is_empty()));
-        let endpoint = endpoint.map(str::to_owned).or(from_environment);
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build();
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http)
-            .timeout_config(timeouts);
+        Self::connect_with(loader(), name, prefix, endpoint).await
+    }
+
+    /// [`Self::connect`] with credentials, retries or time limits of the caller's choice.
+    ///
+    /// With an endpoint, from here or from the profile, the store is not AWS: keys go into the
+    /// path, and checksums are sent as plain headers, which all stores accept.
+    pub async fn connect_with(
+        mut loader: ConfigLoader,
+        name: &str,
+        prefix: &str,
+        endpoint: Option<&str>,
+    ) -> Self {
         // Another store has no regions, and asking the instance for one takes seconds.
-        let region_is_set = ["AWS_REGION", "AWS_DEFAULT_REGION"]
-            .into_iter()
-            .any(|variable| std::env::var_os(variable).is_some());
-        if endpoint.is_some() && !region_is_set {
-            loader = loader.region(Region::new("us-east-1"));
+        let is_set = |variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+        if endpoint.is_some() && !["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().any(is_set) {
+            loader = loader.region(Region::from_static("us-east-1"));
         }
         let shared = loader.load().await;
-        let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        let region = shared.region().filter(|region| !region.as_ref().is_empty());
+        let region = region.cloned().unwrap_or(Region::from_static("us-east-1"));
+        let endpoint = endpoint.or(shared.endpoint_url()).filter(|url| !url.is_empty());
+        let store = endpoint.map_or_else(|| format!("S3 in {region}"), str::to_owned);
+        let mut config = Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        if shared.region().is_none() {
-            config = config.region(Region::new("us-east-1"));
-        }
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .region(region);
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint).force_path_style(true);
+        } else if std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| url.is_empty()) {
+            // The SDK would take the empty one for a URL.
+            config.set_endpoint_url(None);
         }
         let client = Client::from_conf(config.build());
-        Self { client, name: name.to_owned(), prefix: prefix.to_owned() }
+        Self { client, name: name.to_owned(), prefix: prefix.to_owned(), store }
     }
 
     /// Uploads a file and returns once the store has confirmed its size and checksum.
@@ -80,25 +103,42 @@ impl Bucket {
         let key = format!("{}{object_name}", self.prefix);
         let at = format!("s3://{}/{key}", self.name);
         let path = file.to_owned();
-        let (bytes, checksum) = tokio::task::spawn_blocking(move || digest(&path)).await??;
+        let digest = tokio::task::spawn_blocking(move || Digest::of(&path)).await??;
         let body = ByteStream::from_path(file)
             .await
             .with_context(|| format!("cannot read {}", file.display()))?;
-        self.client
+        let stored = self
+            .client
             .put_object()
             .bucket(&self.name)
             .key(&key)
-            .checksum_sha256(&checksum)
+            .checksum_sha256(digest.sha256())
+            // Every store checks this one; some do not know the other.
+            .content_md5(digest.md5())
             .content_type("application/x-ndjson")
             .body(body)
+            .customize()
+            .config_override(Builder::default().timeout_config(self.upload_timeouts(digest.bytes)))
             .send()
             .await
-            .map_err(explain)
+            .map_err(|error| self.explain(error, "s3:PutObject"))
             .with_context(|| format!("cannot put {at}"))?;
-        self.confirm(&key, bytes, &checksum).await.with_context(|| format!("cannot confirm {at}"))
+        self.confirm(&key, &digest, stored.checksum_sha256())
+            .await
+            .with_context(|| format!("cannot confirm {at}"))
     }
 
-    async fn confirm(&self, key: &str, bytes: u64, checksum: &str) -> Result<()> {
+    fn upload_timeouts(&self, bytes: u64) -> TimeoutConfig {
+        let base = self.client.config().timeout_config();
+        let answer = base.and_then(TimeoutConfig::operation_attempt_timeout);
+        let transfer = Duration::from_secs(bytes / SLOWEST_UPLOAD);
+        base.map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder)
+            .operation_attempt_timeout(answer.unwrap_or(ANSWER_TIMEOUT) + transfer)
+            .build()
+    }
+
+    /// Asks what the store has now, and compares.
+    async fn confirm(&self, key: &str, digest: &Digest, answered: Option<&str>) -> Result<()> {
         let head = self
             .client
             .head_object()
@@ -107,19 +147,30 @@ impl Bucket {
             .checksum_mode(ChecksumMode::Enabled)
             .send()
             .await
-            .map_err(explain)?;
-        let stored = head.content_length().unwrap_or(-1);
+            .map_err(|error| self.explain(error, "s3:GetObject"))?;
+        let (stored, bytes) = (head.content_length().unwrap_or(-1), digest.bytes);
         ensure!(u64::try_from(stored) == Ok(bytes), "the store has {stored} bytes, not {bytes}");
-        // A store that keeps no checksum has still checked the one that came with the upload.
-        match head.checksum_sha256() {
-            Some(stored) if stored != checksum => {
-                bail!("the store has the SHA-256 {stored}, not {checksum}")
+        // A store that keeps no SHA-256 has still checked the MD5 that came with the upload.
+        match head.checksum_sha256().or(answered) {
+            Some(stored) if stored != digest.sha256() => {
+                bail!("the store has the SHA-256 {stored}, not {}", digest.sha256())
             }
             _ => Ok(()),
         }
     }
 
-    /// Every object under the prefix.
+    /// Fails if uploads would surely fail. Credentials that may only upload pass.
+    pub async fn check(&self) -> Result<()> {
+        let one = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
+        match one.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if failure::is_access_denied(&error) => Ok(()),
+            Err(error) => Err(self.explain(error, "s3:ListBucket"))
+                .with_context(|| format!("cannot use s3://{}/{}", self.name, self.prefix)),
+        }
+    }
+
+    /// Every object under the prefix, without the markers that stand for folders.
     pub async fn list(&self) -> Result<Vec<Object>> {
         let mut pages = self
             .client
@@ -131,77 +182,21 @@ impl Bucket {
         let mut objects = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page
-                .map_err(explain)
+                .map_err(|error| self.explain(error, "s3:ListBucket"))
                 .with_context(|| format!("cannot list s3://{}/{}", self.name, self.prefix))?;
             objects.extend(page.contents().iter().filter_map(|object| {
-                let bytes = u64::try_from(object.size().unwrap_or(0)).unwrap_or(0);
-                Some(Object { key: object.key()?.to_owned(), bytes })
+                let key = object.key().filter(|key| !key.ends_with('/'))?.to_owned();
+                Some(Object { key, bytes: u64::try_from(object.size()?).ok()? })
             }));
         }
         Ok(objects)
     }
 
-    /// Downloads an object into a directory, under the last part of its key.
-    pub async fn fetch(&self, object: &Object, directory: &Path) -> Result<PathBuf> {
-        let at = format!("s3://{}/{}", self.name, object.key);
-        let file_name = object.key.rsplit('/').next().unwrap_or(&object.key);
-        let path = directory.join(file_name);
-        let partial = directory.join(format!("{file_name}.download"));
-        let response = self
-            .client
-            .get_object()
-            .bucket(&self.name)
-            .key(&object.key)
-            .send()
-            .await
-            .map_err(explain)
-            .with_context(|| format!("cannot get {at}"))?;
-        let mut body = response.body.into_async_read();
-        let mut file = tokio::fs::File::create(&partial)
-            .await
-            .with_context(|| format!("cannot create {}", partial.display()))?;
-        let bytes = tokio::io::copy(&mut body, &mut file)
-            .await
-            .with_context(|| format!("cannot download {at}"))?;
-        ensure!(bytes == object.bytes, "{at}: got {bytes} of {} bytes", object.bytes);
-        tokio::fs::rename(&partial, &path).await.context("cannot rename the download")?;
-        Ok(path)
-    }
-}
-
-/// Size and SHA-256 (in base64, as S3 writes it) of a file.
-fn digest(path: &Path) -> Result<(u64, String)> {
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    let mut bytes = 0;
-    loop {
-        let read =
-            file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
-        if read == 0 {
-            return Ok((bytes, BASE64.encode(hasher.finalize())));
-        }
-        bytes += read as u64;
-        hasher.update(&buffer[..read]);
-    }
-}
-
-/// The SDK's own Display says "service error"; the cause is further down the chain.
-fn explain<E: std::error::Error + Send + Sync + 'static>(error: E) -> anyhow::Error {
-    anyhow::anyhow!("{}", DisplayErrorContext(&error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digest_is_that_of_the_standard() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("abc");
-        std::fs::write(&path, "abc").unwrap();
-        // FIPS 180-2, appendix B.1.
-        let expected = "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
-        assert_eq!(digest(&path).unwrap(), (3, expected.to_owned()));
+    fn explain<E: failure::Cause>(
+        &self,
+        error: failure::SdkError<E>,
+        permission: &str,
+    ) -> anyhow::Error {
+        failure::explain(&error, &Caller { bucket: &self.name, store: &self.store, permission })
     }
 }

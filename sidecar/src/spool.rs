@@ -34,7 +34,9 @@ pub struct Closed {
 }
 
 impl Spool {
-    /// Creates the directory if needed, takes its lock, and closes what a crash left open.
+    /// Creates the directory if needed, takes its lock, and closes what a crash left open. What
+    /// cannot be closed, on a full disk for one, is left for the next start: this one may still
+    /// upload what makes room.
     pub fn open(directory: &Path) -> Result<Self> {
         let shown = directory.display();
         fs::create_dir_all(directory)
@@ -43,9 +45,16 @@ impl Spool {
             .with_context(|| format!("cannot use TRACE_DIR {shown}"))?;
         let spool = Self { directory: directory.to_owned(), _lock: Arc::new(lock) };
         for part in spool.parts()? {
-            let closed = close_truncated(&part)
-                .with_context(|| format!("cannot close {} of an earlier run", part.display()))?;
-            warn!(segment = %closed.display(), "closed a segment that a crash had left open");
+            match close_truncated(&part) {
+                Ok(closed) => {
+                    warn!(segment = %closed.display(), "closed a segment that a crash had left open");
+                }
+                Err(error) => warn!(
+                    segment = %part.display(),
+                    error = format!("{error:#}"),
+                    "cannot close a segment that a crash had left open: the next start will retry"
+                ),
+            }
         }
         Ok(spool)
     }
@@ -85,16 +94,21 @@ impl Spool {
             .collect())
     }
 
+    /// Regular files: a link that another container has put there could lead anywhere.
     fn files(&self) -> Result<Vec<(PathBuf, String)>> {
         let entries = fs::read_dir(&self.directory)
             .with_context(|| format!("cannot list TRACE_DIR {}", self.directory.display()))?;
         Ok(entries
             .filter_map(|entry| {
-                let entry = entry.ok()?;
+                let entry = entry.ok().filter(is_regular)?;
                 Some((entry.path(), entry.file_name().into_string().ok()?))
             })
             .collect())
     }
+}
+
+fn is_regular(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_file())
 }
 
 fn lock(path: &Path) -> Result<File> {
@@ -113,8 +127,8 @@ fn lock(path: &Path) -> Result<File> {
         }
         Err(error) => return Err(error).context("cannot lock it"),
     }
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())?;
+    // For the message above only: no reason not to start on a full disk.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
@@ -216,6 +230,21 @@ mod tests {
         fs::rename(&once, &part).unwrap();
         close_truncated(&part).unwrap();
         assert_eq!(fs::read_to_string(&once).unwrap(), text);
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_closed_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        fs::write(&elsewhere, "half a li").unwrap();
+        let traces = directory.path().join("traces");
+        fs::create_dir_all(traces.join(format!("{NAME}{PART_SUFFIX}"))).unwrap();
+        for name in ["trace_h_s_000002.jsonl.part", "trace_h_s_000003.jsonl"] {
+            std::os::unix::fs::symlink(&elsewhere, traces.join(name)).unwrap();
+        }
+        let spool = Spool::open(&traces).unwrap();
+        assert_eq!(spool.closed().unwrap(), []);
+        assert_eq!(fs::read_to_string(elsewhere).unwrap(), "half a li");
     }
 
     #[test]

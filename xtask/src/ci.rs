@@ -6,7 +6,7 @@ use xshell::cmd;
 
 use crate::{
     ctx::{Ctx, as_from_shell},
-    doctor,
+    demo, doctor,
 };
 
 /// Run every check and test; needs stable Rust, a C compiler and root
@@ -31,6 +31,9 @@ pub(crate) fn run(ctx: &Ctx, Ci {}: &Ci) -> Result<()> {
             "cargo test --locked --package sidecar --test privileged -- --test-threads=1"
         ))
     })?;
+    // The README's first command, once as written and once with the other prologues and without S3
+    // for a while.
+    ctx.step("demo", || demo::run(ctx, &demo::Demo::default()))?;
     eprintln!("\nci: everything passed in {}", ctx.elapsed());
     Ok(())
 }

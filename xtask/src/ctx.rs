@@ -57,6 +57,12 @@ pub(crate) fn workspace_root() -> PathBuf {
         .to_owned()
 }
 
+/// Where cargo puts programs of a profile: `debug` or `release`.
+pub(crate) fn program_directory(profile: &str) -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    workspace_root().join(target).join(profile)
+}
+
 /// Lets cargo run as if typed into a shell.
 ///
 /// `cargo run` describes the package `xtask` to it in variables. A few build scripts look at the

@@ -3,7 +3,6 @@
 mod checks;
 mod comparison;
 mod files;
-mod processes;
 mod report;
 
 use std::{
@@ -17,12 +16,12 @@ use clap::Args;
 use xshell::cmd;
 
 use crate::{
+    background::{Background, Interrupt},
     ctx::{Ctx, as_from_shell},
     doctor,
 };
 use comparison::Comparison;
 use files::{BUCKET, Files, State};
-use processes::{Background, Interrupt};
 
 /// Trace a stand-in vLLM end to end and prove that no call is missing; needs root
 ///
@@ -81,7 +80,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Demo) -> Result<()> {
         Ok(())
     })?;
     if task.keep_running {
-        keep_running(&files, &state, &interrupt)?;
+        keep_running(&files, &state, &interrupt);
     }
     ctx.step("stop vLLM, then the sidecar", || {
         vllm.stop(Duration::from_secs(20))?;
@@ -94,7 +93,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Demo) -> Result<()> {
         comparison.write(&files.comparison())?;
         Ok(comparison)
     })?;
-    report::print(&comparison, &files)?;
+    report::print(&comparison, &files);
     comparison.verdict()
 }
 
@@ -237,7 +236,7 @@ fn load_test(
     Ok(s3)
 }
 
-fn keep_running(files: &Files, state: &State, interrupt: &Interrupt) -> Result<()> {
+fn keep_running(files: &Files, state: &State, interrupt: &Interrupt) {
     eprintln!(
         "\nEverything keeps running. Try:\n  \
          curl http://{}/v1/models\n  \
@@ -250,7 +249,6 @@ fn keep_running(files: &Files, state: &State, interrupt: &Interrupt) -> Result<(
     );
     interrupt.wait();
     interrupt.clear();
-    Ok(())
 }
 
 fn fetch(ctx: &Ctx, files: &Files, state: &State) -> Result<()> {
@@ -259,6 +257,7 @@ fn fetch(ctx: &Ctx, files: &Files, state: &State) -> Result<()> {
     cmd!(sh, "{sidecar} fetch --out {out}")
         .envs(sidecar_variables(files, &state.endpoint))
         .env("RUST_LOG", "warn")
+        .ignore_stdout()
         .run()
         .context("cannot download the traces")?;
     let left = files::segments(&files.traces())?;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "what a task was asked for goes to stdout")]
 
+mod background;
+mod bench;
 mod ci;
 mod ctx;
 mod demo;
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     Demo(demo::Demo),
     Verify(demo::Verify),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     Doctor(doctor::Doctor),
     Ci(ci::Ci),
     #[command(subcommand)]
@@ -51,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Doctor(task) => return doctor::run(ctx, &task),
         Command::Demo(task) => demo::run(ctx, &task)?,
+        Command::Bench(task) => bench::run(ctx, &task)?,
         Command::Verify(task) => return demo::verify(ctx, &task),
         Command::Ci(task) => ci::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,

@@ -65,8 +65,7 @@ impl Attacher {
         library: &Library,
         mut number: impl FnMut(&str) -> Result<u32>,
     ) -> Result<BTreeMap<String, String>> {
-        // The kernel follows this to the inode that is open, whatever has happened to its name.
-        let path = format!("/proc/self/fd/{}", library.file.as_raw_fd());
+        let path = path_of(library);
         let mut points = Vec::with_capacity(library.functions.len());
         for function in &library.functions {
             let cookie = number(&function.name)?.into();
@@ -84,6 +83,25 @@ impl Attacher {
         let name = |index: usize| library.functions[index].name.clone();
         Ok(refused.into_iter().map(|(index, reason)| (name(index), reason)).collect())
     }
+}
+
+/// A program that does nothing, where ours would go: the floor that benchmarks compare with.
+pub struct EmptyProbe {
+    _link: OwnedFd,
+}
+
+impl EmptyProbe {
+    pub fn attach(library: &Library) -> Result<Self> {
+        let path = CString::new(path_of(library)).context("a path without NUL")?;
+        let offset = library.functions.first().context("no function to attach to")?.file_offset;
+        let link = Program::load_empty()?.attach(&path, &[Point { offset, cookie: 0 }])?;
+        Ok(Self { _link: link })
+    }
+}
+
+/// The kernel follows this to the inode that is open, whatever has happened to its name.
+fn path_of(library: &Library) -> String {
+    format!("/proc/self/fd/{}", library.file.as_raw_fd())
 }
 
 /// A link is refused whole if one of its points is: halves find the guilty ones.

@@ -9,20 +9,20 @@ use crate::{
 
 const CLOCK: Clock = Clock { start_monotonic_ns: 0, monotonic_ns: 0, realtime_ns: 0 };
 
-struct Run1 {
+struct Scene {
     directory: tempfile::TempDir,
     files: Vec<PathBuf>,
     lines_before: u64,
 }
 
-impl Run1 {
+impl Scene {
     fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), files: Vec::new(), lines_before: 0 }
     }
 
     /// A segment with `lines` calls of `cuInit`; `edit` may falsify the closing line.
     fn segment(&mut self, sequence: u64, lines: u64, edit: impl FnOnce(&mut SegmentClose)) {
-        let name = SegmentName { run: super::Run::new("host", "start"), sequence };
+        let name = SegmentName { run: Run::new("host", "start"), sequence };
         let open = SegmentOpen {
             format_version: 1,
             sequence,
@@ -66,7 +66,7 @@ fn last(close: &mut SegmentClose) {
 
 #[test]
 fn a_whole_run_has_no_problem() {
-    let mut run = Run1::new();
+    let mut run = Scene::new();
     run.segment(1, 3, |_| ());
     run.segment(2, 2, last);
     let report = check(&run.files);
@@ -77,7 +77,7 @@ fn a_whole_run_has_no_problem() {
 
 #[test]
 fn a_missing_segment_is_found_by_its_number() {
-    let mut run = Run1::new();
+    let mut run = Scene::new();
     run.segment(1, 1, |_| ());
     run.segment(3, 1, last);
     let problems = check(&run.files).problems;
@@ -86,7 +86,7 @@ fn a_missing_segment_is_found_by_its_number() {
 
 #[test]
 fn a_missing_last_segment_leaves_the_run_without_an_end() {
-    let mut run = Run1::new();
+    let mut run = Scene::new();
     run.segment(1, 1, |_| ());
     let problems = check(&run.files).problems;
     assert_eq!(problems, [Problem::NotEnded { run: "host_start".into() }]);
@@ -94,7 +94,7 @@ fn a_missing_last_segment_leaves_the_run_without_an_end() {
 
 #[test]
 fn a_lost_line_breaks_the_count_of_its_segment_and_the_balance_of_its_run() {
-    let mut run = Run1::new();
+    let mut run = Scene::new();
     run.segment(1, 2, last);
     let text = fs::read_to_string(&run.files[0]).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -109,7 +109,7 @@ fn a_lost_line_breaks_the_count_of_its_segment_and_the_balance_of_its_run() {
 
 #[test]
 fn drops_balance_the_books_but_the_trace_is_not_whole() {
-    let mut run = Run1::new();
+    let mut run = Scene::new();
     run.segment(1, 2, |close| {
         last(close);
         let counts = close.functions.get_mut("cuInit").unwrap();
@@ -122,7 +122,7 @@ fn drops_balance_the_books_but_the_trace_is_not_whole() {
 
 #[test]
 fn truncated_and_unclosed_segments_are_named() {
-    let mut run = Run1::new();
+    let mut run = Scene::new();
     run.segment(1, 1, |close| close.reason = CloseReason::Truncated);
     run.segment(2, 1, |_| ());
     let text = fs::read_to_string(&run.files[1]).unwrap();

@@ -20,10 +20,9 @@ use xshell::cmd;
 use super::{
     comparison::Comparison,
     files::{Files, State, segments},
-    processes::Interrupt,
     sidecar_variables,
 };
-use crate::ctx::Ctx;
+use crate::{background::Interrupt, ctx::Ctx};
 
 /// How long uploads may take to show: a few upload intervals of the demo.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -196,6 +195,7 @@ fn download(files: &Files, state: &State) -> Result<()> {
     cmd!(sh, "{sidecar} fetch --out {out}")
         .envs(sidecar_variables(files, &state.endpoint))
         .env("RUST_LOG", "warn")
+        .ignore_stdout()
         .quiet()
         .run()?;
     Ok(())

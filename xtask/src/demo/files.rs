@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use xshell::Shell;
 
-use crate::ctx::workspace_root;
+use crate::ctx::program_directory;
 
 pub(super) const BUCKET: &str = "demo-traces";
 pub(super) const ACCESS_KEY: &str = "demo";
@@ -61,9 +61,7 @@ impl Files {
 
     /// A directory that a demo has made.
     pub(super) fn open(sh: &Shell, root: &Path) -> Self {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-        let programs = workspace_root().join(target).join("debug");
-        Self { root: sh.current_dir().join(root), programs }
+        Self { root: sh.current_dir().join(root), programs: program_directory("debug") }
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -1,13 +1,11 @@
 //! The closing table of the demo.
 
-use anyhow::Result;
-
 use super::{comparison::Comparison, files::Files};
 
 /// Functions that the table shows.
 const TOP: usize = 12;
 
-pub(super) fn print(comparison: &Comparison, files: &Files) -> Result<()> {
+pub(super) fn print(comparison: &Comparison, files: &Files) {
     let mut functions: Vec<_> = comparison.functions.iter().collect();
     functions.sort_by_key(|(_, pair)| std::cmp::Reverse(pair.trace));
     println!("\n{:<32} {:>10} {:>10}", "function", "trace", "callee");
@@ -36,5 +34,4 @@ pub(super) fn print(comparison: &Comparison, files: &Files) -> Result<()> {
     println!("trace                {}", files.downloaded().display());
     println!("load test results    {}", files.results().display());
     println!("logs                 {}", files.root().join("logs").display());
-    Ok(())
 }

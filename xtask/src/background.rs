@@ -1,4 +1,4 @@
-//! Processes in the background that never outlive the demo.
+//! Processes in the background that never outlive the task that started them.
 
 use std::{
     ffi::OsString,
@@ -21,10 +21,10 @@ const POLL: Duration = Duration::from_millis(20);
 /// Ctrl-C, SIGTERM or SIGHUP has come. Whoever waits asks here, so that everything is stopped in
 /// order instead of all at once.
 #[derive(Clone)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    pub(super) fn watch() -> Result<Self> {
+    pub(crate) fn watch() -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
         ctrlc::set_handler(move || flag.store(true, Ordering::Release))
@@ -32,14 +32,14 @@ impl Interrupt {
         Ok(Self(interrupted))
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Acquire) {
             bail!("interrupted: everything was stopped");
         }
         Ok(())
     }
 
-    pub(super) fn sleep(&self, duration: Duration) -> Result<()> {
+    pub(crate) fn sleep(&self, duration: Duration) -> Result<()> {
         let deadline = Instant::now() + duration;
         while Instant::now() < deadline {
             self.check()?;
@@ -48,19 +48,19 @@ impl Interrupt {
         self.check()
     }
 
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         while !self.0.load(Ordering::Acquire) {
             std::thread::sleep(POLL);
         }
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
 /// A running process, terminated when dropped.
-pub(super) struct Background {
+pub(crate) struct Background {
     name: String,
     handle: Handle,
     log: PathBuf,
@@ -68,19 +68,21 @@ pub(super) struct Background {
 
 impl Background {
     /// Both outputs go to the file `log`.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: PathBuf,
         arguments: &[&str],
         variables: &[(&'static str, String)],
         log: PathBuf,
     ) -> Result<Self> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let shown: String = variables
+        let mut shown: Vec<String> = variables
             .iter()
             .filter(|(name, _)| !name.contains("SECRET"))
-            .map(|(name, value)| format!("{name}={value} "))
+            .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        eprintln!("$ {shown}{} {} &", program.display(), arguments.join(" "));
+        shown.push(program.display().to_string());
+        shown.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        eprintln!("$ {} &", shown.join(" "));
         let mut command = duct::cmd(OsString::from(&program), arguments)
             .stdin_null()
             .stderr_to_stdout()
@@ -94,7 +96,7 @@ impl Background {
         }
         let handle = command
             .before_spawn(|command| {
-                // Ctrl-C reaches the demo alone, which then stops all in order.
+                // Ctrl-C reaches the task alone, which then stops all in order.
                 command.process_group(0);
                 // SAFETY: between fork and exec only one system call is made.
                 unsafe {
@@ -108,12 +110,12 @@ impl Background {
         Ok(Self { name, handle, log })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.handle.pids().first().copied().unwrap_or(0)
     }
 
     /// Waits until the log has a line with `text`, and returns it.
-    pub(super) fn wait_for_line(
+    pub(crate) fn wait_for_line(
         &self,
         text: &str,
         patience: Duration,
@@ -140,7 +142,7 @@ impl Background {
     }
 
     /// SIGTERM, and an orderly end within `patience`.
-    pub(super) fn stop(self, patience: Duration) -> Result<()> {
+    pub(crate) fn stop(self, patience: Duration) -> Result<()> {
         self.terminate();
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {

@@ -1,0 +1,194 @@
+//! What each value may be. An error says what is accepted.
+
+use std::{path::PathBuf, time::Duration};
+
+use tracing_subscriber::EnvFilter;
+
+use super::Directories;
+
+pub(super) fn non_empty(value: &str) -> Result<String, String> {
+    if value.trim().is_empty() {
+        return Err("accepted: a part of a process's executable, comm or command line".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+/// The rules that all S3 stores share; the store has the last word.
+pub(super) fn bucket(value: &str) -> Result<String, String> {
+    if value.starts_with("s3://") {
+        return Err("accepted: the bucket's name alone, without s3://".to_owned());
+    }
+    let is_arn = value.starts_with("arn:");
+    if value.contains('/') && !is_arn {
+        return Err("accepted: the bucket's name alone; what follows it goes into S3_PREFIX".into());
+    }
+    let allowed = |c: char| {
+        c.is_ascii_alphanumeric()
+            || matches!(c, '-' | '.' | '_')
+            || is_arn && matches!(c, ':' | '/')
+    };
+    let lengths = if is_arn { 3..=255 } else { 3..=63 };
+    if !lengths.contains(&value.len()) || !value.chars().all(allowed) {
+        return Err("accepted: 3 to 63 letters, digits, - and ., or an access point ARN".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+/// Ends in `/`, unless it is empty: two prefixes never share a key.
+pub(super) fn prefix(value: &str) -> Result<String, String> {
+    if value == "/" {
+        return Ok(String::new());
+    }
+    let folder = value.strip_suffix('/').unwrap_or(value);
+    let is_odd = |part: &str| matches!(part, "" | "." | "..") || part.contains(char::is_control);
+    if folder.split('/').any(is_odd) {
+        return Err("accepted: a key prefix such as k3s-vllm/, without a leading / and without \
+                    empty, . or .. parts; or / alone for none"
+            .to_owned());
+    }
+    Ok(format!("{folder}/"))
+}
+
+pub(super) fn endpoint(value: &str) -> Result<String, String> {
+    let is_host = |host: &str| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c))
+    };
+    let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+    let accepted = rest.is_some_and(|rest| {
+        let authority = rest.split('/').next().unwrap_or(rest);
+        // The colons of an IPv6 address stand in brackets.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        is_host(host)
+            && port.is_none_or(|port| port.parse::<u16>().is_ok())
+            && !rest.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#'))
+    });
+    if accepted {
+        Ok(value.to_owned())
+    } else {
+        Err("accepted: a URL such as http://minio:9000".to_owned())
+    }
+}
+
+pub(super) fn seconds(value: &str) -> Result<Duration, String> {
+    const ACCEPTED: &str = "accepted: seconds, 0.1 to 86400, such as 60 or 0.5";
+    let number: f64 = value.parse().map_err(|_| ACCEPTED)?;
+    if !(0.1..=86_400.0).contains(&number) {
+        return Err(ACCEPTED.to_owned());
+    }
+    Ok(Duration::from_secs_f64(number))
+}
+
+pub(super) fn boolean(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("accepted: true, false".to_owned()),
+    }
+}
+
+pub(super) fn size(value: &str) -> Result<u64, String> {
+    const ACCEPTED: &str = "accepted: bytes, such as 268435456, 64Ki, 256Mi or 8Gi";
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &value[digits.len()..] {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        _ => return Err(ACCEPTED.to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| ACCEPTED)?;
+    number.checked_mul(1 << shift).ok_or_else(|| ACCEPTED.to_owned())
+}
+
+/// S3 takes at most 5 GiB in one request.
+pub(super) fn segment_size(value: &str) -> Result<u64, String> {
+    const ACCEPTED: &str = "accepted: 64Ki to 4Gi";
+    let bytes = size(value).map_err(|_| ACCEPTED)?;
+    if !((64 << 10)..=(4 << 30)).contains(&bytes) {
+        return Err(ACCEPTED.to_owned());
+    }
+    Ok(bytes)
+}
+
+pub(super) fn ring_size(value: &str) -> Result<u32, String> {
+    const ACCEPTED: &str = "accepted: a power of two from 256Ki to 1Gi";
+    let bytes = size(value).map_err(|_| ACCEPTED)?;
+    if !bytes.is_power_of_two() || !((256 << 10)..=(1 << 30)).contains(&bytes) {
+        return Err(ACCEPTED.to_owned());
+    }
+    u32::try_from(bytes).map_err(|_| ACCEPTED.to_owned())
+}
+
+pub(super) fn directories(value: &str) -> Result<Directories, String> {
+    let directories: Vec<PathBuf> =
+        value.split(':').filter(|directory| !directory.is_empty()).map(PathBuf::from).collect();
+    match directories.iter().find(|directory| !directory.is_absolute()) {
+        Some(relative) => Err(format!(
+            "{} is not absolute; accepted: absolute paths, separated by colons",
+            relative.display()
+        )),
+        None => Ok(Directories(directories)),
+    }
+}
+
+pub(super) fn log_filter(value: &str) -> Result<String, String> {
+    match EnvFilter::try_new(value) {
+        Ok(_) => Ok(value.to_owned()),
+        Err(_) => Err("accepted: off, error, warn, info, debug or trace, for all or by module, \
+                       such as warn,sidecar=debug"
+            .to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        assert_eq!(size("64Ki"), Ok(65_536));
+        assert_eq!(size("10"), Ok(10));
+        assert!(size("10MB").is_err());
+        assert!(size("99999999999Gi").is_err());
+    }
+
+    #[test]
+    fn a_prefix_is_a_folder() {
+        assert_eq!(prefix("k3s-vllm/"), Ok("k3s-vllm/".to_owned()));
+        assert_eq!(prefix("my/experiment"), Ok("my/experiment/".to_owned()));
+        assert_eq!(prefix("/"), Ok(String::new()));
+        for odd in ["/a", "a//b", "a/../b", "..", "a\n", "//"] {
+            assert!(prefix(odd).is_err(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_a_name_or_an_arn() {
+        for good in ["my-traces.1", "arn:aws:s3:us-east-1:123456789012:accesspoint/traces"] {
+            assert_eq!(bucket(good), Ok(good.to_owned()));
+        }
+        assert!(bucket("traces/k3s").unwrap_err().contains("S3_PREFIX"));
+        for bad in ["ab", "a b c", "traces:1", &"a".repeat(64)] {
+            assert!(bucket(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_a_url_with_a_host() {
+        for good in [
+            "http://minio:9000",
+            "https://s3.example.com/base",
+            "http://[::1]:9000",
+            "http://[::1]",
+        ] {
+            assert_eq!(endpoint(good), Ok(good.to_owned()));
+        }
+        for bad in ["minio:9000", "http://", "http://:9000", "http://a:x", "http://a b", "ftp://a"]
+        {
+            assert!(endpoint(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What needs neither root nor eBPF: settings, the store, uploads and downloads, against servers on
+//! 127.0.0.1.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking; helpers are not `#[test]` functions"
+)]
+
+mod command;
+mod confirmation;
+mod failures;
+mod fetch;
+mod preflight;
+mod scripted;
+mod settings;
+mod store;
+mod uploads;

@@ -1,0 +1,103 @@
+//! One thread calls as fast as it can, and the sidecar records: does it keep up, and at what cost?
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use trace::{
+    line::{Line, Meta},
+    reader::Reader,
+};
+
+use super::{FUNCTION, Place, tracer::start_sidecar};
+use crate::background::Interrupt;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Sustained {
+    seconds: u32,
+    calls: u64,
+    dropped: u64,
+    events_per_second: f64,
+    /// The sidecar's own processor time per event, from the ring buffer to JSON lines on disk.
+    cpu_us_per_event: f64,
+    /// The sidecar's largest resident size, of which the ring buffer is a part.
+    resident_mib: f64,
+    ring_mib: f64,
+}
+
+pub(super) fn run(place: &Place, seconds: u32, interrupt: &Interrupt) -> Result<Sustained> {
+    let sidecar = start_sidecar(place, interrupt)?;
+    let pid = sidecar.pid();
+    let before = cpu_seconds(pid)?;
+    place.call(f64::from(seconds))?;
+    // The last turn of the recorder.
+    interrupt.sleep(Duration::from_millis(300))?;
+    let cpu = cpu_seconds(pid)? - before;
+    let resident_mib = resident_mib(pid)?;
+    sidecar.stop(Duration::from_secs(30))?;
+    let (calls, dropped) = totals(place)?;
+    // Gigabytes, of no use any more.
+    place.clear()?;
+    Ok(Sustained {
+        seconds,
+        calls,
+        dropped,
+        events_per_second: calls as f64 / f64::from(seconds),
+        cpu_us_per_event: cpu * 1e6 / calls as f64,
+        resident_mib,
+        ring_mib: 16.0,
+    })
+}
+
+impl Sustained {
+    pub(super) fn print(&self) {
+        let Self { seconds, calls, dropped, events_per_second, cpu_us_per_event, .. } = self;
+        let Self { resident_mib, ring_mib, .. } = self;
+        println!("\none thread at full speed for {seconds} s");
+        println!("  calls recorded      {calls} ({events_per_second:.0} per second)");
+        println!("  calls dropped       {dropped}");
+        println!("  sidecar CPU         {cpu_us_per_event:.3} us per event");
+        println!(
+            "  sidecar memory      {resident_mib:.1} MiB resident, with a ring of {ring_mib:.0} MiB"
+        );
+    }
+}
+
+/// Lines and drops of the run, from the last closing line.
+fn totals(place: &Place) -> Result<(u64, u64)> {
+    let mut segments: Vec<_> = fs::read_dir(place.output.join("traces"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    segments.sort();
+    let last = segments.last().context("the sidecar left no segment")?;
+    let text = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
+    let line = text.trim_ascii_end().rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+    match Reader::new(line, last).next() {
+        Some(Ok(Line::Meta(line))) => match line.meta {
+            Meta::SegmentClose(close) => {
+                let counts = close.functions.get(FUNCTION).copied().unwrap_or_default();
+                Ok((counts.run_lines, counts.run_dropped))
+            }
+            other => anyhow::bail!("the last line is {other:?}"),
+        },
+        other => anyhow::bail!("the last line is {other:?}"),
+    }
+}
+
+/// User and system time of all threads.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the sidecar is gone")?;
+    let (_, fields) = stat.rsplit_once(')').context("odd stat")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn resident_mib(pid: u32) -> Result<f64> {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).context("the sidecar is gone")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("odd VmHWM")?.parse()?;
+    Ok(kib / 1024.0)
+}
