@@ -142,7 +142,7 @@ impl Background {
     }
 
     /// SIGTERM, and an orderly end within `patience`.
-    pub(crate) fn stop(self, patience: Duration) -> Result<()> {
+    pub(crate) fn stop(&self, patience: Duration) -> Result<()> {
         self.terminate();
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {

@@ -69,19 +69,19 @@ pub(crate) fn run(ctx: &Ctx, task: &Demo) -> Result<()> {
     let interrupt = Interrupt::watch()?;
     ctx.step("build", || build(ctx))?;
     let files = Files::create(&ctx.sh, &task.out)?;
-    let running = ctx.step("start S3, the sidecar, then vLLM", || {
+    let mut running = ctx.step("start S3, the sidecar, then vLLM", || {
         Running::start(ctx, &files, &task.driver, &interrupt)
     })?;
-    let Running { s3, sidecar, vllm, state } = running;
-    let s3 = ctx.step("load test", || load_test(ctx, &files, &state, task, s3, &interrupt))?;
+    ctx.step("load test", || load_test(ctx, &files, task, &mut running, &interrupt))?;
     ctx.step("verify", || {
-        let checks = checks::wait_until_passed(&files, &state, &interrupt)?;
+        let checks = checks::wait_until_passed(&files, &running.state, &interrupt)?;
         checks::print(&checks);
         Ok(())
     })?;
     if task.keep_running {
-        keep_running(&files, &state, &interrupt);
+        keep_running(&files, &running.state, &interrupt);
     }
+    let Running { vllm, sidecar, s3, state } = running;
     ctx.step("stop vLLM, then the sidecar", || {
         vllm.stop(Duration::from_secs(20))?;
         sidecar.stop(Duration::from_secs(30))
@@ -108,7 +108,8 @@ fn build(ctx: &Ctx) -> Result<()> {
     .context("cannot build the programs of the demo")
 }
 
-/// What the demo has started. Dropping it stops all of it, in the order of the fields.
+/// What the demo has started. Dropping it stops all of it in the order of the fields, so that the
+/// sidecar sees vLLM end and S3 is still there for the last upload.
 struct Running {
     vllm: Background,
     sidecar: Background,
@@ -201,39 +202,37 @@ fn sidecar_variables(files: &Files, endpoint: &str) -> Vec<(&'static str, String
 fn load_test(
     ctx: &Ctx,
     files: &Files,
-    state: &State,
     task: &Demo,
-    s3: Background,
+    running: &mut Running,
     interrupt: &Interrupt,
-) -> Result<Background> {
+) -> Result<()> {
+    let state = &running.state;
     let sh = &ctx.sh;
     let loadtest = files.program("loadtest");
     let (host, port) = state.address.rsplit_once(':').context("an address has a port")?;
     let (count, out) = (task.prompts.to_string(), files.results());
     cmd!(sh, "{loadtest} single --host {host} --port {port} --out {out}").ignore_stdout().run()?;
     interrupt.check()?;
-    let outage = (task.s3_outage > 0).then_some(Duration::from_secs(task.s3_outage));
+    let outage = Duration::from_secs(task.s3_outage);
     let started = Instant::now();
-    let s3 = if outage.is_some() {
+    if !outage.is_zero() {
         eprintln!("S3 goes away for {} s", task.s3_outage);
-        s3.stop(Duration::from_secs(5))?;
-        None
-    } else {
-        Some(s3)
-    };
+        running.s3.stop(Duration::from_secs(5))?;
+    }
     cmd!(
         sh,
         "{loadtest} batch --host {host} --port {port} --count {count} --parallel --workers 4 --out {out}"
     )
     .ignore_stdout()
     .run()?;
-    let Some(outage) = outage else { return s3.context("S3 runs") };
-    interrupt.sleep(outage.saturating_sub(started.elapsed()))?;
-    let (_, port) = state.endpoint.rsplit_once(':').context("an endpoint has a port")?;
-    let s3 = start_s3(files, port.trim())?;
-    s3.wait_for_line("http://", Duration::from_secs(10), interrupt)?;
-    eprintln!("S3 is back");
-    Ok(s3)
+    if !outage.is_zero() {
+        interrupt.sleep(outage.saturating_sub(started.elapsed()))?;
+        let (_, port) = state.endpoint.rsplit_once(':').context("an endpoint has a port")?;
+        running.s3 = start_s3(files, port.trim())?;
+        running.s3.wait_for_line("http://", Duration::from_secs(10), interrupt)?;
+        eprintln!("S3 is back");
+    }
+    interrupt.check()
 }
 
 fn keep_running(files: &Files, state: &State, interrupt: &Interrupt) {

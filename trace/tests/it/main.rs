@@ -1,0 +1,3 @@
+//! The crate as its users meet it, and what is written about it.
+
+mod documentation;
