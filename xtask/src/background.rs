@@ -6,7 +6,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -24,12 +24,17 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
+    /// The same for every task of this process: there is one handler.
     pub(crate) fn watch() -> Result<Self> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
+        static WATCHED: OnceLock<Interrupt> = OnceLock::new();
+        if let Some(watched) = WATCHED.get() {
+            return Ok(watched.clone());
+        }
+        let interrupt = Self(Arc::new(AtomicBool::new(false)));
+        let flag = Arc::clone(&interrupt.0);
         ctrlc::set_handler(move || flag.store(true, Ordering::Release))
             .context("cannot watch for Ctrl-C")?;
-        Ok(Self(interrupted))
+        Ok(WATCHED.get_or_init(|| interrupt).clone())
     }
 
     pub(crate) fn check(&self) -> Result<()> {

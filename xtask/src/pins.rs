@@ -4,6 +4,9 @@
 /// The toolchain that builds the eBPF program, as rustup names it.
 pub(crate) const NIGHTLY: &str = "nightly";
 
+/// The same as rustup's server has it; `.ci/run` installs it where [`NIGHTLY`] is missing.
+pub(crate) const NIGHTLY_DATED: &str = "nightly-2026-05-20";
+
 /// What `rustc --version` says of the nightly that built the committed object.
 ///
 /// Its LLVM must be one that the pinned bpf-linker reads, and the standard library beside it must

@@ -96,7 +96,11 @@ pub(crate) fn pieces(found: &Found) -> Vec<Piece> {
             name: "nightly Rust",
             purpose: "compiles for the BPF target",
             state: nightly,
-            remedy: format!("rustup toolchain install {toolchain}"),
+            remedy: format!(
+                "rustup toolchain install {dated} && \
+                 rustup toolchain link {toolchain} \"$(rustup run {dated} rustc --print sysroot)\"",
+                dated = pins::NIGHTLY_DATED
+            ),
         },
         Piece {
             name: "rust-src of the nightly",
@@ -157,17 +161,17 @@ mod tests {
     #[test]
     fn bare_machine_is_told_everything_at_once() {
         let found = Found { rustup: true, ..Found::default() };
-        insta::assert_snapshot!(complaint(&pieces(&found)).unwrap(), @r"
+        insta::assert_snapshot!(complaint(&pieces(&found)).unwrap(), @r#"
         the eBPF program cannot be built here yet (nothing else needs these):
           nightly Rust: not installed; it compiles for the BPF target
-            rustup toolchain install nightly
+            rustup toolchain install nightly-2026-05-20 && rustup toolchain link nightly "$(rustup run nightly-2026-05-20 rustc --print sysroot)"
           rust-src of the nightly: not installed; it is the source of `core`, which has no BPF build to download
             rustup component add rust-src --toolchain nightly
           clippy of the nightly: not installed; it checks the eBPF program for mistakes
             rustup component add clippy --toolchain nightly
           bpf-linker: not installed; it links the program into one object
             cargo install bpf-linker --version 0.10.4 --locked
-        ");
+        "#);
     }
 
     #[test]
