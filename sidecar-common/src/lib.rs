@@ -47,12 +47,20 @@ pub struct Counters {
 /// How many functions can be traced at once; the length of the `COUNTERS` map.
 pub const MAX_FUNCTIONS: u32 = 4096;
 
-/// The value in the `VERDICTS` map, by tgid; a process without an entry is recorded and examined.
-pub mod verdict {
-    /// Not a target: its calls are neither recorded nor counted.
-    pub const FOREIGN: u32 = 0;
-    /// A target.
-    pub const TARGET: u32 = 1;
+/// The `FOREIGN` map: one bit per process id, set for a process that is known not to be a target.
+/// Its calls are neither recorded nor counted; all others are recorded, and examined.
+///
+/// An array, because looking up a hash map would cost more than all the rest of the filter.
+pub mod foreign {
+    /// The kernel's own limit of process ids (`PID_MAX_LIMIT` in `include/linux/threads.h`).
+    const MOST_PIDS: u32 = 1 << 22;
+    /// Length of the map.
+    pub const WORDS: u32 = MOST_PIDS / u64::BITS;
+
+    /// Where the bit of a process is: the index of the word, and the bit in it.
+    pub const fn bit(tgid: u32) -> (u32, u64) {
+        (tgid / u64::BITS, 1 << (tgid % u64::BITS))
+    }
 }
 
 /// The value at index 0 of the `CONTROL` map.

@@ -21,10 +21,10 @@ use aya_ebpf::{
         bpf_ktime_get_ns,
     },
     macros::{map, uprobe},
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf},
     programs::ProbeContext,
 };
-use sidecar_common::{CallEvent, Counters, EventKind, MAX_FUNCTIONS, control, verdict};
+use sidecar_common::{CallEvent, Counters, EventKind, MAX_FUNCTIONS, control, foreign};
 
 /// Resized by the sidecar before loading.
 #[map]
@@ -34,7 +34,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 24, 0);
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_FUNCTIONS, 0);
 
 #[map]
-static VERDICTS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
+static FOREIGN: Array<u64> = Array::with_max_entries(foreign::WORDS, 0);
 
 #[map]
 static CONTROL: Array<u32> = Array::with_max_entries(1, 0);
@@ -58,8 +58,8 @@ fn call_entry(context: ProbeContext) -> u32 {
         return 0;
     }
     let Some((tgid, tid)) = current_ids() else { return 0 };
-    // SAFETY: the value is a word, so a concurrent update is seen whole or not at all.
-    if unsafe { VERDICTS.get(tgid) } == Some(&verdict::FOREIGN) {
+    let (word, bit) = foreign::bit(tgid);
+    if FOREIGN.get(word).is_some_and(|word| word & bit != 0) {
         return 0;
     }
     // SAFETY: the helper takes the program's own context.

@@ -8,9 +8,9 @@ use attacher::Way;
 pub use attacher::{Attacher, EmptyProbe};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
 };
-use sidecar_common::{Counters, MAX_FUNCTIONS, control, verdict};
+use sidecar_common::{Counters, MAX_FUNCTIONS, control, foreign};
 
 /// The object that `build.rs` chose.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
@@ -28,7 +28,7 @@ pub struct Probes {
 /// Counters, filter and switch in the kernel.
 pub struct KernelSide {
     counters: PerCpuArray<MapData, CountersValue>,
-    verdicts: HashMap<MapData, u32, u32>,
+    foreign: Array<MapData, u64>,
     control: Array<MapData, u32>,
 }
 
@@ -58,10 +58,10 @@ impl Probes {
         let way = Way::load(&mut ebpf, OBJECT)?;
         let events = RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
-        let verdicts = HashMap::try_from(take_map(&mut ebpf, "VERDICTS")?)?;
+        let foreign = Array::try_from(take_map(&mut ebpf, "FOREIGN")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
         let attacher = Attacher::new(way, ebpf);
-        Ok(Self { attacher, events, kernel: KernelSide { counters, verdicts, control } })
+        Ok(Self { attacher, events, kernel: KernelSide { counters, foreign, control } })
     }
 }
 
@@ -92,15 +92,15 @@ impl KernelSide {
             .collect()
     }
 
-    /// Tells the programs what a process is, so that a foreign one costs next to nothing.
-    pub fn set_verdict(&mut self, pid: u32, is_target: bool) -> Result<()> {
-        let verdict = if is_target { verdict::TARGET } else { verdict::FOREIGN };
-        self.verdicts.insert(pid, verdict, 0).context("cannot tell the kernel of a process")
-    }
-
-    /// The process ended or became another: its next call is examined afresh.
-    pub fn forget(&mut self, pid: u32) {
-        // An absent entry is what is wanted.
-        let _: Result<(), aya::maps::MapError> = self.verdicts.remove(&pid);
+    /// Tells the programs that a process is not a target, so that it costs next to nothing; or
+    /// that it may be one again.
+    pub fn set_foreign(&mut self, pid: u32, is_foreign: bool) -> Result<()> {
+        let (index, bit) = foreign::bit(pid);
+        let word = self.foreign.get(&index, 0).context("cannot read the filter")?;
+        let changed = if is_foreign { word | bit } else { word & !bit };
+        if changed == word {
+            return Ok(());
+        }
+        self.foreign.set(index, changed, 0).context("cannot change the filter")
     }
 }

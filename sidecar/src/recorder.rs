@@ -190,7 +190,7 @@ impl Recorder {
         }
         for pid in changed {
             self.seen.remove(&pid);
-            self.kernel.forget(pid);
+            self.kernel.set_foreign(pid, false)?;
         }
         self.write_out()
     }
@@ -236,7 +236,7 @@ impl Recorder {
         let known = self.known(pid);
         debug!(pid, ?known, "a process calls CUDA");
         let seen = Seen { is_target: known.verdict.is_target(), announced: false };
-        self.kernel.set_verdict(pid, seen.is_target)?;
+        self.kernel.set_foreign(pid, !seen.is_target)?;
         self.seen.insert(pid, seen);
         Ok(seen)
     }

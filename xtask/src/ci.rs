@@ -34,8 +34,7 @@ pub(crate) fn run(ctx: &Ctx, Ci {}: &Ci) -> Result<()> {
     // The README's first command, once as written and once with the other prologues and without S3
     // for a while.
     ctx.step("demo", || demo::run(ctx, &demo::Demo::default()))?;
-    let other = demo::Demo { driver: "r580".to_owned(), s3_outage: 5, ..demo::Demo::default() };
-    ctx.step("demo with an outage of S3", || demo::run(ctx, &other))?;
+    ctx.step("demo with an outage of S3", || demo::run(ctx, &demo::Demo::rough()))?;
     eprintln!("\nci: everything passed in {}", ctx.elapsed());
     Ok(())
 }

@@ -40,11 +40,11 @@ pub(crate) struct Demo {
 
     /// Prologues of the stand-in driver: r550 or r580
     #[arg(long, value_name = "KIND", default_value = "r550", value_parser = ["r550", "r580"])]
-    pub(crate) driver: String,
+    driver: String,
 
     /// Stop S3 for this long in the middle of the batch: uploads must wait and then resume
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub(crate) s3_outage: u64,
+    s3_outage: u64,
 
     /// Leave everything running after the checks, until Ctrl-C
     #[arg(long)]
@@ -60,6 +60,13 @@ impl Default for Demo {
             s3_outage: 0,
             keep_running: false,
         }
+    }
+}
+
+impl Demo {
+    /// The other prologues, and S3 away for a while.
+    pub(crate) fn rough() -> Self {
+        Self { driver: "r580".to_owned(), s3_outage: 5, ..Self::default() }
     }
 }
 
