@@ -29,7 +29,11 @@ fn object() -> Result<PathBuf> {
 
 #[cfg(feature = "ebpf-from-source")]
 mod from_source {
-    use std::{env, fs, path::PathBuf, process::Command};
+    use std::{
+        env, fs,
+        path::{Path, PathBuf},
+        process::Command,
+    };
 
     use anyhow::{Context as _, Result, ensure};
     use aya_build::{Package, Toolchain};
@@ -39,19 +43,27 @@ mod from_source {
     };
 
     /// Must agree with `xtask/src/pins.rs`; a test there compares the two.
-    const TOOLCHAIN: &str = "nightly";
+    const NIGHTLY: &str = "nightly-2026-05-20";
+
+    /// Names another toolchain, for a machine that has the same compiler under another name.
+    const TOOLCHAIN_VARIABLE: &str = "EBPF_TOOLCHAIN";
 
     pub(super) fn build() -> Result<PathBuf> {
+        println!("cargo:rerun-if-env-changed={TOOLCHAIN_VARIABLE}");
+        let toolchain = env::var(TOOLCHAIN_VARIABLE)
+            .ok()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| NIGHTLY.to_owned());
         let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?)
             .parent()
             .context("the sidecar lies one level below the workspace")?
             .to_owned();
-        remap_paths(&root)?;
+        remap_paths(&root, &toolchain)?;
         let root_dir = root.join("sidecar-ebpf");
         let root_dir = root_dir.to_str().context("the workspace path is not UTF-8")?;
         aya_build::build_ebpf(
             [Package { name: "sidecar-ebpf", root_dir, ..Default::default() }],
-            Toolchain::Custom(TOOLCHAIN),
+            Toolchain::Custom(&toolchain),
         )?;
         let out = PathBuf::from(env::var("OUT_DIR")?);
         let stripped = out.join("cuda-probes.o");
@@ -62,14 +74,14 @@ mod from_source {
 
     /// Source paths reach the object through BTF line information. The inner, nightly cargo reads
     /// these variables; without them two checkouts would build two different objects.
-    fn remap_paths(root: &std::path::Path) -> Result<()> {
+    fn remap_paths(root: &Path, toolchain: &str) -> Result<()> {
         let cargo_home = match env::var_os("CARGO_HOME") {
             Some(home) => PathBuf::from(home),
             None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
         };
         let mut flags = vec![
             format!("--remap-path-prefix={}=.", root.display()),
-            format!("--remap-path-prefix={}=/rust", sysroot()?),
+            format!("--remap-path-prefix={}=/rust", sysroot(toolchain)?),
         ];
         let registry = cargo_home.join("registry/src");
         for source in fs::read_dir(&registry)
@@ -85,19 +97,23 @@ mod from_source {
         Ok(())
     }
 
-    fn sysroot() -> Result<String> {
+    fn sysroot(toolchain: &str) -> Result<String> {
         let output = Command::new("rustup")
-            .args(["run", TOOLCHAIN, "rustc", "--print", "sysroot"])
+            .args(["run", toolchain, "rustc", "--print", "sysroot"])
             .output()
             .context("cannot run rustup")?;
-        ensure!(output.status.success(), "the toolchain `{TOOLCHAIN}` is not installed");
+        ensure!(
+            output.status.success(),
+            "the toolchain `{toolchain}` is not installed: `cargo xtask ebpf build` chooses one and \
+             says what is missing"
+        );
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
     /// The kernel reads BTF, nobody reads the DWARF, and it is four fifths of the file.
     fn strip_dwarf(object: &[u8]) -> Result<Vec<u8>> {
         let mut builder = Builder::read(object).context("cannot parse the built object")?;
-        for section in builder.sections.iter_mut() {
+        for section in &mut builder.sections {
             let name = section.name.to_string();
             section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
         }

@@ -53,7 +53,7 @@ pub const MAX_FUNCTIONS: u32 = 4096;
 /// An array, because looking up a hash map would cost more than all the rest of the filter.
 pub mod foreign {
     /// The kernel's own limit of process ids (`PID_MAX_LIMIT` in `include/linux/threads.h`).
-    const MOST_PIDS: u32 = 1 << 22;
+    pub const MOST_PIDS: u32 = 1 << 22;
     /// Length of the map.
     pub const WORDS: u32 = MOST_PIDS / u64::BITS;
 

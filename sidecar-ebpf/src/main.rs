@@ -81,7 +81,8 @@ fn call_entry(context: ProbeContext) -> u32 {
         kind: EventKind::Entry as u16,
         depth: 0,
     });
-    slot.submit(wakeup_flags());
+    // SAFETY: as above.
+    slot.submit(wakeup_flags(unsafe { (*counters).hits }));
     0
 }
 
@@ -106,14 +107,18 @@ fn current_ids() -> Option<(u32, u32)> {
     (result == 0).then_some((ids.tgid, ids.pid))
 }
 
+/// The fill level is looked at once in so many hits of a function: each look costs, and what a few
+/// dozen events more take is small beside the threshold.
+const HITS_PER_LOOK: u64 = 64;
+
 #[inline(always)]
-fn wakeup_flags() -> u64 {
-    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
-    if waiting >= load(&WAKEUP_BYTES) {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    } else {
-        u64::from(BPF_RB_NO_WAKEUP)
+fn wakeup_flags(hits: u64) -> u64 {
+    if hits % HITS_PER_LOOK == 0
+        && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= load(&WAKEUP_BYTES)
+    {
+        return u64::from(BPF_RB_FORCE_WAKEUP);
     }
+    u64::from(BPF_RB_NO_WAKEUP)
 }
 
 /// Atomic, although the slot is this CPU's own: a probe may be preempted by another one.

@@ -1,21 +1,17 @@
 //! Settings: environment variables (or flags of the same name), checked before anything starts.
 
+mod complaint;
 mod values;
 
-use std::{
-    env::{self, VarError},
-    ffi::OsString,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
-    Arg, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum,
-    builder::Resettable,
-    error::{ContextKind, ContextValue, ErrorKind},
+    Arg, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum, builder::Resettable,
+    error::ErrorKind,
 };
 use trace::function::Selection;
 
+use complaint::name_the_variable;
 use values::{
     boolean, bucket, directories, endpoint, log_filter, non_empty, prefix, ring_size, seconds,
     segment_size, size,
@@ -25,7 +21,8 @@ use values::{
 ///
 /// Attaches kernel uprobes to libcuda and libcudart wherever a matching process maps them, writes
 /// one JSON line per call to TRACE_DIR, uploads closed files to S3 and deletes them once the store
-/// confirms. Needs root with CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON.
+/// confirms. Needs root with CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before
+/// Linux 6.6.
 ///
 /// Every setting is an environment variable; the flag of the same name overrides it. An empty
 /// variable counts as unset.
@@ -213,44 +210,6 @@ fn sdk_endpoint() -> Result<Option<String>, clap::Error> {
         });
     }
     Ok(None)
-}
-
-/// clap names the flag; most people here set the variable.
-fn name_the_variable(error: clap::Error) -> clap::Error {
-    let complain = |message| Config::command().error(ErrorKind::ValueValidation, message);
-    if error.kind() == ErrorKind::InvalidUtf8 {
-        let odd = |variable: String| match env::var(&variable) {
-            Err(VarError::NotUnicode(value)) => Some((variable, value)),
-            _ => None,
-        };
-        let Some((variable, value)) = variables().into_iter().find_map(odd) else { return error };
-        return complain(format!("{variable} is {:?}: accepted: UTF-8", value.to_string_lossy()));
-    }
-    let (Some(ContextValue::String(flag)), Some(ContextValue::String(value))) =
-        (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
-    else {
-        return error;
-    };
-    let flag = flag.split([' ', '=']).next().unwrap_or(flag);
-    let variable = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
-    let name = if variables().contains(&variable) {
-        format!("{variable} (or {flag})")
-    } else {
-        flag.to_owned()
-    };
-    let reason = match (error.get(ContextKind::ValidValue), std::error::Error::source(&error)) {
-        (Some(ContextValue::Strings(accepted)), _) if !accepted.is_empty() => {
-            format!("accepted: {}", accepted.join(", "))
-        }
-        (_, Some(reason)) => reason.to_string(),
-        _ => "a value is needed".to_owned(),
-    };
-    complain(format!("{name} is {value:?}: {reason}"))
-}
-
-fn variables() -> Vec<String> {
-    let names = |arg: &Arg| Some(arg.get_env()?.to_str()?.to_owned());
-    Config::command().get_arguments().filter_map(names).collect()
 }
 
 #[cfg(test)]

@@ -1,25 +1,23 @@
 //! The sidecar's life: start, record and upload until told to stop, then drain.
 
 use std::{
-    io::{self, Write as _},
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    thread::JoinHandle,
+    thread,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::{oneshot, watch},
+    task::JoinHandle,
     time::{Instant, timeout_at},
 };
 use trace::segment_name::Run;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     clock,
@@ -30,6 +28,7 @@ use crate::{
     process::Processes,
     recorder::{self, Recorder, Totals},
     s3::Bucket,
+    signals::Signals,
     spool::Spool,
     upload::Uploader,
 };
@@ -43,9 +42,13 @@ pub async fn run(config: Config) -> Result<()> {
     let spool = Spool::open(&config.trace_dir)?;
     let mut tracer = Tracer::start(&config, &spool)?;
     let (stop_uploads, stopped) = watch::channel(false);
-    // After the tracer: finding region and credentials can take seconds.
+    // After the tracer: reading gigabytes, and finding region and credentials, can take seconds.
+    let leftovers = tokio::task::spawn_blocking({
+        let spool = spool.clone();
+        move || spool.close_leftovers()
+    });
     let uploads = (config.upload_enabled && config.s3_bucket.is_some())
-        .then(|| tokio::spawn(upload(config.clone(), spool.clone(), stopped)));
+        .then(|| tokio::spawn(upload(config.clone(), spool.clone(), leftovers, stopped)));
 
     tokio::select! {
         name = signals.next() => info!("received {name}: closing and uploading the trace"),
@@ -53,24 +56,15 @@ pub async fn run(config: Config) -> Result<()> {
         _ = &mut tracer.failed => warn!("a tracing thread ended early"),
     }
     let deadline = Instant::now() + config.shutdown_timeout;
-    let drained = async {
-        let totals = tokio::task::spawn_blocking(move || tracer.stop()).await??;
-        stop_uploads.send_replace(true);
-        let uploaded = match uploads {
-            // Too late: what is left stays on disk for the next start.
-            Some(uploads) => timeout_at(deadline, uploads).await.ok().transpose()?,
-            None => Some(0),
-        };
-        Ok::<_, anyhow::Error>((totals, uploaded))
-    };
-    let (Totals { lines, dropped, segments }, uploaded) = tokio::select! {
-        drained = drained => drained?,
+    let drained = timeout_at(deadline, drain(tracer, &stop_uploads, uploads));
+    let drained = tokio::select! {
+        drained = drained => drained,
         name = signals.next() => bail!(
-            "received {name} again: segments that were not uploaded stay in {}",
+            "received {name} again: what was not closed or uploaded stays in {}",
             config.trace_dir.display()
         ),
     };
-    let Some(uploaded) = uploaded else {
+    let Ok(drained) = drained else {
         bail!(
             "SHUTDOWN_TIMEOUT passed with {} segments not uploaded; they stay in {}, and the next \
              start uploads them",
@@ -78,23 +72,48 @@ pub async fn run(config: Config) -> Result<()> {
             config.trace_dir.display()
         );
     };
+    let (Totals { lines, dropped, segments }, uploaded) = drained?;
     info!(lines, dropped, segments, uploaded, "stopped");
     Ok(())
 }
 
+/// Closes the trace, then uploads the rest of it; also of a trace that failed.
+async fn drain(
+    tracer: Tracer,
+    stop_uploads: &watch::Sender<bool>,
+    uploads: Option<JoinHandle<u64>>,
+) -> Result<(Totals, u64)> {
+    let totals = tokio::task::spawn_blocking(move || tracer.stop()).await?;
+    stop_uploads.send_replace(true);
+    let uploaded = match uploads {
+        Some(uploads) => uploads.await?,
+        None => 0,
+    };
+    Ok((totals?, uploaded))
+}
+
 /// Uploads until told to stop; returns the number of uploads.
-async fn upload(config: Config, spool: Spool, stopped: watch::Receiver<bool>) -> u64 {
+async fn upload(
+    config: Config,
+    spool: Spool,
+    leftovers: JoinHandle<()>,
+    stopped: watch::Receiver<bool>,
+) -> u64 {
     let name = config.s3_bucket.as_deref().unwrap_or_default();
     let endpoint = config.s3_endpoint.as_deref();
     let bucket = Bucket::connect(name, &config.s3_prefix, endpoint).await;
+    // The first pass takes them along.
+    if let Err(error) = leftovers.await {
+        warn!(%error, "segments that a crash had left open are not closed");
+    }
     Uploader::new(spool, bucket).run(config.upload_interval, stopped).await
 }
 
 /// The two tracing threads.
 struct Tracer {
     stop: Arc<AtomicBool>,
-    recorder: JoinHandle<Result<Totals>>,
-    discovery: JoinHandle<Result<Discovery>>,
+    recorder: thread::JoinHandle<Result<Totals>>,
+    discovery: thread::JoinHandle<Result<Discovery>>,
     /// Resolves when a thread ends before it was told to.
     failed: oneshot::Receiver<()>,
 }
@@ -143,29 +162,39 @@ impl Tracer {
     }
 }
 
+/// Tells the daemon when a thread ends before it was told to.
+struct EndOfThread {
+    stop: Arc<AtomicBool>,
+    failure: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+impl Drop for EndOfThread {
+    /// Also in a panic.
+    fn drop(&mut self) {
+        if self.stop.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(failure) = self.failure.lock().ok().and_then(|mut failure| failure.take()) {
+            // Nobody listens only when the sidecar is ending anyway.
+            let _: Result<(), ()> = failure.send(());
+        }
+    }
+}
+
 fn spawn<T: Send + 'static>(
     name: &str,
     stop: &Arc<AtomicBool>,
     failure: &Arc<Mutex<Option<oneshot::Sender<()>>>>,
     body: impl FnOnce(&AtomicBool) -> T + Send + 'static,
-) -> Result<JoinHandle<T>> {
-    let (stop, failure) = (Arc::clone(stop), Arc::clone(failure));
-    std::thread::Builder::new()
+) -> Result<thread::JoinHandle<T>> {
+    let end = EndOfThread { stop: Arc::clone(stop), failure: Arc::clone(failure) };
+    thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || {
-            let result = body(&stop);
-            if !stop.load(Ordering::Acquire)
-                && let Some(failure) = failure.lock().expect("held only here").take()
-            {
-                // Nobody listens only when the sidecar is ending anyway.
-                let _: Result<(), ()> = failure.send(());
-            }
-            result
-        })
+        .spawn(move || body(&end.stop))
         .with_context(|| format!("cannot start the thread {name}"))
 }
 
-fn join<T>(thread: JoinHandle<Result<T>>, name: &str) -> Result<T> {
+fn join<T>(thread: thread::JoinHandle<Result<T>>, name: &str) -> Result<T> {
     thread
         .join()
         .map_err(|_| anyhow!("the thread {name} panicked"))?
@@ -198,66 +227,4 @@ fn raise_file_limit() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .context("cannot raise the limit of open files")
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn watch() -> Result<Self> {
-        Ok(Self {
-            // Kubernetes sends SIGTERM, a person at a terminal SIGINT.
-            terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// Downloads everything under the prefix into a directory, and prints the path of each file.
-pub async fn fetch(config: &Config, directory: &Path) -> Result<()> {
-    let mut signals = Signals::watch()?;
-    tokio::select! {
-        fetched = fetch_all(config, directory) => fetched,
-        name = signals.next() => bail!("received {name}: what is downloaded so far is whole"),
-    }
-}
-
-async fn fetch_all(config: &Config, directory: &Path) -> Result<()> {
-    let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
-    let prefix = &config.s3_prefix;
-    let bucket = Bucket::connect(name, prefix, config.s3_endpoint.as_deref()).await;
-    let objects = bucket.list().await?;
-    if objects.is_empty() {
-        warn!("nothing is stored under s3://{name}/{prefix}");
-    }
-    let (mut downloaded, mut left_out) = (0, 0);
-    for object in &objects {
-        let path = match bucket.path_of(object, directory) {
-            Ok(path) => path,
-            Err(error) => {
-                // No reason to withhold the others.
-                error!("{error:#}");
-                left_out += 1;
-                continue;
-            }
-        };
-        if bucket.fetch(object, &path).await? {
-            info!(bytes = object.bytes, "downloaded {}", path.display());
-            downloaded += 1;
-        }
-        writeln!(io::stdout(), "{}", path.display()).context("cannot print a path")?;
-    }
-    let objects = objects.len();
-    ensure!(left_out == 0, "{left_out} of {objects} objects were left out");
-    info!(objects, downloaded, "all of s3://{name}/{prefix} is in {}", directory.display());
-    Ok(())
 }

@@ -1,20 +1,22 @@
 //! Finds CUDA libraries and puts probes on them: before a target maps them where the loader's own
 //! search leads there, and otherwise as soon as the mapping is seen.
 
+mod files;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
-        mpsc::Sender,
+        mpsc::{SendError, Sender},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use files::{FileKey, cuda_libraries_in, from_outside, mapped_files, maps, search};
 use sidecar_common::MAX_FUNCTIONS;
 use trace::function::{Api, Selection};
 use tracing::{debug, info, warn};
@@ -22,7 +24,7 @@ use tracing::{debug, info, warn};
 use crate::{
     clock,
     library::{FileId, Library},
-    loader::{self, Found, in_root, is_cuda_library},
+    loader::{self, is_cuda_library},
     probes::Attacher,
     process::{Processes, all_pids},
     recorder::Notice,
@@ -33,7 +35,7 @@ use crate::{
 const WAIT: Duration = Duration::from_millis(100);
 
 /// How long an ended process stays known: its last events may still wait in the ring buffer.
-const MEMORY_OF_EXITED: Duration = Duration::from_secs(2);
+const MEMORY_OF_EXITED: Duration = Duration::from_secs(5);
 
 pub struct Discovery {
     selection: Selection,
@@ -45,10 +47,12 @@ pub struct Discovery {
     /// The number of each function name that any library has shown.
     numbers: HashMap<String, u32>,
     attached: HashSet<FileId>,
-    /// Files that were looked into, by device and inode as `stat` shows them.
-    inspected: HashSet<(u64, u64)>,
-    /// Mapped files whose names say nothing: looked into when there is nothing else to do.
+    /// Files that were looked into.
+    inspected: HashSet<FileKey>,
+    /// Mapped files whose names say nothing: looked into when there is time.
     nameless: VecDeque<(u32, PathBuf)>,
+    /// Files whose errors have been logged.
+    unreadable: HashSet<PathBuf>,
 }
 
 /// Why a file was looked into; becomes `found_by` of its line.
@@ -92,11 +96,17 @@ impl Discovery {
             attached: HashSet::new(),
             inspected: HashSet::new(),
             nameless: VecDeque::new(),
+            unreadable: HashSet::new(),
         })
     }
 
     /// Attaches what can be found now: call it once before reporting readiness.
     pub fn scan(&mut self) -> Result<()> {
+        // First, so that it is known who has mapped a library already.
+        let pids = all_pids();
+        for &pid in &pids {
+            self.processes().examine(pid);
+        }
         let own = std::process::id();
         for directory in self.extra_directories.clone() {
             for path in cuda_libraries_in(&directory) {
@@ -106,8 +116,8 @@ impl Discovery {
         for found in search(own) {
             self.inspect(own, &found.path, FoundBy::Loader(found.reason))?;
         }
-        for pid in all_pids() {
-            self.look_at(pid)?;
+        for pid in pids {
+            self.prepare(pid)?;
         }
         Ok(())
     }
@@ -119,16 +129,14 @@ impl Discovery {
         while !stop.load(Ordering::Acquire) {
             let wait = if self.nameless.is_empty() { WAIT } else { Duration::ZERO };
             self.sideband.wait(wait, &mut events)?;
-            if events.is_empty()
-                && let Some((pid, path)) = self.nameless.pop_front()
-            {
-                self.inspect(pid, &path, FoundBy::Mapping)?;
-            }
             for event in events.drain(..) {
                 self.follow(event)?;
             }
+            if let Some((pid, path)) = self.nameless.pop_front() {
+                self.inspect(pid, &path, FoundBy::Mapping)?;
+            }
             if cleaned.elapsed() > MEMORY_OF_EXITED {
-                self.processes().forget_exited();
+                self.processes().forget_exited(MEMORY_OF_EXITED);
                 cleaned = Instant::now();
             }
         }
@@ -137,27 +145,36 @@ impl Discovery {
 
     fn follow(&mut self, event: ProcessEvent) -> Result<()> {
         match event {
-            ProcessEvent::Forked { pid, parent } => self.processes().forked(pid, parent),
+            ProcessEvent::Forked { pid, parent } => {
+                let before = self.processes().is_target(pid);
+                self.processes().forked(pid, parent);
+                self.tell_if_changed(pid, before);
+            }
             ProcessEvent::Executed { pid, comm } => {
                 self.processes().executed(pid, &comm);
+                self.tell(Notice::Changed { pid });
                 self.prepare(pid)?;
-                self.tell(Notice::Changed { pid })?;
             }
             ProcessEvent::Mapped { pid, path } => {
-                let unfinished = self.processes().is_unfinished(pid);
-                if unfinished {
+                let is_unfinished = self.processes().is_unfinished(pid);
+                if is_unfinished {
                     self.look_at(pid)?;
                 }
-                if self.is_target(pid) {
+                let is_target = self.processes().is_target(pid);
+                if is_target {
                     self.mapped(pid, path)?;
                 }
             }
             ProcessEvent::Exited { pid } => {
                 self.processes().exited(pid);
-                self.tell(Notice::Changed { pid })?;
+                self.tell(Notice::Changed { pid });
             }
             ProcessEvent::Lost => {
                 warn!("the kernel lost process events: looking at every process again");
+                let gone = self.processes().find_exited();
+                for pid in gone {
+                    self.tell(Notice::Changed { pid });
+                }
                 for pid in all_pids() {
                     self.look_at(pid)?;
                 }
@@ -167,13 +184,15 @@ impl Discovery {
     }
 
     fn look_at(&mut self, pid: u32) -> Result<()> {
+        let before = self.processes().is_target(pid);
         self.processes().examine(pid);
+        self.tell_if_changed(pid, before);
         self.prepare(pid)
     }
 
     /// Attaches to what a target has mapped, and to what its loader would find.
     fn prepare(&mut self, pid: u32) -> Result<()> {
-        let is_target = self.processes().get(pid).is_some_and(|known| known.verdict.is_target());
+        let is_target = self.processes().is_target(pid);
         if !is_target {
             return Ok(());
         }
@@ -191,7 +210,8 @@ impl Discovery {
         if is_cuda_library(name) {
             return self.inspect(pid, &path, FoundBy::Mapping);
         }
-        if name.contains(".so") {
+        let is_new = |metadata: fs::Metadata| !self.inspected.contains(&FileKey::of(&metadata));
+        if name.contains(".so") && fs::metadata(from_outside(pid, &path)).is_ok_and(is_new) {
             self.nameless.push_back((pid, path));
         }
         Ok(())
@@ -202,47 +222,67 @@ impl Discovery {
     /// `path` is as process `pid` sees it. A file that cannot be read is a warning, not an error:
     /// processes end while they are looked at.
     fn inspect(&mut self, pid: u32, path: &Path, found_by: FoundBy) -> Result<()> {
-        let outside = in_root(&root_of(pid), path);
-        let Ok(metadata) = fs::metadata(&outside) else { return Ok(()) };
-        let file = (metadata.dev(), metadata.ino());
-        if !metadata.is_file() || !self.inspected.insert(file) {
-            return Ok(());
-        }
-        match Library::open(&outside, &self.selection) {
-            Ok(Some(library)) if self.attached.insert(library.id.clone()) => {
-                self.attach(pid, path, &library, found_by)
+        let outside = from_outside(pid, path);
+        let opened = fs::metadata(&outside).context("cannot stat it").and_then(|metadata| {
+            let file = FileKey::of(&metadata);
+            if !metadata.is_file() || self.inspected.contains(&file) {
+                return Ok(None);
+            }
+            let library = Library::open(&outside, &self.selection)?;
+            self.inspected.insert(file);
+            Ok(library.map(|library| (file, library)))
+        });
+        match opened {
+            Ok(Some((file, library))) if self.attached.insert(library.id.clone()) => {
+                self.attach(pid, path, file, &library, found_by)
             }
             Ok(_) => Ok(()),
             Err(error) => {
-                // A retry finds it again if it becomes readable.
-                self.inspected.remove(&file);
-                debug!(pid, path = %path.display(), %error, "cannot look into a library");
+                self.complain(pid, path, &error);
                 Ok(())
             }
         }
+    }
+
+    /// Once per path, and only of what is a CUDA library of a process that still runs.
+    fn complain(&mut self, pid: u32, path: &Path, error: &anyhow::Error) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let has_ended = !fs::exists(format!("/proc/{pid}/root/")).unwrap_or(true);
+        if !is_cuda_library(name) || has_ended || !self.unreadable.insert(path.to_owned()) {
+            debug!(pid, path = %path.display(), "cannot look into a file: {error:#}");
+            return;
+        }
+        warn!(
+            pid,
+            path = %path.display(),
+            "cannot look into a CUDA library, its calls are not traced: {error:#} (files of other \
+             users and containers need CAP_SYS_PTRACE)"
+        );
     }
 
     fn attach(
         &mut self,
         pid: u32,
         path: &Path,
+        file: FileKey,
         library: &Library,
         found_by: FoundBy,
     ) -> Result<()> {
         let started = Instant::now();
         for function in &library.functions {
-            number(&mut self.numbers, &self.notices, &function.name, function.api)?;
+            self.give_number(&function.name, function.api)?;
         }
         let numbers = &self.numbers;
         let failed = self.attacher.attach(library, |name| {
             numbers.get(name).copied().context("a function without a number")
         })?;
         let attached_ns = clock::monotonic_ns();
-        let attached_late = self.may_have_been_called(pid, path);
+        let attached_late = self.may_have_been_called(pid, file);
         let functions = library.functions.len() - failed.len();
         let single_stepped = library.functions.iter().filter(|function| !function.emulated).count();
+        let path = path.display().to_string();
         info!(
-            path = %path.display(),
+            path,
             functions,
             single_stepped,
             failed = failed.len(),
@@ -251,10 +291,11 @@ impl Discovery {
             "attached to a CUDA library"
         );
         if let Some((name, reason)) = failed.first_key_value() {
-            warn!(path = %path.display(), failed = failed.len(), "some functions refused a probe, as {name}: {reason}");
+            let failed = failed.len();
+            warn!(path, failed, "some functions refused a probe, as {name}: {reason}");
         }
         let library = trace::line::Library {
-            path: path.display().to_string(),
+            path,
             device: library.id.device,
             inode: library.id.inode,
             found_by: found_by.as_str().to_owned(),
@@ -263,117 +304,45 @@ impl Discovery {
             single_stepped: u32::try_from(single_stepped).unwrap_or(u32::MAX),
             failed,
         };
-        self.tell(Notice::Library { attached_ns, library })
+        self.tell(Notice::Library { attached_ns, library });
+        Ok(())
+    }
+
+    /// Gives a name its number, and tells the recorder before anyone can use it.
+    fn give_number(&mut self, name: &str, api: Api) -> Result<()> {
+        if self.numbers.contains_key(name) {
+            return Ok(());
+        }
+        let number = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        ensure!(
+            number < MAX_FUNCTIONS,
+            "more than {MAX_FUNCTIONS} functions: narrow TRACE_FUNCTIONS"
+        );
+        self.numbers.insert(name.to_owned(), number);
+        self.tell(Notice::Function { number, name: name.to_owned(), api });
+        Ok(())
     }
 
     /// Looked at when the last probe is in place: whoever maps the file later loses nothing.
-    fn may_have_been_called(&self, pid: u32, path: &Path) -> bool {
+    fn may_have_been_called(&self, pid: u32, file: FileKey) -> bool {
         let has_ended = !fs::exists(format!("/proc/{pid}")).unwrap_or(false);
         let targets = self.processes().targets();
-        has_ended
-            || targets.into_iter().any(|pid| mapped_files(pid).iter().any(|mapped| mapped == path))
-    }
-
-    fn is_target(&self, pid: u32) -> bool {
-        self.processes().known(pid).verdict.is_target()
+        has_ended || targets.into_iter().any(|pid| maps(pid, file))
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {
         self.processes.lock().expect("no thread panics while it holds the lock")
     }
 
-    fn tell(&self, notice: Notice) -> Result<()> {
-        self.notices.send(notice).ok().context("the recorder has ended")
-    }
-}
-
-fn root_of(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/root"))
-}
-
-/// What the loader of a process would find, in the file system that the process sees.
-fn search(pid: u32) -> Vec<Found> {
-    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let link = |file: &str| fs::read_link(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    loader::find(&loader::Process {
-        root: &root_of(pid),
-        executable: &link("exe"),
-        working_directory: &link("cwd"),
-        arguments: &read("cmdline"),
-        environment: &read("environ"),
-    })
-}
-
-fn cuda_libraries_in(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        warn!(directory = %directory.display(), "cannot list a directory of CUDA_LIBRARY_DIRS");
-        return Vec::new();
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| is_cuda_library(name)).map(|name| directory.join(name)).collect()
-}
-
-/// Gives a name its number, and tells the recorder before anyone can use it.
-fn number(
-    numbers: &mut HashMap<String, u32>,
-    notices: &Sender<Notice>,
-    name: &str,
-    api: Api,
-) -> Result<()> {
-    if numbers.contains_key(name) {
-        return Ok(());
-    }
-    let number = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-    ensure!(number < MAX_FUNCTIONS, "more than {MAX_FUNCTIONS} functions: narrow TRACE_FUNCTIONS");
-    numbers.insert(name.to_owned(), number);
-    notices
-        .send(Notice::Function { number, name: name.to_owned(), api })
-        .ok()
-        .context("the recorder has ended")
-}
-
-/// Paths of executable file mappings, as the process sees them.
-fn mapped_files(pid: u32) -> Vec<PathBuf> {
-    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> =
-        maps.lines().filter_map(executable_file).map(PathBuf::from).collect();
-    paths.dedup();
-    paths
-}
-
-/// The path is all that follows the inode: it may hold spaces.
-fn executable_file(line: &str) -> Option<&str> {
-    let mut rest = line;
-    let mut permissions = "";
-    for field in 0..5 {
-        let (value, after) = rest.split_once(' ')?;
-        if field == 1 {
-            permissions = value;
+    fn tell_if_changed(&self, pid: u32, was_target: bool) {
+        let is_target = self.processes().is_target(pid);
+        if is_target != was_target {
+            self.tell(Notice::Changed { pid });
         }
-        rest = after.trim_start_matches(' ');
-    }
-    let path = rest.strip_suffix(" (deleted)").unwrap_or(rest);
-    (permissions.contains('x') && path.starts_with('/')).then_some(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_maps_line_gives_the_path_of_an_executable_file() {
-        let line =
-            "7f00-7f01 r-xp 00001000 fe:00 1234                       /opt/my libs/libcuda.so.1";
-        assert_eq!(executable_file(line), Some("/opt/my libs/libcuda.so.1"));
-        assert_eq!(executable_file(&line.replace("r-xp", "rw-p")), None);
-        assert_eq!(executable_file("7ffe-7fff r-xp 00000000 00:00 0   [vdso]"), None);
-        let deleted = format!("{line} (deleted)");
-        assert_eq!(executable_file(&deleted), Some("/opt/my libs/libcuda.so.1"));
     }
 
-    #[test]
-    fn this_test_has_its_own_executable_mapped() {
-        let executable = std::env::current_exe().unwrap();
-        assert!(mapped_files(std::process::id()).contains(&executable));
+    fn tell(&self, notice: Notice) {
+        // The recorder ends first when the sidecar stops; then nobody needs to know any more.
+        let _: Result<(), SendError<Notice>> = self.notices.send(notice);
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sidecar::{
     config::{Command, Config, LogFormat},
-    daemon,
+    daemon, fetch,
 };
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -22,12 +22,15 @@ fn main() -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
+        let result = runtime.block_on(async {
             match config.command.clone() {
                 None => daemon::run(config).await,
-                Some(Command::Fetch { out }) => daemon::fetch(&config, &out).await,
+                Some(Command::Fetch { out }) => fetch::run(&config, &out).await,
             }
-        })
+        });
+        // A thread that is given up on must not hold up the end.
+        runtime.shutdown_background();
+        result
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,23 +8,34 @@ use rustix::thread::{CapabilitySet, capabilities};
 /// The first kernel with attach cookies for uprobes.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
-/// Each capability, its number, and what fails without it.
-const CAPABILITIES: [(CapabilitySet, &str, &str); 4] = [
-    (CapabilitySet::SYS_ADMIN, "SYS_ADMIN", "attach uprobes through perf events"),
+/// The first kernel that attaches probes by `uprobe_multi` links, which ask for no more than BPF
+/// and PERFMON. The perf events of older kernels ask for `SYS_ADMIN`, by the fix of CVE-2025-38466.
+const LINKS_KERNEL: (u32, u32) = (6, 6);
+
+const SYS_ADMIN: Need =
+    (CapabilitySet::SYS_ADMIN, "SYS_ADMIN", "attach uprobes through perf events (until Linux 6.6)");
+
+/// On every kernel.
+const ALWAYS: [Need; 3] = [
     (
         CapabilitySet::SYS_PTRACE,
         "SYS_PTRACE",
         "open libraries of other processes through /proc/PID/root",
     ),
-    (CapabilitySet::BPF, "BPF", "create eBPF maps and load programs"),
+    (CapabilitySet::BPF, "BPF", "create eBPF maps, load programs and attach them"),
     (CapabilitySet::PERFMON, "PERFMON", "load tracing programs and watch process events"),
 ];
 
+/// A capability, its name, and what fails without it.
+type Need = (CapabilitySet, &'static str, &'static str);
+
 /// Fails with everything that is missing, each with what it is for and the way out.
 pub fn check() -> Result<()> {
-    let mut missing = missing_capabilities()?;
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    if parse_release(&release).is_some_and(|version| version < OLDEST_KERNEL) {
+    let version = parse_release(&release);
+    let effective = capabilities(None).context("cannot read the capabilities")?.effective;
+    let mut missing = missing_capabilities(effective, version);
+    if version.is_some_and(|version| version < OLDEST_KERNEL) {
         missing.push(format!("kernel {release}: 5.15 or later is needed to tell functions apart"));
     }
     if !fs::exists("/sys/bus/event_source/devices/uprobe/type").unwrap_or(false) {
@@ -40,22 +51,26 @@ pub fn check() -> Result<()> {
     bail!("this machine cannot trace yet:\n  {}", missing.join("\n  "))
 }
 
-fn missing_capabilities() -> Result<Vec<String>> {
-    let effective = capabilities(None).context("cannot read the capabilities")?.effective;
-    Ok(CAPABILITIES
-        .iter()
-        .filter(|(capability, ..)| !effective.contains(*capability))
-        // SYS_ADMIN stands in for the two that were split from it.
-        .filter(|(_, name, _)| {
-            !(matches!(*name, "BPF" | "PERFMON") && effective.contains(CapabilitySet::SYS_ADMIN))
-        })
+fn missing_capabilities(effective: CapabilitySet, kernel: Option<(u32, u32)>) -> Vec<String> {
+    let is_old = kernel.is_some_and(|version| version < LINKS_KERNEL);
+    // SYS_ADMIN stands in for the two that were split from it.
+    let split = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let is_held = |capability| {
+        effective.contains(capability)
+            || split.contains(capability) && effective.contains(CapabilitySet::SYS_ADMIN)
+    };
+    is_old
+        .then_some(SYS_ADMIN)
+        .into_iter()
+        .chain(ALWAYS)
+        .filter(|(capability, ..)| !is_held(*capability))
         .map(|(_, name, purpose)| {
             format!(
                 "CAP_{name} is missing, needed to {purpose}: run as root, or add {name} to the \
-                     container's securityContext.capabilities"
+                 container's securityContext.capabilities"
             )
         })
-        .collect())
+        .collect()
 }
 
 fn parse_release(release: &str) -> Option<(u32, u32)> {
@@ -72,5 +87,27 @@ mod tests {
         assert_eq!(parse_release("6.18.44-fc-v769"), Some((6, 18)));
         assert!(parse_release("5.4.0").unwrap() < OLDEST_KERNEL);
         assert!(parse_release("5.15.0").unwrap() >= OLDEST_KERNEL);
+    }
+
+    fn names(effective: CapabilitySet, kernel: (u32, u32)) -> Vec<String> {
+        let name = |line: String| line.split(' ').next().unwrap().to_owned();
+        missing_capabilities(effective, Some(kernel)).into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn only_old_kernels_need_sys_admin() {
+        let three = CapabilitySet::SYS_PTRACE | CapabilitySet::BPF | CapabilitySet::PERFMON;
+        assert_eq!(names(three, (6, 6)), [""; 0]);
+        assert_eq!(names(three, (6, 5)), ["CAP_SYS_ADMIN"]);
+        let all = ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_BPF", "CAP_PERFMON"];
+        assert_eq!(names(CapabilitySet::empty(), (5, 15)), all);
+        assert_eq!(names(CapabilitySet::empty(), (6, 18)), all[1..]);
+    }
+
+    #[test]
+    fn sys_admin_stands_in_for_what_was_split_from_it() {
+        for kernel in [(5, 15), (6, 18)] {
+            assert_eq!(names(CapabilitySet::SYS_ADMIN, kernel), ["CAP_SYS_PTRACE"]);
+        }
     }
 }

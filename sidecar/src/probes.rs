@@ -3,6 +3,8 @@
 mod attacher;
 mod multi;
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use anyhow::{Context as _, Result};
 use attacher::Way;
 pub use attacher::{Attacher, EmptyProbe};
@@ -10,7 +12,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
-use sidecar_common::{Counters, MAX_FUNCTIONS, control, foreign};
+use sidecar_common::{CallEvent, Counters, MAX_FUNCTIONS, control, foreign};
 
 /// The object that `build.rs` chose.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
@@ -21,8 +23,13 @@ const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// The loaded programs, taken apart into what each thread needs.
 pub struct Probes {
     pub attacher: Attacher,
-    pub events: RingBuf<MapData>,
+    pub events: Events,
     pub kernel: KernelSide,
+}
+
+/// What the programs have seen: the ring buffer.
+pub struct Events {
+    ring: RingBuf<MapData>,
 }
 
 /// Counters, filter and switch in the kernel.
@@ -56,7 +63,7 @@ impl Probes {
             .context("cannot load the eBPF maps")?;
         // The program refers to the maps, so it is loaded before they are taken.
         let way = Way::load(&mut ebpf, OBJECT)?;
-        let events = RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)?;
+        let events = Events { ring: RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)? };
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let foreign = Array::try_from(take_map(&mut ebpf, "FOREIGN")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
@@ -67,6 +74,19 @@ impl Probes {
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))
+}
+
+impl Events {
+    /// The next event; the inner `None` stands for one that is too short.
+    pub fn take(&mut self) -> Option<Option<CallEvent>> {
+        self.ring.next().map(|bytes| CallEvent::from_bytes(&bytes))
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
 }
 
 impl KernelSide {

@@ -18,6 +18,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 use digest::Digest;
 use failure::Caller;
+pub use failure::PutError;
 
 /// A store that has not answered by then does not answer. Uploads get the time for their bytes on
 /// top, at [`SLOWEST_UPLOAD`]; transfers that stall are found sooner, by the SDK.
@@ -99,19 +100,20 @@ impl Bucket {
     /// Uploads a file and returns once the store has confirmed its size and checksum.
     ///
     /// Putting the same file twice is harmless: same key, same content.
-    pub async fn put(&self, file: &Path, object_name: &str) -> Result<()> {
-        let key = format!("{}{object_name}", self.prefix);
-        let at = format!("s3://{}/{key}", self.name);
-        let path = file.to_owned();
-        let digest = tokio::task::spawn_blocking(move || Digest::of(&path)).await??;
-        let body = ByteStream::from_path(file)
+    pub async fn put(&self, file: &Path, object_name: &str) -> Result<(), PutError> {
+        let (digest, body) = read(file).await.map_err(PutError::File)?;
+        self.store(&format!("{}{object_name}", self.prefix), &digest, body)
             .await
-            .with_context(|| format!("cannot read {}", file.display()))?;
+            .map_err(PutError::Store)
+    }
+
+    async fn store(&self, key: &str, digest: &Digest, body: ByteStream) -> Result<()> {
+        let at = format!("s3://{}/{key}", self.name);
         let stored = self
             .client
             .put_object()
             .bucket(&self.name)
-            .key(&key)
+            .key(key)
             .checksum_sha256(digest.sha256())
             // Every store checks this one; some do not know the other.
             .content_md5(digest.md5())
@@ -123,7 +125,7 @@ impl Bucket {
             .await
             .map_err(|error| self.explain(error, "s3:PutObject"))
             .with_context(|| format!("cannot put {at}"))?;
-        self.confirm(&key, &digest, stored.checksum_sha256())
+        self.confirm(key, digest, stored.checksum_sha256())
             .await
             .with_context(|| format!("cannot confirm {at}"))
     }
@@ -199,4 +201,13 @@ impl Bucket {
     ) -> anyhow::Error {
         failure::explain(&error, &Caller { bucket: &self.name, store: &self.store, permission })
     }
+}
+
+async fn read(file: &Path) -> Result<(Digest, ByteStream)> {
+    let path = file.to_owned();
+    let digest = tokio::task::spawn_blocking(move || Digest::of(&path)).await??;
+    let body = ByteStream::from_path(file)
+        .await
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    Ok((digest, body))
 }

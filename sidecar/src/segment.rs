@@ -70,6 +70,14 @@ impl Segment {
         Ok(())
     }
 
+    /// Removes the file; nothing has been written to it.
+    pub fn discard(self) {
+        debug_assert_eq!(self.written, 0);
+        // If that fails too, the next start closes an empty segment.
+        let _: io::Result<()> =
+            fs::remove_file(self.directory.join(format!("{}{PART_SUFFIX}", self.name)));
+    }
+
     /// Gives the file its final name, under which it may be uploaded. Flush first.
     pub fn publish(self) -> io::Result<SegmentName> {
         debug_assert!(self.buffer.is_empty());

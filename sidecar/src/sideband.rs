@@ -4,14 +4,23 @@
 //! of the sidecar's pid namespace; tasks outside it are left out. Needs neither tracefs nor an
 //! eBPF program, only CAP_PERFMON or CAP_SYS_ADMIN.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsStr,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use perf_event::{Builder, Sampler, data::Record, events::Software};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sidecar_common::foreign;
 
-/// Pages of the ring of each CPU: 128 KiB hold over a thousand records.
-const RING_PAGES: usize = 1 << 17;
+/// Bytes of the ring of each CPU; they hold over a thousand records.
+const RING_BYTES: usize = 1 << 17;
 
 /// Something happened to a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +69,7 @@ impl Sideband {
                     .wakeup_watermark(1)
                     .enabled(true)
                     .build()
-                    .and_then(|counter| counter.sampled(RING_PAGES))
+                    .and_then(|counter| counter.sampled(RING_BYTES))
                     .with_context(|| format!("cannot watch processes of CPU {cpu}"))
             })
             .collect::<Result<_>>()?;
@@ -72,11 +81,7 @@ impl Sideband {
         let mut polled: Vec<PollFd<'_>> = self
             .samplers
             .iter()
-            // SAFETY: the samplers, borrowed for as long as the list lives, own the descriptors.
-            .map(|sampler| unsafe {
-                rustix::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(sampler))
-            })
-            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .map(|sampler| PollFd::from_borrowed_fd(descriptor_of(sampler), PollFlags::IN))
             .collect();
         let timeout = Timespec::try_from(timeout).context("the timeout is too long")?;
         match poll(&mut polled, Some(&timeout)) {
@@ -95,28 +100,40 @@ impl Sideband {
     }
 }
 
+fn descriptor_of(sampler: &Sampler) -> BorrowedFd<'_> {
+    // SAFETY: the sampler owns the descriptor, and is borrowed for as long as the result.
+    unsafe { BorrowedFd::borrow_raw(sampler.as_raw_fd()) }
+}
+
 fn interpret(record: Record<'_>) -> Option<ProcessEvent> {
     match record {
         // A new thread, not a process, has its own process as parent.
-        Record::Fork(fork) if fork.pid != fork.ppid && fork.pid != 0 => {
+        Record::Fork(fork) if fork.pid != fork.ppid && is_pid(fork.pid) => {
             Some(ProcessEvent::Forked { pid: fork.pid, parent: fork.ppid })
         }
-        Record::Comm(comm) if comm.pid != 0 && comm.pid == comm.tid => {
-            let name = comm.comm.split(|&byte| byte == 0).next().unwrap_or_default();
-            let name = String::from_utf8_lossy(name).into_owned();
+        Record::Comm(comm) if comm.pid == comm.tid && is_pid(comm.pid) => {
+            let name = String::from_utf8_lossy(until_nul(&comm.comm)).into_owned();
             Some(ProcessEvent::Executed { pid: comm.pid, comm: name })
         }
-        Record::Mmap2(mapping) if mapping.pid != 0 && mapping.filename.starts_with(b"/") => {
-            let name = mapping.filename.split(|&byte| byte == 0).next().unwrap_or_default();
-            let path = PathBuf::from(OsStr::from_bytes(name));
+        Record::Mmap2(mapping) if is_pid(mapping.pid) && mapping.filename.starts_with(b"/") => {
+            let path = PathBuf::from(OsStr::from_bytes(until_nul(&mapping.filename)));
             Some(ProcessEvent::Mapped { pid: mapping.pid, path })
         }
-        Record::Exit(exit) if exit.pid == exit.tid && exit.pid != 0 => {
+        Record::Exit(exit) if exit.pid == exit.tid && is_pid(exit.pid) => {
             Some(ProcessEvent::Exited { pid: exit.pid })
         }
         Record::Lost(_) => Some(ProcessEvent::Lost),
         _ => None,
     }
+}
+
+/// The kernel writes 0 for a task outside the namespace and -1 for one that is already dead.
+fn is_pid(pid: u32) -> bool {
+    (1..foreign::MOST_PIDS).contains(&pid)
+}
+
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// Numbers of the CPUs that run, from a list such as `0-3,8`.

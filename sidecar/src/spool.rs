@@ -1,27 +1,26 @@
 //! TRACE_DIR: the closed segments in it, the lock on it, and what an earlier run left there.
 
+mod leftover;
+
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
+    io::Write as _,
+    mem,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
-use trace::{
-    line::{CloseReason, Meta, SegmentClose},
-    segment_name::{PART_SUFFIX, SegmentName},
-    writer::push_meta,
-};
+use trace::segment_name::{PART_SUFFIX, SegmentName};
 use tracing::warn;
-
-use crate::clock;
 
 /// The directory, held by this process alone.
 #[derive(Clone)]
 pub struct Spool {
     directory: PathBuf,
+    /// What a crash had left open when the directory was opened.
+    leftovers: Arc<Mutex<Vec<PathBuf>>>,
     _lock: Arc<File>,
 }
 
@@ -34,18 +33,33 @@ pub struct Closed {
 }
 
 impl Spool {
-    /// Creates the directory if needed, takes its lock, and closes what a crash left open. What
-    /// cannot be closed, on a full disk for one, is left for the next start: this one may still
-    /// upload what makes room.
+    /// Creates the directory if needed, and takes its lock. What a crash left open is only
+    /// remembered, for [`Self::close_leftovers`].
     pub fn open(directory: &Path) -> Result<Self> {
         let shown = directory.display();
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot create TRACE_DIR {shown}: choose a writable one"))?;
         let lock = lock(&directory.join(".lock"))
             .with_context(|| format!("cannot use TRACE_DIR {shown}"))?;
-        let spool = Self { directory: directory.to_owned(), _lock: Arc::new(lock) };
-        for part in spool.parts()? {
-            match close_truncated(&part) {
+        let spool = Self {
+            directory: directory.to_owned(),
+            leftovers: Arc::default(),
+            _lock: Arc::new(lock),
+        };
+        *spool.leftovers() = spool.parts()?;
+        Ok(spool)
+    }
+
+    /// Closes the segments that were open when the directory was opened, so that they are uploaded
+    /// too; those of this run are never touched.
+    ///
+    /// Reads the files whole, so it may take long; a second call does nothing. The end of the
+    /// process may interrupt it. What is not closed then, or cannot be closed, on a full disk for
+    /// one, is left for the next start: this one may still upload what makes room.
+    pub fn close_leftovers(&self) {
+        let parts = mem::take(&mut *self.leftovers());
+        for part in parts {
+            match leftover::close(&part) {
                 Ok(closed) => {
                     warn!(segment = %closed.display(), "closed a segment that a crash had left open");
                 }
@@ -56,7 +70,10 @@ impl Spool {
                 ),
             }
         }
-        Ok(spool)
+    }
+
+    fn leftovers(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.leftovers.lock().expect("nothing panics while it is held")
     }
 
     pub fn directory(&self) -> &Path {
@@ -132,104 +149,28 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Cuts the line that the crash interrupted, closes the file and gives it its final name.
-///
-/// A crash in the middle of this leaves a `.part` again, which the next run closes.
-fn close_truncated(part: &Path) -> Result<PathBuf> {
-    let file_name = part.file_name().and_then(|name| name.to_str()).context("odd file name")?;
-    let name = SegmentName::parse(file_name).context("not a segment")?;
-    let mut file = OpenOptions::new().read(true).write(true).open(part)?;
-    let Scan { whole_bytes, calls, last_timestamp_ns, closed } = scan(&file)?;
-    file.set_len(whole_bytes)?;
-    if !closed {
-        let close = Meta::SegmentClose(SegmentClose {
-            sequence: name.sequence,
-            reason: CloseReason::Truncated,
-            r#final: false,
-            calls,
-            clock: clock::read(0),
-            functions: std::collections::BTreeMap::new(),
-        });
-        let mut line = Vec::new();
-        push_meta(&mut line, last_timestamp_ns, std::process::id(), &close);
-        file.seek(SeekFrom::End(0))?;
-        file.write_all(&line)?;
-    }
-    let final_path = part.with_file_name(name.to_string());
-    fs::rename(part, &final_path)?;
-    Ok(final_path)
-}
-
-struct Scan {
-    /// Up to and with the last line feed.
-    whole_bytes: u64,
-    calls: u64,
-    last_timestamp_ns: u64,
-    /// The closing line is there: only the new name was missing.
-    closed: bool,
-}
-
-fn scan(file: &File) -> io::Result<Scan> {
-    let mut scan = Scan { whole_bytes: 0, calls: 0, last_timestamp_ns: 0, closed: false };
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        reader.read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
-            return Ok(scan);
-        }
-        scan.whole_bytes += line.len() as u64;
-        let Some(Ok(parsed)) = trace::reader::Reader::new(&line[..], Path::new("")).next() else {
-            continue;
-        };
-        let timestamp = match parsed {
-            trace::line::Line::Call(call) => {
-                scan.calls += 1;
-                call.ts
-            }
-            trace::line::Line::Meta(line) => {
-                scan.closed = matches!(line.meta, Meta::SegmentClose(_));
-                line.ts
-            }
-        };
-        scan.last_timestamp_ns = clock::nanoseconds(timestamp);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CALL: &str =
-        "{\"ts\":2.5,\"pid\":3,\"type\":\"cuda_api\",\"func\":\"cuInit\",\"phase\":\"entry\"}\n";
     const NAME: &str = "trace_h_s_000001.jsonl";
 
     #[test]
-    fn a_part_is_cut_to_whole_lines_closed_and_renamed() {
+    fn only_what_was_open_when_the_directory_was_opened_is_closed() {
         let directory = tempfile::tempdir().unwrap();
-        let part = directory.path().join(format!("{NAME}{PART_SUFFIX}"));
-        fs::write(&part, format!("{CALL}{CALL}{}", &CALL[..30])).unwrap();
+        let part = |name| directory.path().join(format!("{name}{PART_SUFFIX}"));
+        fs::write(part(NAME), "half a li").unwrap();
         let spool = Spool::open(directory.path()).unwrap();
-        let closed = spool.closed().unwrap();
-        assert_eq!(closed.len(), 1);
-        let text = fs::read_to_string(&closed[0].path).unwrap();
-        assert!(text.starts_with(&format!("{CALL}{CALL}{{\"ts\":2.500000,")), "{text}");
-        assert!(text.contains("\"reason\":\"truncated\",\"final\":false,\"calls\":2"), "{text}");
-        assert!(text.ends_with("}\n"));
-        assert!(!part.exists());
-    }
-
-    #[test]
-    fn a_part_that_was_closed_but_not_renamed_stays_as_it_is() {
-        let directory = tempfile::tempdir().unwrap();
-        let part = directory.path().join(format!("{NAME}{PART_SUFFIX}"));
-        fs::write(&part, CALL).unwrap();
-        let once = close_truncated(&part).unwrap();
-        let text = fs::read_to_string(&once).unwrap();
-        fs::rename(&once, &part).unwrap();
-        close_truncated(&part).unwrap();
-        assert_eq!(fs::read_to_string(&once).unwrap(), text);
+        let ours = part("trace_h_t_000001.jsonl");
+        fs::write(&ours, "half a li").unwrap();
+        assert_eq!(spool.closed().unwrap(), [], "opening reads no segment");
+        for _ in 0..2 {
+            spool.clone().close_leftovers();
+            let closed = spool.closed().unwrap();
+            assert_eq!(closed.len(), 1);
+            assert_eq!(closed[0].name.to_string(), NAME);
+        }
+        assert_eq!(fs::read_to_string(ours).unwrap(), "half a li");
     }
 
     #[test]
@@ -243,6 +184,7 @@ mod tests {
             std::os::unix::fs::symlink(&elsewhere, traces.join(name)).unwrap();
         }
         let spool = Spool::open(&traces).unwrap();
+        spool.close_leftovers();
         assert_eq!(spool.closed().unwrap(), []);
         assert_eq!(fs::read_to_string(elsewhere).unwrap(), "half a li");
     }

@@ -35,15 +35,18 @@ impl Run {
 
 impl SegmentName {
     /// Reads a file name, closed or still `.part`; `None` if it is not a segment's.
+    ///
+    /// Only names as they are written are read: no two files of a directory are one segment.
     pub fn parse(file_name: &str) -> Option<Self> {
-        let stem = file_name.strip_suffix(PART_SUFFIX).unwrap_or(file_name);
-        let stem = stem.strip_prefix("trace_")?.strip_suffix(".jsonl")?;
+        let closed = file_name.strip_suffix(PART_SUFFIX).unwrap_or(file_name);
+        let stem = closed.strip_prefix("trace_")?.strip_suffix(".jsonl")?;
         let (rest, sequence) = stem.rsplit_once('_')?;
         let (host, start) = rest.rsplit_once('_')?;
-        if host.is_empty() || start.is_empty() || !sequence.bytes().all(|b| b.is_ascii_digit()) {
+        if host.is_empty() || start.is_empty() {
             return None;
         }
-        Some(Self { run: Run::new(host, start), sequence: sequence.parse().ok()? })
+        let name = Self { run: Run::new(host, start), sequence: sequence.parse().ok()? };
+        (name.sequence > 0 && name.to_string() == closed).then_some(name)
     }
 }
 
@@ -74,8 +77,26 @@ mod tests {
 
     #[test]
     fn other_files_are_not_segments() {
-        for file in ["trace_.jsonl", "trace_a_b.jsonl", "trace_a_b_x.jsonl", "notes.txt", ".lock"] {
+        for file in [
+            "trace_.jsonl",
+            "trace_a_b.jsonl",
+            "trace_a_b_x.jsonl",
+            "trace_a_b_000000.jsonl",
+            "trace_a_b_-00001.jsonl",
+            "trace_a_b_99999999999999999999.jsonl",
+            "notes.txt",
+            ".lock",
+        ] {
             assert_eq!(SegmentName::parse(file), None, "{file}");
         }
+    }
+
+    #[test]
+    fn another_spelling_of_a_name_is_not_that_name() {
+        for file in ["trace_a_b_1.jsonl", "trace_a_b_+00001.jsonl", "trace_a c_b_000001.jsonl"] {
+            assert_eq!(SegmentName::parse(file), None, "{file}");
+        }
+        let largest = SegmentName { run: Run::new("a", "b"), sequence: u64::MAX };
+        assert_eq!(SegmentName::parse(&largest.to_string()), Some(largest));
     }
 }

@@ -6,7 +6,7 @@ use xshell::cmd;
 
 use crate::{
     ctx::{Ctx, as_from_shell},
-    demo, doctor,
+    demo, doctor, verify,
 };
 
 /// Run every check and test; needs stable Rust, a C compiler and root
@@ -23,6 +23,10 @@ pub(crate) fn run(ctx: &Ctx, Ci {}: &Ci) -> Result<()> {
     ctx.step("this machine", || doctor::require_for_tracing(sh))?;
     ctx.step("format", || cargo(cmd!(sh, "cargo fmt --all -- --check")))?;
     ctx.step("clippy", || cargo(cmd!(sh, "cargo clippy --locked --all-targets -- -D warnings")))?;
+    // `--all-targets` leaves out what `cargo test` leaves out.
+    ctx.step("clippy of the privileged tests", || {
+        cargo(cmd!(sh, "cargo clippy --locked --package sidecar --test privileged -- -D warnings"))
+    })?;
     ctx.step("tests", || cargo(cmd!(sh, "cargo test --locked")))?;
     // One at a time: they share the kernel's probes and each counts the hits of all.
     ctx.step("privileged tests", || {
@@ -34,6 +38,8 @@ pub(crate) fn run(ctx: &Ctx, Ci {}: &Ci) -> Result<()> {
     // The README's first command, once as written and once with the other prologues and without S3
     // for a while.
     ctx.step("demo", || demo::run(ctx, &demo::Demo::default()))?;
+    ctx.step("verify what the demo has left", || verify::left_by_demo(ctx))?;
+    ctx.step("the README's one-liners", || demo::one_liners(ctx))?;
     ctx.step("demo with an outage of S3", || demo::run(ctx, &demo::Demo::rough()))?;
     eprintln!("\nci: everything passed in {}", ctx.elapsed());
     Ok(())

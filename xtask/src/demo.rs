@@ -3,6 +3,7 @@
 mod checks;
 mod comparison;
 mod files;
+mod one_liners;
 mod report;
 
 use std::{
@@ -11,14 +12,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-pub(crate) use checks::{Verify, verify};
+pub(crate) use checks::verify;
 use clap::Args;
+pub(crate) use one_liners::one_liners;
 use xshell::cmd;
 
 use crate::{
     background::{Background, Interrupt},
     ctx::{Ctx, as_from_shell},
     doctor,
+    segments::segments,
 };
 use comparison::Comparison;
 use files::{BUCKET, Files, State};
@@ -32,7 +35,7 @@ use files::{BUCKET, Files, State};
 pub(crate) struct Demo {
     /// Where everything goes; an earlier demo there is replaced
     #[arg(long, value_name = "DIR", default_value = "target/demo")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
 
     /// Prompts of the batch, four at a time
     #[arg(long, value_name = "COUNT", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
@@ -266,7 +269,7 @@ fn fetch(ctx: &Ctx, files: &Files, state: &State) -> Result<()> {
         .ignore_stdout()
         .run()
         .context("cannot download the traces")?;
-    let left = files::segments(&files.traces())?;
+    let left = segments(&files.traces())?;
     ensure!(left.is_empty(), "segments were not uploaded: {left:?}");
     Ok(())
 }

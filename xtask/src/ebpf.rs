@@ -19,6 +19,7 @@ use crate::{
     ctx::{Ctx, as_from_shell, workspace_root},
     pins,
 };
+use toolchain::Nightly;
 
 /// What the sidecar embeds, so that nobody needs the eBPF toolchain to build it.
 const COMMITTED: &str = "sidecar-ebpf/prebuilt/cuda-probes.o";
@@ -40,7 +41,8 @@ pub(crate) fn run(ctx: &Ctx, task: &Ebpf) -> Result<()> {
 }
 
 fn build(ctx: &Ctx) -> Result<()> {
-    toolchain::require(&ctx.sh, toolchain::For::Build)?;
+    let nightly = toolchain::require(&ctx.sh, toolchain::For::Build)?;
+    let _toolchain = ctx.sh.push_env(toolchain::VARIABLE, nightly);
     let fresh = ctx.step("build the eBPF object", || fresh_object(&ctx.sh, &workspace_root()))?;
     let committed = workspace_root().join(COMMITTED);
     if fs::read(&committed).is_ok_and(|bytes| bytes == fresh) {
@@ -54,11 +56,12 @@ fn build(ctx: &Ctx) -> Result<()> {
 
 fn check(ctx: &Ctx) -> Result<()> {
     let sh = &ctx.sh;
-    toolchain::require(sh, toolchain::For::Check)?;
+    let nightly = toolchain::require(sh, toolchain::For::Check)?;
+    let _toolchain = sh.push_env(toolchain::VARIABLE, &nightly);
     ctx.step("format of sidecar-ebpf", || {
         Ok(as_from_shell(cmd!(sh, "cargo fmt --package sidecar-ebpf -- --check")).run()?)
     })?;
-    ctx.step("clippy of sidecar-ebpf", || clippy(sh))?;
+    ctx.step("clippy of sidecar-ebpf", || clippy(sh, &nightly))?;
     let fresh = ctx.step("build the eBPF object", || fresh_object(sh, &workspace_root()))?;
     compare(sh, &fresh)?;
     ctx.step("build the eBPF object elsewhere", || {
@@ -83,8 +86,7 @@ fn check(ctx: &Ctx) -> Result<()> {
 
 /// The programs compile for the BPF target only, so this is clippy as the build script's compiler
 /// would run it.
-fn clippy(sh: &Shell) -> Result<()> {
-    let nightly = pins::NIGHTLY;
+fn clippy(sh: &Shell, nightly: &str) -> Result<()> {
     let _directory = sh.push_dir("sidecar-ebpf");
     let clippy = cmd!(
         sh,
@@ -98,7 +100,8 @@ fn clippy(sh: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// Builds the object from the checkout at `root`, by the sidecar's own build script.
+/// Builds the object from the checkout at `root`, by the sidecar's own build script, which finds
+/// the toolchain in the environment.
 fn fresh_object(sh: &Shell, root: &Path) -> Result<Vec<u8>> {
     // Cargo runs the build script again for a change in sidecar-ebpf only, but the toolchain, the
     // lock file and sidecar-common count too. The cargo inside it knows what is fresh, but for
@@ -145,8 +148,8 @@ fn compare(sh: &Shell, fresh: &[u8]) -> Result<()> {
     let committed = fs::read(committed).with_context(|| format!("cannot read {COMMITTED}"))?;
     let Some(difference) = object::difference(&committed, fresh) else { return Ok(()) };
     let other_compiler = match toolchain::look(sh).nightly {
-        Some(found) if found != pins::NIGHTLY_RUSTC => format!(
-            "; or the compiler is the difference: this is {found}, the object was built by {}",
+        Nightly::Chosen { rustc, .. } if rustc != pins::NIGHTLY_RUSTC => format!(
+            "; or the compiler is the difference: this is {rustc}, the object was built by {}",
             pins::NIGHTLY_RUSTC
         ),
         _ => String::new(),

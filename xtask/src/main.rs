@@ -11,6 +11,8 @@ mod demo;
 mod doctor;
 mod ebpf;
 mod pins;
+mod segments;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Demo),
-    Verify(demo::Verify),
+    Verify(verify::Verify),
     #[command(subcommand)]
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -56,7 +58,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor(task) => return doctor::run(ctx, &task),
         Command::Demo(task) => demo::run(ctx, &task)?,
         Command::Bench(task) => bench::run(ctx, &task)?,
-        Command::Verify(task) => return demo::verify(ctx, &task),
+        Command::Verify(task) => return verify::run(ctx, &task),
         Command::Ci(task) => ci::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,
     }

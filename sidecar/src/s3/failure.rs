@@ -1,6 +1,6 @@
 //! Why a request failed, in one line: the cause, the HTTP status, and what to check.
 
-use std::error::Error;
+use std::{error::Error, fmt};
 
 use anyhow::{Error as Explained, anyhow};
 use aws_sdk_s3::{
@@ -12,6 +12,22 @@ pub(super) type SdkError<E> = AnySdkError<E, HttpResponse>;
 
 pub(super) trait Cause: ProvideErrorMetadata + Error + Send + Sync + 'static {}
 impl<E: ProvideErrorMetadata + Error + Send + Sync + 'static> Cause for E {}
+
+/// Why a file was not put, which tells whether another file would fare better.
+#[derive(Debug)]
+pub enum PutError {
+    /// The file is at fault: it cannot be read, or not be deleted.
+    File(Explained),
+    /// The store is, or the way to it.
+    Store(Explained),
+}
+
+impl fmt::Display for PutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::File(error) | Self::Store(error)) = self;
+        write!(f, "{error:#}")
+    }
+}
 
 /// Who asked, and for what.
 pub(super) struct Caller<'a> {

@@ -20,7 +20,7 @@ async fn put(
     let bucket = bucket_at(&server.endpoint, BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
     let outcome = bucket.put(&scene.segment(), NAME).await;
     assert!(scene.segment().exists());
-    (server, outcome.map_err(|error| format!("{error:#}")))
+    (server, outcome.map_err(|error| error.to_string()))
 }
 
 fn head(length: &str) -> Reply {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sidecar::s3::PutError;
 use testbed::s3::{ACCESS_KEY, Fault, SECRET_KEY};
 use tokio::time::timeout;
 
@@ -32,7 +33,8 @@ async fn each_fault_is_an_error_and_the_next_upload_succeeds() {
         // Far more than two attempts need, far less than for ever.
         let put = timeout(Duration::from_secs(60), bucket.put(&segment, NAME));
         let error = put.await.expect("the time is bounded").unwrap_err();
-        let text = format!("{error:#}");
+        let text = error.to_string();
+        assert!(matches!(error, PutError::Store(_)), "{text}");
         assert!(text.starts_with(&format!("cannot put s3://{BUCKET}/{PREFIX}{NAME}: ")), "{text}");
         assert!(text.contains(cause), "{fault:?}: {text}");
         assert!(!text.contains('\n') && text.len() < 300, "{text}");
@@ -48,7 +50,7 @@ async fn a_corrupted_upload_is_not_confirmed() {
     let scene = Scene::new(b"{}\n");
     let bucket = scene.bucket().await;
     scene.server.faults().set(Fault::Corrupt).unwrap();
-    let text = format!("{:#}", bucket.put(&scene.segment(), NAME).await.unwrap_err());
+    let text = bucket.put(&scene.segment(), NAME).await.unwrap_err().to_string();
     assert!(text.contains("cannot confirm s3://traces/") && text.contains("SHA-256"), "{text}");
     assert!(scene.segment().exists());
     scene.server.faults().clear().unwrap();
@@ -64,9 +66,8 @@ async fn wrong_credentials_say_what_to_check() {
     {
         let bucket = bucket_at(&scene.server.endpoint(), BUCKET, keys).await;
         let put = bucket.put(&scene.segment(), NAME).await.unwrap_err();
-        let check = bucket.check().await.unwrap_err();
-        for error in [put, check, bucket.list().await.unwrap_err()] {
-            let text = format!("{error:#}");
+        let [check, list] = [bucket.check().await.unwrap_err(), bucket.list().await.unwrap_err()];
+        for text in [put.to_string(), format!("{check:#}"), format!("{list:#}")] {
             assert!(
                 text.contains(code) && text.contains("(HTTP 403; check AWS_ACCESS_KEY_ID"),
                 "{text}"
@@ -118,7 +119,7 @@ async fn answers_that_the_stand_in_does_not_give_are_explained() {
     ] {
         let server = Scripted::start(move |_| reply.clone());
         let bucket = bucket_at(&server.endpoint, BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
-        let text = format!("{:#}", bucket.put(&scene.segment(), NAME).await.unwrap_err());
+        let text = bucket.put(&scene.segment(), NAME).await.unwrap_err().to_string();
         assert!(text.contains(expected), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::config::Credentials;
-use sidecar::s3::{self, Bucket, Object};
+use sidecar::s3::{self, Bucket, Object, PutError};
 use tempfile::TempDir;
 use testbed::s3::{ACCESS_KEY, SECRET_KEY, Server};
 
@@ -132,11 +132,17 @@ async fn listings_longer_than_a_page_are_complete() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_is_named() {
+async fn a_file_that_cannot_be_read_is_named_and_is_no_fault_of_the_store() {
     let scene = Scene::new(b"");
+    let bucket = scene.bucket().await;
     fs::remove_file(scene.segment()).unwrap();
-    let error = scene.bucket().await.put(&scene.segment(), NAME).await.unwrap_err();
-    let text = format!("{error:#}");
-    assert!(text.contains("cannot open") && text.contains(NAME), "{text}");
+    for expected in ["cannot open", "cannot read"] {
+        let error = bucket.put(&scene.segment(), NAME).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(expected) && text.contains(NAME), "{text}");
+        assert!(matches!(error, PutError::File(_)), "{text}");
+        // Not even root can read a directory as a file.
+        fs::create_dir_all(scene.segment()).unwrap();
+    }
     assert!(scene.server.requests().is_empty());
 }

@@ -4,11 +4,16 @@
 use std::{
     fs,
     io::Write,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use sidecar::{spool::Spool, upload::Uploader};
+use sidecar::{
+    s3::{Bucket, PutError},
+    spool::Spool,
+    upload::{Store, Uploader},
+};
 use testbed::s3::Fault;
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tracing::subscriber::DefaultGuard;
@@ -119,4 +124,39 @@ async fn a_store_that_is_down_at_the_start_is_logged_before_there_is_anything_to
     stop.send(true).unwrap();
     assert_eq!(task.await.unwrap(), 0);
     assert_eq!((log.count("uploads fail"), log.count("uploads work again")), (1, 1));
+}
+
+/// A bucket to which one file is a directory, which nobody can read as a file.
+struct Broken(Bucket);
+
+impl Store for Broken {
+    async fn put(&self, file: &Path, name: &str) -> Result<(), PutError> {
+        let file = if name == NAME { file.parent().unwrap() } else { file };
+        self.0.put(file, name).await
+    }
+
+    async fn check(&self) -> anyhow::Result<()> {
+        self.0.check().await
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_logged_once_and_the_others_are_uploaded() {
+    let log = Log::default();
+    let _guard = log.capture();
+    let scene = Scene::new(b"{}\n");
+    let second = NAME.replace("000001", "000002");
+    fs::write(scene.path("traces").join(&second), "{}\n").unwrap();
+    let spool = Spool::open(&scene.path("traces")).unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let uploader = Uploader::new(spool, Broken(scene.bucket().await));
+    let task = tokio::spawn(uploader.run(Duration::from_millis(50), stopped));
+    until("uploaded", || scene.stored(&format!("{PREFIX}{second}")).exists()).await;
+    sleep(Duration::from_millis(300)).await;
+    stop.send(true).unwrap();
+    assert_eq!(task.await.unwrap(), 1);
+    assert!(scene.segment().exists());
+    assert_eq!(log.count("a segment is left where it is"), 1);
+    assert_eq!(log.count("cannot be read or deleted stay in"), 1, "said again at the end");
+    assert_eq!(log.count("uploads fail"), 0);
 }

@@ -77,3 +77,49 @@ fn what_does_not_fit_is_counted_and_balances() {
     assert!(total.dropped > 0, "{total:?}");
     assert_eq!(total.lines + total.dropped, 200_000);
 }
+
+/// A file system of its own, gone with the test.
+struct SmallDisk {
+    path: std::path::PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf) -> Self {
+        run(mount(&["-t", "tmpfs", "-o", "size=512k", "small", path.to_str().unwrap()]));
+        Self { path }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut unmount = std::process::Command::new("umount");
+        unmount.arg(&self.path);
+        run(unmount);
+    }
+}
+
+fn mount(arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("mount");
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn a_full_disk_costs_counted_calls_and_recording_goes_on_when_there_is_space() {
+    let scene = Scene::new(Driver::R550);
+    let disk = SmallDisk::mount(scene.traces());
+    let filler = disk.path.join("filler");
+    std::fs::write(&filler, vec![0; 400 << 10]).unwrap();
+    let mut sidecar = scene.sidecar(&[]);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "5000"]));
+    sidecar.wait_for("cannot write trace lines");
+    std::fs::remove_file(&filler).unwrap();
+    sidecar.wait_for("trace lines can be written again");
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100"]));
+    sidecar.stop();
+    let report = trace::check::check(&segments_in(&scene.traces()));
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    let total = report.functions["cuCtxSynchronize"];
+    assert!(total.dropped > 0 && total.lines >= 100, "{total:?}");
+    assert_eq!(total.lines + total.dropped, 5100);
+}

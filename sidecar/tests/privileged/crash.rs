@@ -20,7 +20,7 @@ fn s3_variables(server: &Server) -> Vec<(&'static str, String)> {
     vec![
         ("UPLOAD_ENABLED", "true".to_owned()),
         ("S3_BUCKET", BUCKET.to_owned()),
-        ("S3_ENDPOINT", server.endpoint().to_owned()),
+        ("S3_ENDPOINT", server.endpoint()),
         ("UPLOAD_INTERVAL", "0.3".to_owned()),
         ("AWS_ACCESS_KEY_ID", testbed::s3::ACCESS_KEY.to_owned()),
         ("AWS_SECRET_ACCESS_KEY", testbed::s3::SECRET_KEY.to_owned()),
@@ -53,7 +53,7 @@ fn after_kill_9_and_restart_every_closed_segment_is_stored_once_and_the_open_one
     first.extend([("UPLOAD_INTERVAL", "3600"), ("TRACE_SEGMENT_SIZE", "256Ki")]);
     let sidecar = scene.sidecar(&first);
     run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "20000"]));
-    std::thread::sleep(Duration::from_millis(300));
+    scene.wait_for_lines(20_001);
     let closed: BTreeMap<String, Vec<u8>> = scene
         .segments()
         .into_iter()

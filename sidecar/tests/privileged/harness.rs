@@ -50,7 +50,7 @@ impl Scene {
         self.directory.path().join("traces")
     }
 
-    fn counts_directory(&self) -> PathBuf {
+    pub(crate) fn counts_directory(&self) -> PathBuf {
         self.directory.path().join("counts")
     }
 
@@ -98,6 +98,21 @@ impl Scene {
 
     pub(crate) fn segments(&self) -> Vec<PathBuf> {
         segments_in(&self.traces())
+    }
+
+    /// Waits until so many call lines are in files, closed or not.
+    pub(crate) fn wait_for_lines(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let files = fs::read_dir(self.traces()).unwrap().map(|entry| entry.unwrap().path());
+            let text: String = files.filter_map(|path| fs::read_to_string(path).ok()).collect();
+            let found = text.lines().filter(|line| line.contains("\"phase\":\"entry\"")).count();
+            if found >= count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "only {found} of {count} lines were written");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The trace, which must be whole.

@@ -3,7 +3,10 @@
 //! Every test compares the trace with what the callee counted itself.
 //! Run with `cargo test -p sidecar --test privileged -- --test-threads=1`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod accounting;
 mod coverage;
 mod crash;
 mod harness;
+mod namespace;

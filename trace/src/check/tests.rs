@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::{
     function::Api,
-    line::{Clock, SegmentOpen},
+    line::{Clock, CloseReason, Meta, SegmentOpen},
     writer::{CallText, push_entry, push_meta},
 };
 
@@ -64,6 +64,18 @@ fn last(close: &mut SegmentClose) {
     close.r#final = true;
 }
 
+/// As a later run closes what a crash has left.
+fn crashed(close: &mut SegmentClose) {
+    close.reason = CloseReason::Truncated;
+    close.functions.clear();
+}
+
+fn dropped(close: &mut SegmentClose, calls: u64) {
+    let counts = close.functions.get_mut("cuInit").unwrap();
+    counts.run_hits = counts.run_hits.saturating_add(calls);
+    counts.run_dropped = calls;
+}
+
 #[test]
 fn a_whole_run_has_no_problem() {
     let mut run = Scene::new();
@@ -76,12 +88,38 @@ fn a_whole_run_has_no_problem() {
 }
 
 #[test]
-fn a_missing_segment_is_found_by_its_number() {
+fn missing_segments_are_found_by_their_numbers() {
+    let mut run = Scene::new();
+    run.segment(2, 1, |_| ());
+    run.segment(3, 1, |_| ());
+    run.segment(7, 1, last);
+    let missing = |first, last| Problem::MissingSegments { run: "host_start".into(), first, last };
+    let report = check(&run.files);
+    assert_eq!(report.problems, [missing(1, 1), missing(4, 6)]);
+    assert_eq!(report.problems[0].to_string(), "run host_start: segment 1 is missing");
+    assert_eq!(report.problems[1].to_string(), "run host_start: segments 4 to 6 are missing");
+}
+
+#[test]
+fn the_widest_gap_is_one_problem() {
     let mut run = Scene::new();
     run.segment(1, 1, |_| ());
-    run.segment(3, 1, last);
+    run.segment(u64::MAX, 1, last);
+    let missing =
+        Problem::MissingSegments { run: "host_start".into(), first: 2, last: u64::MAX - 1 };
+    assert_eq!(check(&run.files).problems, [missing]);
+}
+
+#[test]
+fn a_segment_that_is_there_twice_is_named() {
+    let mut run = Scene::new();
+    run.segment(1, 1, last);
+    let copy = run.directory.path().join("copy").join(run.files[0].file_name().unwrap());
+    fs::create_dir(copy.parent().unwrap()).unwrap();
+    fs::copy(&run.files[0], &copy).unwrap();
+    run.files.push(copy);
     let problems = check(&run.files).problems;
-    assert!(problems.contains(&Problem::MissingSegment { run: "host_start".into(), sequence: 2 }));
+    assert!(problems.contains(&Problem::Duplicate { run: "host_start".into(), sequence: 1 }));
 }
 
 #[test]
@@ -100,11 +138,93 @@ fn a_lost_line_breaks_the_count_of_its_segment_and_the_balance_of_its_run() {
     let lines: Vec<&str> = text.lines().collect();
     fs::write(&run.files[0], [lines[0], lines[1], lines[3], ""].join("\n")).unwrap();
     let problems = check(&run.files).problems;
-    assert!(matches!(problems[0], Problem::LineCount { counted: 2, found: 1, .. }));
+    assert!(matches!(problems[0], Problem::CallCount { counted: 2, found: 1, .. }));
+    assert!(matches!(problems[1], Problem::LineCount { counted: 2, found: 1, .. }));
     assert!(matches!(
-        problems[1],
+        problems[2],
         Problem::Unbalanced { counts: Balance { hits: 2, lines: 1, .. }, .. }
     ));
+}
+
+#[test]
+fn a_wrong_count_of_calls_is_found_where_the_counts_by_function_are_right_or_gone() {
+    let mut run = Scene::new();
+    run.segment(1, 2, |close| close.calls = 3);
+    run.segment(2, 2, |close| {
+        crashed(close);
+        close.calls = 1;
+    });
+    let problems = check(&run.files).problems;
+    let wrong = |index: usize, counted| Problem::CallCount {
+        file: run.files[index].clone(),
+        counted,
+        found: 2,
+    };
+    assert_eq!(problems[..2], [wrong(0, 3), wrong(1, 1)]);
+}
+
+#[test]
+fn a_segment_under_the_name_of_another_is_named() {
+    let mut run = Scene::new();
+    run.segment(1, 1, |_| ());
+    run.segment(2, 1, last);
+    let other = run.directory.path().join("trace_host_start_000003.jsonl");
+    fs::rename(&run.files[1], &other).unwrap();
+    run.files[1] = other.clone();
+    let problems = check(&run.files).problems;
+    // Both the opening and the closing line say so.
+    let wrong = Problem::WrongSequence { file: other, named: 3, written: 2 };
+    assert_eq!(problems[..2], [wrong.clone(), wrong]);
+}
+
+#[test]
+fn a_segment_without_its_opening_line_is_named() {
+    let mut run = Scene::new();
+    run.segment(1, 1, last);
+    let text = fs::read_to_string(&run.files[0]).unwrap();
+    let (opening, rest) = text.split_once('\n').unwrap();
+    let no_opening = Problem::NoOpening { file: run.files[0].clone() };
+    fs::write(&run.files[0], rest).unwrap();
+    assert_eq!(check(&run.files).problems, std::slice::from_ref(&no_opening));
+
+    fs::write(&run.files[0], format!("{}\n{rest}", &opening[10..])).unwrap();
+    let problems = check(&run.files).problems;
+    assert_eq!(problems[0], no_opening);
+    assert!(matches!(problems[1], Problem::BadLine { .. }));
+
+    let newer = opening.replace("\"format_version\":1", "\"format_version\":9");
+    fs::write(&run.files[0], format!("{newer}\n{rest}")).unwrap();
+    assert!(matches!(&check(&run.files).problems[..], [Problem::BadLine { .. }]));
+}
+
+#[test]
+fn what_was_dropped_before_a_crash_is_reported() {
+    let mut run = Scene::new();
+    run.segment(1, 2, |close| dropped(close, 3));
+    run.segment(2, 1, crashed);
+    let report = check(&run.files);
+    assert_eq!((report.calls, report.dropped, report.functions["cuInit"].hits), (3, 3, 5));
+    let (file, name) = (run.files[1].clone(), "host_start".to_owned());
+    assert_eq!(report.problems, [Problem::Truncated { file }, Problem::NotEnded { run: name }]);
+}
+
+#[test]
+fn counters_beyond_all_measure_end_in_a_report() {
+    let mut run = Scene::new();
+    run.segment(1, 1, |close| {
+        last(close);
+        let counts = close.functions["cuInit"];
+        close.functions.insert("cuFree".to_owned(), counts);
+        for counts in close.functions.values_mut() {
+            (counts.run_dropped, counts.run_ignored) = (u64::MAX, u64::MAX);
+            // What the sum would be if it wrapped around, or stayed at its largest.
+            counts.run_hits = u64::MAX;
+        }
+    });
+    let report = check(&run.files);
+    assert_eq!((report.dropped, report.ignored), (u64::MAX, u64::MAX));
+    let unbalanced = |problem: &&Problem| matches!(problem, Problem::Unbalanced { .. });
+    assert_eq!(report.problems.iter().filter(unbalanced).count(), 2, "{:?}", report.problems);
 }
 
 #[test]
@@ -112,8 +232,7 @@ fn drops_balance_the_books_but_the_trace_is_not_whole() {
     let mut run = Scene::new();
     run.segment(1, 2, |close| {
         last(close);
-        let counts = close.functions.get_mut("cuInit").unwrap();
-        (counts.run_hits, counts.run_dropped) = (5, 3);
+        dropped(close, 3);
     });
     let report = check(&run.files);
     assert_eq!((report.problems.len(), report.dropped), (0, 3));

@@ -1,10 +1,11 @@
 //! `cargo xtask bench probe`: nanoseconds that one traced call costs the caller, and what an event
 //! costs the sidecar.
 
+mod recorded;
 mod sustained;
 mod tracer;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -51,7 +52,17 @@ struct Row {
     empty: f64,
     ours: f64,
     bpftrace: Option<f64>,
-    samples: Vec<(Tracer, f64)>,
+    samples: Vec<Sample>,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+struct Sample {
+    tracer: Tracer,
+    ns_per_call: f64,
+    calls: u64,
+    /// Calls that the tracer says it has lost.
+    lost: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,16 +130,22 @@ fn measure(
             }
             interrupt.check()?;
             let running = tracer.start(place, interrupt)?;
-            let nanoseconds = place.call(task.seconds)?;
-            if let Some(running) = running {
-                running.stop(Duration::from_secs(60))?;
-            }
-            eprintln!("round {}  {tracer:?}: {nanoseconds:.0} ns per call", round + 1);
-            samples.push((tracer, nanoseconds));
+            let Calls { ns_per_call, calls } = place.call(task.seconds)?;
+            let lost = running.stop(place, calls)?;
+            eprintln!(
+                "round {}  {tracer:?}: {ns_per_call:.0} ns per call, {lost} of {calls} lost",
+                round + 1
+            );
+            samples.push(Sample { tracer, ns_per_call, calls, lost });
         }
     }
     let of = |wanted: Tracer| {
-        median(samples.iter().filter(|(tracer, _)| *tracer == wanted).map(|(_, value)| *value))
+        median(
+            samples
+                .iter()
+                .filter(|sample| sample.tracer == wanted)
+                .map(|sample| sample.ns_per_call),
+        )
     };
     let bpftrace = has_bpftrace.then(|| of(Tracer::Bpftrace));
     let (none, empty, ours) = (of(Tracer::None), of(Tracer::Empty), of(Tracer::Ours));
@@ -154,6 +171,16 @@ fn print(results: &Results) {
             "{driver:<8} {none:>9.0} {empty:>9.0} {ours:>9.0} {theirs:>9} {:>12.2} {ratio:>14}",
             ours / empty
         );
+    }
+    for Row { driver, samples, .. } in &results.rows {
+        for tracer in [Tracer::Ours, Tracer::Bpftrace] {
+            let of = samples.iter().filter(|sample| sample.tracer == tracer);
+            let (lost, calls) =
+                of.fold((0, 0), |sum, sample| (sum.0 + sample.lost, sum.1 + sample.calls));
+            if lost > 0 {
+                println!("{driver}: {tracer:?} lost {lost} of {calls} calls");
+            }
+        }
     }
     if let Some(sustained) = &results.sustained {
         sustained.print();
@@ -184,7 +211,16 @@ impl Place {
         if self.output.exists() {
             fs::remove_dir_all(&self.output).context("cannot remove the last measurement")?;
         }
-        fs::create_dir_all(self.output.join("traces")).context("cannot create a directory")
+        fs::create_dir_all(self.traces()).context("cannot create a directory")
+    }
+
+    /// What the sidecar writes.
+    fn traces(&self) -> PathBuf {
+        self.output.join("traces")
+    }
+
+    fn bpftrace_output(&self) -> PathBuf {
+        self.output.join("bpftrace.jsonl")
     }
 
     fn library(&self) -> Result<PathBuf> {
@@ -192,21 +228,23 @@ impl Place {
         fs::canonicalize(&link).with_context(|| format!("cannot find {}", link.display()))
     }
 
-    /// Calls for so many seconds, and returns nanoseconds per call.
-    fn call(&self, seconds: f64) -> Result<f64> {
-        #[derive(Deserialize)]
-        struct Line {
-            ns_per_call: f64,
-        }
+    /// Calls for so many seconds.
+    fn call(&self, seconds: f64) -> Result<Calls> {
         let sh = Shell::new()?;
         let (caller, seconds) = (program("standin-caller"), seconds.to_string());
         let text = cmd!(sh, "{caller} --function {FUNCTION} --seconds {seconds}")
             .env("LD_LIBRARY_PATH", &self.libraries)
             .quiet()
             .read()?;
-        let line: Line = serde_json::from_str(&text).context("the caller prints one JSON line")?;
-        Ok(line.ns_per_call)
+        serde_json::from_str(&text).context("the caller prints one JSON line")
     }
+}
+
+/// What the caller says of a measurement.
+#[derive(Debug, Deserialize)]
+struct Calls {
+    calls: u64,
+    ns_per_call: f64,
 }
 
 fn program(name: &str) -> PathBuf {

@@ -1,14 +1,12 @@
-//! `cargo xtask verify`: is the sidecar running, vLLM discovered, a trace written, and uploaded?
+//! `cargo xtask verify --demo`: is the sidecar running, vLLM discovered, a trace written, and uploaded?
 
 use std::{
     fs,
-    path::PathBuf,
-    process::ExitCode,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
-use clap::Args;
 use serde::Serialize;
 use trace::{
     check,
@@ -19,29 +17,13 @@ use xshell::cmd;
 
 use super::{
     comparison::Comparison,
-    files::{Files, State, segments},
+    files::{Files, State},
     sidecar_variables,
 };
-use crate::{background::Interrupt, ctx::Ctx};
+use crate::{background::Interrupt, ctx::Ctx, segments::segments};
 
 /// How long uploads may take to show: a few upload intervals of the demo.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Check that traces are captured and uploaded; exit code 1 if one check fails
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// Check a demo: one that runs (`cargo xtask demo --keep-running`), or what one has left
-    #[arg(long, required = true)]
-    demo: bool,
-
-    /// The directory of the demo
-    #[arg(long, value_name = "DIR", default_value = "target/demo")]
-    out: PathBuf,
-
-    /// Print the checks as JSON on stdout
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(Debug, Serialize)]
 pub(super) struct Check {
@@ -50,8 +32,9 @@ pub(super) struct Check {
     detail: String,
 }
 
-pub(crate) fn verify(ctx: &Ctx, task: &Verify) -> Result<ExitCode> {
-    let files = Files::open(&ctx.sh, &task.out);
+/// Prints the checks of the demo in `out`, and returns whether all have passed.
+pub(crate) fn verify(ctx: &Ctx, out: &Path, json: bool) -> Result<bool> {
+    let files = Files::open(&ctx.sh, out);
     let state = State::read(&files)?;
     let mut checks = if sidecar_runs(&state) {
         four_checks(&files, &state)
@@ -65,12 +48,12 @@ pub(crate) fn verify(ctx: &Ctx, task: &Verify) -> Result<ExitCode> {
         checks.push(counts_agree(&files)?);
     }
     let passed = checks.iter().all(|check| check.passed);
-    if task.json {
+    if json {
         println!("{}", serde_json::json!({ "passed": passed, "checks": checks }));
     } else {
         print(&checks);
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(passed)
 }
 
 /// Repeats the checks until they pass: discovery and uploads take a moment.

@@ -15,7 +15,8 @@ use trace::{
     reader::Reader,
 };
 
-use super::files::{Files, segments};
+use super::files::Files;
+use crate::segments::segments;
 
 /// Both sides, function by function, and what differs.
 #[derive(Debug, Serialize)]

@@ -132,23 +132,3 @@ impl State {
             .with_context(|| format!("{} tells of no demo that started", path.display()))
     }
 }
-
-/// Closed segments in a directory and in those below it.
-pub(super) fn segments(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut segments = Vec::new();
-    let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        let entries = fs::read_dir(&directory)
-            .with_context(|| format!("cannot list {}", directory.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "jsonl") {
-                segments.push(path);
-            }
-        }
-    }
-    segments.sort();
-    Ok(segments)
-}

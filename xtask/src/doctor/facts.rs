@@ -63,12 +63,14 @@ pub(super) fn machine(sh: &Shell) -> Result<Machine> {
 pub(super) struct Checking {
     pub(super) rustfmt: Tool,
     pub(super) clippy: Tool,
+    pub(super) jq: Tool,
 }
 
 pub(super) fn checking(sh: &Shell) -> Checking {
     Checking {
         rustfmt: first_line(cmd!(sh, "cargo fmt --version")),
         clippy: first_line(cmd!(sh, "cargo clippy --version")),
+        jq: first_line(cmd!(sh, "jq --version")),
     }
 }
 

@@ -7,23 +7,22 @@ use super::{
     facts::{Machine, Tool},
 };
 
-/// The first kernel with attach cookies for uprobes, by which one program tells functions apart.
+/// The first kernel with attach cookies for uprobes, by which one program tells functions apart;
+/// `sidecar/src/preflight.rs` has the same, and a test here compares the two.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
-/// Kernels whose return probes go through a system call that seccomp filters do not know; the
-/// filter then kills the traced process. Fixed by "seccomp: passthrough uretprobe systemcall
-/// without filtering" in 6.14.
-const RETURN_PROBES_KILL: std::ops::RangeInclusive<(u32, u32)> = (6, 11)..=(6, 13);
+/// The first kernel that attaches by links, which ask for BPF and PERFMON only; also as there.
+const LINKS_KERNEL: (u32, u32) = (6, 6);
 
 const AS_ROOT: &str = "run as root: sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask ...";
 
-/// Each capability and what fails without it.
+/// Each capability and what fails without it, as in `sidecar/src/preflight.rs`.
 const CAPABILITIES: [(CapabilitySet, &str, &str, &str); 4] = [
     (
         CapabilitySet::SYS_ADMIN,
         "CAP_SYS_ADMIN",
         "SYS_ADMIN",
-        "to attach uprobes through perf events",
+        "to attach uprobes through perf events (until Linux 6.6)",
     ),
     (
         CapabilitySet::SYS_PTRACE,
@@ -31,7 +30,7 @@ const CAPABILITIES: [(CapabilitySet, &str, &str, &str); 4] = [
         "SYS_PTRACE",
         "to open libraries of other processes through /proc/PID/root",
     ),
-    (CapabilitySet::BPF, "CAP_BPF", "BPF", "to create eBPF maps and load programs"),
+    (CapabilitySet::BPF, "CAP_BPF", "BPF", "to create eBPF maps, load programs and attach them"),
     (
         CapabilitySet::PERFMON,
         "CAP_PERFMON",
@@ -41,10 +40,8 @@ const CAPABILITIES: [(CapabilitySet, &str, &str, &str); 4] = [
 ];
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
-    let mut findings = vec![architecture(machine), kernel(machine)];
-    findings.extend(return_probes(machine));
-    findings.push(uprobes(machine));
-    findings.push(user(machine));
+    let mut findings =
+        vec![architecture(machine), kernel(machine), uprobes(machine), user(machine)];
     findings.extend(CAPABILITIES.map(|capability| capability_finding(machine, capability)));
     findings.push(bpf(machine));
     findings.push(perf_event_paranoid(machine));
@@ -71,28 +68,20 @@ fn architecture(machine: &Machine) -> Finding {
 
 fn kernel(machine: &Machine) -> Finding {
     let found = &machine.kernel;
+    let (major, minor) = OLDEST_KERNEL;
     match release(found) {
         Some(version) if version < OLDEST_KERNEL => Finding::missing(
             "kernel",
-            format!("{found}, but attach cookies for uprobes came with 5.15"),
-            "boot Linux 5.15 or later".to_owned(),
+            format!("{found}, but attach cookies for uprobes came with {major}.{minor}"),
+            format!("boot Linux {major}.{minor} or later"),
         ),
         Some(_) => Finding::ok("kernel", found),
-        None => Finding::note("kernel", format!("{found}, which should be 5.15 or later"), None),
+        None => Finding::note(
+            "kernel",
+            format!("{found}, which should be {major}.{minor} or later"),
+            None,
+        ),
     }
-}
-
-fn return_probes(machine: &Machine) -> Option<Finding> {
-    let affected = RETURN_PROBES_KILL.contains(&release(&machine.kernel)?);
-    affected.then(|| {
-        Finding::note(
-            "return probes",
-            "kernels 6.11 to 6.13 kill a traced process that has a seccomp filter, as in most \
-             containers, unless the fix of 6.14 was brought back; the sidecar then records entries \
-             only",
-            "boot another kernel to have durations".to_owned(),
-        )
-    })
 }
 
 fn uprobes(machine: &Machine) -> Finding {
@@ -121,7 +110,8 @@ fn user(machine: &Machine) -> Finding {
         return Finding::ok("root", "yes");
     }
     let found = format!("this is uid {user}");
-    if CAPABILITIES.iter().all(|(capability, ..)| allows(machine, *capability)) {
+    let mut needed = CAPABILITIES.iter().filter(|(needed, ..)| is_needed(machine, *needed));
+    if needed.all(|(capability, ..)| allows(machine, *capability)) {
         return Finding::note("root", format!("{found}, but with all capabilities needed"), None);
     }
     Finding::missing("root", found, AS_ROOT.to_owned())
@@ -135,6 +125,9 @@ fn capability_finding(
     if effective.contains(capability) {
         return Finding::ok(topic, format!("held, {purpose}"));
     }
+    if !is_needed(machine, capability) {
+        return Finding::ok(topic, "not held, and this kernel does not ask for it");
+    }
     // An ordinary user is told once, under "root".
     let remedy = (*user == 0)
         .then(|| format!("start the container with --cap-add {name}, or use the host's root"));
@@ -147,6 +140,12 @@ fn capability_finding(
         return Finding::ok(topic, found);
     }
     Finding::missing(topic, format!("not held, needed {purpose}"), remedy)
+}
+
+/// Whether this kernel asks for it at all.
+fn is_needed(machine: &Machine, capability: CapabilitySet) -> bool {
+    capability != CapabilitySet::SYS_ADMIN
+        || release(&machine.kernel).is_some_and(|version| version < LINKS_KERNEL)
 }
 
 /// Whether the kernel does what it asks this capability for.
@@ -184,10 +183,14 @@ fn perf_event_paranoid(machine: &Machine) -> Finding {
         );
     };
     let setting = format!("kernel.perf_event_paranoid is {setting}");
-    if effective.contains(CapabilitySet::SYS_ADMIN) {
+    if effective.intersects(CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN) {
         return Finding::ok("perf events", format!("{setting}, which does not bind this user"));
     }
-    Finding::note("perf events", format!("{setting}; only CAP_SYS_ADMIN is above it"), None)
+    Finding::note(
+        "perf events",
+        format!("{setting}; only CAP_PERFMON and CAP_SYS_ADMIN are above it"),
+        None,
+    )
 }
 
 fn seccomp(machine: &Machine) -> Option<Finding> {

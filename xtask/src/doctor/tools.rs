@@ -7,10 +7,11 @@ use super::{
 use crate::ebpf::toolchain::Piece;
 
 pub(super) fn checking(found: &Checking) -> Vec<Finding> {
-    let Checking { rustfmt, clippy } = found;
+    let Checking { rustfmt, clippy, jq } = found;
     vec![
         tool("rustfmt", rustfmt, "checks the format", "rustup component add rustfmt"),
         tool("clippy", clippy, "looks for mistakes", "rustup component add clippy"),
+        tool("jq", jq, "runs the one-liners of the README", "apt-get install jq"),
     ]
 }
 

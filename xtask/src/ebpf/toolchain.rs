@@ -1,21 +1,38 @@
 //! What building the eBPF program takes beyond stable Rust, and how to get it.
 
-use std::{fmt::Write as _, path::Path};
+use std::{env, fmt::Write as _, path::Path};
 
-use anyhow::{Result, bail};
-use xshell::{Shell, cmd};
+use anyhow::{Context as _, Result, bail};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::pins;
+
+/// Names the toolchain; `sidecar/build.rs` reads it too.
+pub(crate) const VARIABLE: &str = "EBPF_TOOLCHAIN";
 
 /// What is found on this machine.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
     pub(crate) rustup: bool,
-    /// Its `rustc --version`.
-    pub(crate) nightly: Option<String>,
-    pub(crate) rust_src: bool,
-    pub(crate) clippy: bool,
+    pub(crate) nightly: Nightly,
     pub(crate) bpf_linker: Option<String>,
+}
+
+/// The compiler that was chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Nightly {
+    #[default]
+    Absent,
+    /// A toolchain of the plain name `nightly`, which is another compiler than the pinned one.
+    Other { rustc: String },
+    Chosen {
+        /// As rustup names it.
+        name: String,
+        /// Its `rustc --version`.
+        rustc: String,
+        rust_src: bool,
+        clippy: bool,
+    },
 }
 
 /// One part of the toolchain.
@@ -37,90 +54,144 @@ pub(crate) enum For {
 }
 
 pub(crate) fn look(sh: &Shell) -> Found {
-    let nightly = pins::NIGHTLY;
-    let read = |command: xshell::Cmd<'_>| command.quiet().ignore_stderr().read().ok();
-    let sysroot = read(cmd!(sh, "rustup run {nightly} rustc --print sysroot"));
     Found {
         rustup: read(cmd!(sh, "rustup --version")).is_some(),
-        nightly: read(cmd!(sh, "rustup run {nightly} rustc --version")),
-        rust_src: sysroot.is_some_and(|sysroot| {
-            Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir()
-        }),
-        clippy: read(cmd!(sh, "rustup run {nightly} cargo clippy --version")).is_some(),
+        nightly: Nightly::look(sh),
         bpf_linker: read(cmd!(sh, "bpf-linker --version")),
     }
 }
 
-/// Fails with everything that is missing at once, each with the command that brings it.
-pub(crate) fn require(sh: &Shell, purpose: For) -> Result<()> {
-    let mut pieces = pieces(&look(sh));
+impl Nightly {
+    fn look(sh: &Shell) -> Self {
+        let rustc = |toolchain: &str| read(cmd!(sh, "rustup run {toolchain} rustc --version"));
+        let (name, rustc) =
+            match choose(env::var(VARIABLE).ok().filter(|name| !name.is_empty()), rustc) {
+                Ok(chosen) => chosen,
+                Err(none) => return none,
+            };
+        let sysroot = read(cmd!(sh, "rustup run {name} rustc --print sysroot"));
+        let rust_src = sysroot.is_some_and(|sysroot| {
+            Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir()
+        });
+        let clippy = read(cmd!(sh, "rustup run {name} cargo clippy --version")).is_some();
+        Self::Chosen { name, rustc, rust_src, clippy }
+    }
+}
+
+/// The toolchain that `EBPF_TOOLCHAIN` names; or the pinned one; or else the one that is called
+/// `nightly`, if it is the same compiler. Returns its name and version; `.ci/run` does the same.
+fn choose(
+    named: Option<String>,
+    rustc: impl Fn(&str) -> Option<String>,
+) -> Result<(String, String), Nightly> {
+    let is_named = named.is_some();
+    let name = named.unwrap_or_else(|| pins::NIGHTLY.to_owned());
+    if let Some(version) = rustc(&name) {
+        return Ok((name, version));
+    }
+    if is_named {
+        return Err(Nightly::Absent);
+    }
+    match rustc("nightly") {
+        Some(version) if version == pins::NIGHTLY_RUSTC => Ok(("nightly".to_owned(), version)),
+        Some(rustc) => Err(Nightly::Other { rustc }),
+        None => Err(Nightly::Absent),
+    }
+}
+
+fn read(command: Cmd<'_>) -> Option<String> {
+    command.quiet().ignore_stderr().read().ok()
+}
+
+/// Returns rustup's name of the toolchain, or fails with everything that is missing at once, each
+/// with the command that brings it.
+pub(crate) fn require(sh: &Shell, purpose: For) -> Result<String> {
+    let found = look(sh);
+    let mut pieces = pieces(&found);
     if purpose == For::Build {
         pieces.retain(|piece| piece.name != CLIPPY);
     }
-    match complaint(&pieces) {
-        None => Ok(()),
-        Some(complaint) => bail!(complaint),
+    if let Some(complaint) = complaint(&pieces) {
+        bail!(complaint);
+    }
+    match found.nightly {
+        Nightly::Chosen { name, .. } => Ok(name),
+        Nightly::Absent | Nightly::Other { .. } => None.context("there is no nightly Rust"),
     }
 }
 
 const CLIPPY: &str = "clippy of the nightly";
 
 pub(crate) fn pieces(found: &Found) -> Vec<Piece> {
-    let Found { rustup, nightly, rust_src, clippy, bpf_linker } = found;
-    let toolchain = pins::NIGHTLY;
+    let Found { rustup, nightly, bpf_linker } = found;
     let wanted = pins::BPF_LINKER;
-    let there = |there: bool| {
-        if there { Ok("installed".to_owned()) } else { Err("not installed".to_owned()) }
-    };
-    let nightly = match nightly.as_deref() {
-        None => Err("not installed".to_owned()),
-        Some(found) if found == pins::NIGHTLY_RUSTC => Ok(found.to_owned()),
-        Some(found) => {
-            Ok(format!("{found}; the committed object was built by {}", pins::NIGHTLY_RUSTC))
-        }
-    };
     let bpf_linker = match bpf_linker.as_deref() {
         None => Err("not installed".to_owned()),
         // `bpf-linker 0.10.4`, with more behind it in some builds.
         Some(found) if found.split_whitespace().nth(1) == Some(wanted) => Ok(found.to_owned()),
         Some(found) => Err(format!("found {found}, but {wanted} is needed")),
     };
-    vec![
-        Piece {
-            name: "rustup",
-            purpose: "chooses the toolchain",
-            state: there(*rustup),
-            remedy: "install it as https://rustup.rs says".to_owned(),
-        },
-        Piece {
+    let mut pieces = vec![Piece {
+        name: "rustup",
+        purpose: "chooses the toolchain",
+        state: installed(*rustup),
+        remedy: "install it as https://rustup.rs says".to_owned(),
+    }];
+    pieces.extend(nightly.pieces());
+    pieces.push(Piece {
+        name: "bpf-linker",
+        purpose: "links the program into one object",
+        state: bpf_linker,
+        remedy: format!("cargo install bpf-linker --version {wanted} --locked"),
+    });
+    pieces
+}
+
+impl Nightly {
+    /// What is absent as a whole is one piece: one command brings all of it.
+    fn pieces(&self) -> Vec<Piece> {
+        let compiler = |state| Piece {
             name: "nightly Rust",
             purpose: "compiles for the BPF target",
-            state: nightly,
+            state,
             remedy: format!(
-                "rustup toolchain install {dated} && \
-                 rustup toolchain link {toolchain} \"$(rustup run {dated} rustc --print sysroot)\"",
-                dated = pins::NIGHTLY_DATED
+                "rustup toolchain install {} --profile minimal --component rust-src,clippy,rustfmt",
+                pins::NIGHTLY
             ),
-        },
-        Piece {
-            name: "rust-src of the nightly",
-            purpose: "is the source of `core`, which has no BPF build to download",
-            state: there(*rust_src),
-            remedy: format!("rustup component add rust-src --toolchain {toolchain}"),
-        },
-        Piece {
-            name: CLIPPY,
-            purpose: "checks the eBPF program for mistakes",
-            state: there(*clippy),
-            remedy: format!("rustup component add clippy --toolchain {toolchain}"),
-        },
-        Piece {
-            name: "bpf-linker",
-            purpose: "links the program into one object",
-            state: bpf_linker,
-            remedy: format!("cargo install bpf-linker --version {wanted} --locked"),
-        },
-    ]
+        };
+        match self {
+            Self::Absent => vec![compiler(Err("not installed".to_owned()))],
+            Self::Other { rustc } => vec![compiler(Err(format!(
+                "`nightly` is {rustc}, but {} is needed",
+                pins::NIGHTLY_RUSTC
+            )))],
+            Self::Chosen { name, rustc, rust_src, clippy } => vec![
+                compiler(Ok(if rustc == pins::NIGHTLY_RUSTC {
+                    format!("{rustc}, as `{name}`")
+                } else {
+                    // Only who names a toolchain gets here.
+                    let pinned = pins::NIGHTLY_RUSTC;
+                    format!("{rustc}, as `{name}`; the committed object was built by {pinned}")
+                })),
+                Piece {
+                    name: "rust-src of the nightly",
+                    purpose: "is the source of `core`, which has no BPF build to download",
+                    state: installed(*rust_src),
+                    remedy: format!("rustup component add rust-src --toolchain {name}"),
+                },
+                Piece {
+                    name: CLIPPY,
+                    purpose: "checks the eBPF program for mistakes",
+                    state: installed(*clippy),
+                    remedy: format!("rustup component add clippy --toolchain {name}"),
+                },
+            ],
+        }
+    }
+}
+
+fn installed(is_there: bool) -> Result<String, String> {
+    if is_there { Ok("installed".to_owned()) } else { Err("not installed".to_owned()) }
 }
 
 fn complaint(pieces: &[Piece]) -> Option<String> {
@@ -140,48 +211,5 @@ fn complaint(pieces: &[Piece]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn complete() -> Found {
-        Found {
-            rustup: true,
-            nightly: Some(pins::NIGHTLY_RUSTC.to_owned()),
-            rust_src: true,
-            clippy: true,
-            bpf_linker: Some(format!("bpf-linker {}", pins::BPF_LINKER)),
-        }
-    }
-
-    #[test]
-    fn complete_toolchain_has_no_complaint() {
-        assert_eq!(complaint(&pieces(&complete())), None);
-    }
-
-    #[test]
-    fn bare_machine_is_told_everything_at_once() {
-        let found = Found { rustup: true, ..Found::default() };
-        insta::assert_snapshot!(complaint(&pieces(&found)).unwrap(), @r#"
-        the eBPF program cannot be built here yet (nothing else needs these):
-          nightly Rust: not installed; it compiles for the BPF target
-            rustup toolchain install nightly-2026-05-20 && rustup toolchain link nightly "$(rustup run nightly-2026-05-20 rustc --print sysroot)"
-          rust-src of the nightly: not installed; it is the source of `core`, which has no BPF build to download
-            rustup component add rust-src --toolchain nightly
-          clippy of the nightly: not installed; it checks the eBPF program for mistakes
-            rustup component add clippy --toolchain nightly
-          bpf-linker: not installed; it links the program into one object
-            cargo install bpf-linker --version 0.10.4 --locked
-        "#);
-    }
-
-    #[test]
-    fn another_linker_is_not_the_linker() {
-        let found = Found { bpf_linker: Some("bpf-linker 0.10.40".to_owned()), ..complete() };
-        let complaint = complaint(&pieces(&found)).unwrap();
-        assert!(
-            complaint.contains("found bpf-linker 0.10.40, but 0.10.4 is needed"),
-            "{complaint}"
-        );
-        assert!(!complaint.contains("rust-src"), "{complaint}");
-    }
-}
+#[path = "toolchain/tests.rs"]
+mod tests;

@@ -10,8 +10,7 @@ fn missing_toolchain_is_named_before_anything_runs() {
         assert_eq!(output.status.code(), Some(1));
         let error = stderr(&output);
         for command in [
-            "rustup toolchain install nightly",
-            "rustup component add rust-src --toolchain nightly",
+            "rustup toolchain install nightly-2026-05-20 --profile minimal --component rust-src,clippy",
             "cargo install bpf-linker --version 0.10.4 --locked",
         ] {
             assert!(error.contains(command), "no `{command}` in:\n{error}");

@@ -8,7 +8,7 @@ fn help_names_the_tasks_as_they_are_typed() {
     assert!(output.status.success());
     let help = stdout(&output);
     assert!(help.contains("Usage: cargo xtask <COMMAND>"), "{help}");
-    for task in ["doctor", "ci", "ebpf"] {
+    for task in ["demo", "verify", "bench", "doctor", "ci", "ebpf"] {
         assert!(help.contains(&format!("\n  {task} ")), "no task {task} in:\n{help}");
     }
 }

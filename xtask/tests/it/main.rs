@@ -3,6 +3,8 @@
 mod doctor;
 mod ebpf;
 mod help;
+mod readme;
+mod verify;
 
 use std::process::{Command, Output};
 

@@ -4,12 +4,12 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use trace::{
-    line::{Line, Meta},
-    reader::Reader,
-};
 
-use super::{FUNCTION, Place, tracer::start_sidecar};
+use super::{
+    Place,
+    recorded::Recorded,
+    tracer::{RING_BUFFER_BYTES, start_sidecar},
+};
 use crate::background::Interrupt;
 
 #[derive(Debug, Serialize)]
@@ -29,13 +29,16 @@ pub(super) fn run(place: &Place, seconds: u32, interrupt: &Interrupt) -> Result<
     let sidecar = start_sidecar(place, interrupt)?;
     let pid = sidecar.pid();
     let before = cpu_seconds(pid)?;
-    place.call(f64::from(seconds))?;
+    let made = place.call(f64::from(seconds))?.calls;
     // The last turn of the recorder.
     interrupt.sleep(Duration::from_millis(300))?;
     let cpu = cpu_seconds(pid)? - before;
     let resident_mib = resident_mib(pid)?;
     sidecar.stop(Duration::from_secs(30))?;
-    let (calls, dropped) = totals(place)?;
+    let traces = place.traces();
+    let recorded = Recorded::by_sidecar(&traces)?;
+    recorded.agrees_with(made, 0, &traces)?;
+    let Recorded { lines: calls, lost: dropped } = recorded;
     // Gigabytes, of no use any more.
     place.clear()?;
     Ok(Sustained {
@@ -45,7 +48,7 @@ pub(super) fn run(place: &Place, seconds: u32, interrupt: &Interrupt) -> Result<
         events_per_second: calls as f64 / f64::from(seconds),
         cpu_us_per_event: cpu * 1e6 / calls as f64,
         resident_mib,
-        ring_mib: 16.0,
+        ring_mib: f64::from(RING_BUFFER_BYTES) / f64::from(1 << 20),
     })
 }
 
@@ -60,28 +63,6 @@ impl Sustained {
         println!(
             "  sidecar memory      {resident_mib:.1} MiB resident, with a ring of {ring_mib:.0} MiB"
         );
-    }
-}
-
-/// Lines and drops of the run, from the last closing line.
-fn totals(place: &Place) -> Result<(u64, u64)> {
-    let mut segments: Vec<_> = fs::read_dir(place.output.join("traces"))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
-        .collect();
-    segments.sort();
-    let last = segments.last().context("the sidecar left no segment")?;
-    let text = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
-    let line = text.trim_ascii_end().rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
-    match Reader::new(line, last).next() {
-        Some(Ok(Line::Meta(line))) => match line.meta {
-            Meta::SegmentClose(close) => {
-                let counts = close.functions.get(FUNCTION).copied().unwrap_or_default();
-                Ok((counts.run_lines, counts.run_dropped))
-            }
-            other => anyhow::bail!("the last line is {other:?}"),
-        },
-        other => anyhow::bail!("the last line is {other:?}"),
     }
 }
 

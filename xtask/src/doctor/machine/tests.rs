@@ -1,7 +1,9 @@
 //! Machines that lack one thing, and what is said about each.
 
+use std::fs;
+
 use super::*;
-use crate::doctor::Mark;
+use crate::{ctx::workspace_root, doctor::Mark};
 
 /// A machine that lacks nothing.
 fn capable() -> Machine {
@@ -43,9 +45,9 @@ fn capable_machine_has_only_good_findings() {
       ok       kernel                     6.18.44
       ok       uprobes                    the kernel offers them as perf events
       ok       root                       yes
-      ok       CAP_SYS_ADMIN              held, to attach uprobes through perf events
+      ok       CAP_SYS_ADMIN              held, to attach uprobes through perf events (until Linux 6.6)
       ok       CAP_SYS_PTRACE             held, to open libraries of other processes through /proc/PID/root
-      ok       CAP_BPF                    held, to create eBPF maps and load programs
+      ok       CAP_BPF                    held, to create eBPF maps, load programs and attach them
       ok       CAP_PERFMON                held, to load tracing programs and watch process events
       ok       bpf()                      kernel.unprivileged_bpf_disabled is 2, which does not bind this user
       ok       perf events                kernel.perf_event_paranoid is 2, which does not bind this user
@@ -83,7 +85,7 @@ fn ordinary_user_is_sent_to_sudo_once() {
     let machine = Machine { user: 1000, effective: CapabilitySet::empty(), ..capable() };
     assert_eq!(
         marked(&machine, Mark::Missing),
-        ["root", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_BPF", "CAP_PERFMON"]
+        ["root", "CAP_SYS_PTRACE", "CAP_BPF", "CAP_PERFMON"]
     );
     assert!(finding(&machine, "root").remedy.unwrap().contains("sudo"));
     assert_eq!(finding(&machine, "CAP_BPF").remedy, None);
@@ -111,17 +113,6 @@ fn sys_admin_stands_in_for_what_was_split_from_it() {
 }
 
 #[test]
-fn return_probes_are_noted_on_the_kernels_that_kill() {
-    for (kernel, affected) in
-        [("6.10.14", false), ("6.11.0-26-generic", true), ("6.13.7", true), ("6.14.0", false)]
-    {
-        let machine = Machine { kernel: kernel.to_owned(), ..capable() };
-        assert_eq!(marked(&machine, Mark::Note).contains(&"return probes"), affected, "{kernel}");
-        assert!(marked(&machine, Mark::Missing).is_empty());
-    }
-}
-
-#[test]
 fn what_may_matter_is_a_note() {
     let machine = Machine {
         btf: false,
@@ -140,4 +131,41 @@ fn releases_compare_by_number() {
     assert_eq!(release("6.18.44-fc-v769"), Some((6, 18)));
     assert!(release("5.4.0") < Some(OLDEST_KERNEL));
     assert_eq!(release("unknown"), None);
+}
+
+#[test]
+fn only_kernels_without_links_need_sys_admin() {
+    let mut machine = capable();
+    machine.effective.remove(CapabilitySet::SYS_ADMIN);
+    assert!(marked(&machine, Mark::Missing).is_empty());
+    let machine = Machine { kernel: "6.5.0-44-generic".to_owned(), ..machine };
+    assert_eq!(marked(&machine, Mark::Missing), ["CAP_SYS_ADMIN"]);
+    let machine = Machine { user: 1000, ..machine };
+    assert_eq!(marked(&machine, Mark::Missing), ["root", "CAP_SYS_ADMIN"]);
+}
+
+/// The sidecar asks the same at its start; neither crate can use the other's code.
+#[test]
+fn the_sidecar_asks_for_the_same() {
+    let preflight = fs::read_to_string(workspace_root().join("sidecar/src/preflight.rs")).unwrap();
+    // As on one line each, however they are broken.
+    let preflight = preflight.split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(");
+    for (name, (major, minor)) in [("OLDEST_KERNEL", OLDEST_KERNEL), ("LINKS_KERNEL", LINKS_KERNEL)]
+    {
+        let line = format!("const {name}: (u32, u32) = ({major}, {minor});");
+        assert!(preflight.contains(&line), "sidecar/src/preflight.rs does not say `{line}`");
+    }
+    for (_, topic, name, _) in CAPABILITIES {
+        assert_eq!(topic, format!("CAP_{name}"));
+        let entry = format!("(CapabilitySet::{name}, \"{name}\", \"");
+        assert!(preflight.contains(&entry), "sidecar/src/preflight.rs does not ask for {name}");
+    }
+    // `(CapabilitySet::BPF, "BPF", ...`, and no other use of such a constant.
+    let asked = preflight
+        .split("(CapabilitySet::")
+        .skip(1)
+        .filter_map(|rest| rest.split_once([',', ')']))
+        .filter(|(_, rest)| rest.starts_with(" \""))
+        .count();
+    assert_eq!(asked, CAPABILITIES.len(), "sidecar/src/preflight.rs asks for other capabilities");
 }

@@ -1,0 +1,118 @@
+//! Meta lines that each segment repeats, so that it stands alone: processes and libraries.
+
+use std::collections::HashMap;
+
+use trace::{
+    line::{Library, Meta, Process},
+    writer::push_meta,
+};
+
+use crate::process::{Known, Verdict};
+
+#[derive(Default)]
+pub(super) struct Announcements {
+    /// By pid: the verdict, and whether the line of the process is known to be up to date.
+    seen: HashMap<u32, Seen>,
+    /// By pid: what this segment says of the process.
+    processes: HashMap<u32, Process>,
+    /// With the time of their last probe since the start of the run.
+    libraries: Vec<(u64, Library)>,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    is_target: bool,
+    is_announced: bool,
+}
+
+impl Announcements {
+    /// The verdict on a process, if there is one.
+    pub(super) fn is_target(&self, pid: u32) -> Option<bool> {
+        self.seen.get(&pid).map(|seen| seen.is_target)
+    }
+
+    pub(super) fn decide(&mut self, pid: u32, is_target: bool) {
+        self.seen.insert(pid, Seen { is_target, is_announced: false });
+    }
+
+    /// The process ended, or is no longer what it was.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.seen.remove(&pid);
+    }
+
+    /// Whether the line of a process is due before its next call.
+    pub(super) fn is_due(&self, pid: u32) -> bool {
+        self.seen.get(&pid).is_none_or(|seen| !seen.is_announced)
+    }
+
+    /// Writes the line of a process, unless this segment has the same one.
+    pub(super) fn process(&mut self, out: &mut Vec<u8>, since_start: u64, pid: u32, known: Known) {
+        let Verdict::Target(matched_by) = known.verdict else { return };
+        let process = Process {
+            parent: known.parent,
+            executable: known.identity.executable.map(|path| path.display().to_string()),
+            command: known.identity.command,
+            comm: known.identity.comm,
+            matched_by: matched_by.as_str().to_owned(),
+        };
+        self.seen.insert(pid, Seen { is_target: true, is_announced: true });
+        if self.processes.get(&pid) != Some(&process) {
+            self.processes.insert(pid, process.clone());
+            push_meta(out, since_start, pid, &Meta::Process(process));
+        }
+    }
+
+    /// Writes the line of a library, now and in every later segment.
+    pub(super) fn library(&mut self, out: &mut Vec<u8>, since_start: u64, library: Library) {
+        push_meta(out, since_start, std::process::id(), &Meta::Library(library.clone()));
+        self.libraries.push((since_start, library));
+    }
+
+    /// A segment begins: it has the lines of all libraries, and of processes when they call.
+    pub(super) fn begin_segment(&mut self, out: &mut Vec<u8>) {
+        self.processes.clear();
+        for seen in self.seen.values_mut() {
+            seen.is_announced = false;
+        }
+        for (since_start, library) in &self.libraries {
+            push_meta(out, *since_start, std::process::id(), &Meta::Library(library.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Processes;
+
+    fn known() -> Known {
+        let executable = std::env::current_exe().unwrap();
+        let mut processes = Processes::new(executable.file_name().unwrap().to_str().unwrap());
+        processes.known(std::process::id())
+    }
+
+    #[test]
+    fn a_process_is_announced_once_in_each_segment() {
+        let mut announcements = Announcements::default();
+        announcements.decide(1, true);
+        assert!(announcements.is_due(1));
+        let mut out = Vec::new();
+        announcements.process(&mut out, 0, 1, known());
+        assert!(!announcements.is_due(1));
+        announcements.begin_segment(&mut out);
+        assert!(announcements.is_due(1));
+        announcements.process(&mut out, 0, 1, known());
+        assert_eq!(String::from_utf8(out).unwrap().matches("\"func\":\"process\"").count(), 2);
+    }
+
+    #[test]
+    fn a_process_that_changed_nothing_is_not_announced_again() {
+        let mut announcements = Announcements::default();
+        let mut out = Vec::new();
+        announcements.process(&mut out, 0, 1, known());
+        let once = out.len();
+        announcements.forget(1);
+        announcements.process(&mut out, 0, 1, known());
+        assert_eq!(out.len(), once);
+    }
+}

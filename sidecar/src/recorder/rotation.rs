@@ -1,0 +1,147 @@
+//! One segment after the other, each with an opening and a closing line.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use sidecar_common::Counters;
+use trace::{
+    line::{CloseReason, FORMAT_VERSION, Meta, SegmentClose, SegmentOpen},
+    writer::push_meta,
+};
+use tracing::{debug, error};
+
+use super::Recorder;
+use crate::{clock, segment::Segment};
+
+impl Recorder {
+    pub(super) fn write_out(&mut self) {
+        self.flush();
+        if self.segment.bytes() >= self.options.segment_size {
+            self.rotate(CloseReason::Size);
+        }
+    }
+
+    pub(super) fn rotate_if_due(&mut self) {
+        if self.disk.is_failing() {
+            // Nothing is buffered while the disk fails, so these lines tell when it is well again.
+            self.begin_again();
+        }
+        if self.disk.limit_is_due() {
+            self.check_limit();
+        }
+        if self.segment_started.elapsed() < self.options.interval {
+            return;
+        }
+        self.check_limit();
+        if self.books.segment_lines() == 0 {
+            // An empty segment would tell nothing; this one goes on.
+            self.segment_started = Instant::now();
+            return;
+        }
+        self.rotate(CloseReason::Interval);
+    }
+
+    /// Closes the segment and opens the next one. If one of the two fails the segment stays open,
+    /// and the next turn tries again.
+    fn rotate(&mut self, reason: CloseReason) {
+        if let Err(error) = self.try_rotate(reason) {
+            let cause = std::io::Error::other(format!("{error:#}"));
+            self.disk.failed(&cause);
+        }
+    }
+
+    fn try_rotate(&mut self, reason: CloseReason) -> Result<()> {
+        let counters = self.kernel.counters(self.books.functions())?;
+        let directory = self.spool.directory().to_owned();
+        let sequence = self.segment.sequence() + 1;
+        // First, so that a segment is never closed without another one to go on with.
+        let next = Segment::create(directory, self.options.run.clone(), sequence)
+            .context("cannot create the next segment")?;
+        if let Err(error) = self.close_segment(reason, &counters) {
+            next.discard();
+            return Err(error);
+        }
+        let closed = std::mem::replace(&mut self.segment, next);
+        self.books.segment_closed();
+        self.open_segment();
+        let name = closed.publish().context("cannot rename a closed segment")?;
+        debug!(segment = %name, "closed a segment");
+        self.check_limit();
+        Ok(())
+    }
+
+    pub(super) fn check_limit(&mut self) {
+        match self.spool.waiting_bytes() {
+            Ok(waiting) => self.disk.compare(waiting, self.options.directory_limit),
+            Err(error) => error!("cannot tell how full TRACE_DIR is: {error:#}"),
+        }
+    }
+
+    pub(super) fn open_segment(&mut self) {
+        self.segment_started = Instant::now();
+        self.push_opening();
+        self.announcements.begin_segment(self.segment.buffer());
+        self.flush();
+    }
+
+    /// After a failed write what was buffered is gone, maybe the opening line too.
+    fn begin_again(&mut self) {
+        self.push_opening();
+        self.announcements.begin_segment(self.segment.buffer());
+        self.flush();
+    }
+
+    fn push_opening(&mut self) {
+        let now = clock::read(self.options.start_ns);
+        let open = SegmentOpen {
+            format_version: FORMAT_VERSION,
+            sequence: self.segment.sequence(),
+            host: self.options.run.host.clone(),
+            kernel: self.options.kernel_release.clone(),
+            sidecar_version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock: now,
+            options: self.options.settings.clone(),
+        };
+        let since_start = now.monotonic_ns - now.start_monotonic_ns;
+        let meta = Meta::SegmentOpen(open);
+        push_meta(self.segment.buffer(), since_start, std::process::id(), &meta);
+    }
+
+    /// Writes the closing line, with the counters that balance it.
+    pub(super) fn close_segment(
+        &mut self,
+        reason: CloseReason,
+        counters: &[Counters],
+    ) -> Result<()> {
+        self.flush();
+        let now = clock::read(self.options.start_ns);
+        let close = SegmentClose {
+            sequence: self.segment.sequence(),
+            reason,
+            r#final: reason == CloseReason::Shutdown,
+            calls: self.books.segment_lines(),
+            clock: now,
+            functions: self.books.counts(counters),
+        };
+        let since_start = now.monotonic_ns - now.start_monotonic_ns;
+        let meta = Meta::SegmentClose(close);
+        push_meta(self.segment.buffer(), since_start, std::process::id(), &meta);
+        self.segment.flush().context("cannot write the closing line")
+    }
+
+    fn flush(&mut self) {
+        if self.segment.buffered() == 0 {
+            return;
+        }
+        match self.segment.flush() {
+            Ok(()) => {
+                self.books.buffer_written();
+                self.disk.wrote();
+            }
+            Err(cause) => {
+                self.books.buffer_lost();
+                self.disk.failed(&cause);
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A pid namespace of its own, as containers of a pod that share one have it.
+
+use std::process::Command;
+
+use testbed::libraries::Driver;
+
+use crate::harness::{Scene, lines_of, run, standin_caller};
+
+/// Starts the sidecar and a target inside, waits for both, and leaves the target's output.
+const INSIDE: &str = r#"
+    "$SIDECAR" 2> "$SCENE/log" &
+    sidecar=$!
+    for attempt in $(seq 200); do
+        grep -q "ready: tracing" "$SCENE/log" && break
+        sleep 0.05
+    done
+    touch "$SCENE/ready"
+    "$CALLER" --function cuCtxSynchronize --seconds 0.5 > "$SCENE/inside.json" || exit 1
+    kill -s TERM $sidecar
+    wait $sidecar
+"#;
+
+#[test]
+fn only_processes_of_the_namespace_are_traced_and_under_their_pids_in_it() {
+    let scene = Scene::new(Driver::R550);
+    let mut inside = Command::new("unshare");
+    inside
+        .args(["--pid", "--fork", "--mount-proc", "sh", "-c", INSIDE])
+        .env("SIDECAR", env!("CARGO_BIN_EXE_ebpf-cuda-tracer"))
+        .env("CALLER", standin_caller())
+        .env("SCENE", scene.path(""))
+        .env("TARGET_PROCESS", "standin")
+        .env("TRACE_DIR", scene.traces())
+        .env("UPLOAD_ENABLED", "false")
+        .env("CUDA_LIBRARY_DIRS", scene.libraries())
+        .env("LD_LIBRARY_PATH", scene.libraries())
+        .env("CUDA_STANDIN_COUNTS", scene.counts_directory());
+    let mut inside = inside.spawn().unwrap();
+    while !scene.path("ready").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(inside.try_wait().unwrap().is_none(), "ended before it was ready");
+    }
+    // A namesake outside, which hits the same probes but is none of the sidecar's business.
+    let mut outside = scene.caller(&["--function", "cuCtxSynchronize", "--calls", "1000"]);
+    outside.env_remove("CUDA_STANDIN_COUNTS");
+    run(outside);
+    assert!(inside.wait().unwrap().success());
+
+    let report = scene.whole_report();
+    assert!(report.calls > 0);
+    assert_eq!(lines_of(&report), scene.counts());
+    let output = std::fs::read_to_string(scene.path("inside.json")).unwrap();
+    let pid = scene.calls()[0].pid;
+    assert!(output.contains(&format!("\"pid\":{pid},")), "{pid} is not in {output}");
+    assert!(scene.calls().iter().all(|call| call.pid == pid));
+}
