@@ -83,6 +83,10 @@ pub struct Config {
     #[arg(long, env = "TRACE_DETAIL", default_value = "entry", value_name = "DETAIL")]
     pub trace_detail: Detail,
 
+    /// How probes are attached
+    #[arg(long, env = "ATTACH_BY", default_value = "auto", value_name = "WAY")]
+    pub attach_by: AttachBy,
+
     /// A trace file is closed when it reaches this size; plain bytes, or Ki, Mi, Gi
     #[arg(long, env = "TRACE_SEGMENT_SIZE", default_value = "256Mi", value_name = "BYTES",
           value_parser = segment_size)]
@@ -138,6 +142,14 @@ A store with a private certificate: SSL_CERT_FILE names the file of its authorit
 
 Example:
   TARGET_PROCESS=vllm S3_BUCKET=my-traces TRACE_DIR=/var/tmp/traces ebpf-cuda-tracer";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachBy {
+    /// One link per library where the kernel has them (Linux 6.6), else perf events
+    Auto,
+    /// One perf event per function: slower to start and to stop, and needs CAP_SYS_ADMIN
+    PerfEvents,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Detail {

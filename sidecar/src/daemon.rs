@@ -121,7 +121,8 @@ struct Tracer {
 impl Tracer {
     /// Returns when everything that can be found is attached.
     fn start(config: &Config, spool: &Spool) -> Result<Self> {
-        let Probes { attacher, events, kernel } = Probes::load(config.ring_buffer_size)?;
+        let Probes { attacher, events, kernel } =
+            Probes::load(config.ring_buffer_size, config.attach_by)?;
         let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
         let (notices, received) = mpsc::channel();
         let options = recorder_options(config)?;

@@ -14,6 +14,8 @@ use aya::{
 };
 use sidecar_common::{CallEvent, Counters, MAX_FUNCTIONS, control, foreign};
 
+use crate::config::AttachBy;
+
 /// The object that `build.rs` chose.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
 
@@ -49,7 +51,7 @@ unsafe impl aya::Pod for CountersValue {}
 impl Probes {
     /// Loads the programs; nothing is attached, and nothing will be recorded before
     /// [`KernelSide::record`].
-    pub fn load(ring_buffer_size: u32) -> Result<Self> {
+    pub fn load(ring_buffer_size: u32, attach_by: AttachBy) -> Result<Self> {
         let namespace =
             rustix::fs::stat("/proc/self/ns/pid").context("cannot stat /proc/self/ns/pid")?;
         let inode = if namespace.st_ino == HOST_PID_NAMESPACE { 0 } else { namespace.st_ino };
@@ -62,7 +64,7 @@ impl Probes {
             .load(OBJECT)
             .context("cannot load the eBPF maps")?;
         // The program refers to the maps, so it is loaded before they are taken.
-        let way = Way::load(&mut ebpf, OBJECT)?;
+        let way = Way::load(&mut ebpf, OBJECT, attach_by)?;
         let events = Events { ring: RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)? };
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let foreign = Array::try_from(take_map(&mut ebpf, "FOREIGN")?)?;

@@ -15,10 +15,10 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::multi::{Point, Program};
-use crate::library::Library;
+use crate::{config::AttachBy, library::Library};
 
 /// The program of a call's entry, in `sidecar-ebpf`.
 const ENTRY_PROGRAM: &str = "call_entry";
@@ -38,15 +38,17 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) fn load(ebpf: &mut Ebpf, object: &[u8]) -> Result<Self> {
-        let program = Program::load(object, ENTRY_PROGRAM, ebpf.maps())?;
-        if program.is_supported() {
-            return Ok(Self::Links { program, links: Vec::new() });
+    pub(super) fn load(ebpf: &mut Ebpf, object: &[u8], attach_by: AttachBy) -> Result<Self> {
+        if attach_by == AttachBy::Auto {
+            match Program::load(object, ENTRY_PROGRAM, ebpf.maps()) {
+                Ok(program) if program.is_supported() => {
+                    return Ok(Self::Links { program, links: Vec::new() });
+                }
+                Ok(_) => info!("this kernel has no links for many probes: Linux 6.6 has them"),
+                Err(error) => warn!("cannot load the program for links: {error:#}"),
+            }
         }
-        info!(
-            "this kernel attaches probes one by one (one link for all needs Linux 6.6): starting \
-             and stopping take longer"
-        );
+        info!("probes are attached one by one: starting and stopping take longer");
         entry_program(ebpf)?.load().context("cannot load the eBPF program")?;
         Ok(Self::PerfEvents)
     }

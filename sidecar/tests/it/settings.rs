@@ -15,6 +15,7 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("UPLOAD_INTERVAL", "120"),
     ("TRACE_FUNCTIONS", "default"),
     ("TRACE_DETAIL", "entry"),
+    ("ATTACH_BY", "auto"),
     ("TRACE_SEGMENT_SIZE", "256Mi"),
     ("TRACE_DIR_LIMIT", "8Gi"),
     ("RING_BUFFER_SIZE", "16Mi"),

@@ -36,6 +36,34 @@ fn all_functions_are_traced_when_asked_for() {
 }
 
 #[test]
+fn kernels_without_links_trace_as_completely_by_perf_events() {
+    let scene = Scene::new(Driver::R550);
+    // Few functions: each perf event takes a grace period of the kernel to close.
+    let sidecar = scene.sidecar(&[
+        ("ATTACH_BY", "perf-events"),
+        ("TRACE_FUNCTIONS", "cuInit,cuCtxSynchronize,cudaMalloc,cuMemAlloc_v2"),
+    ]);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "10000", "--threads", "2"]));
+    sidecar.stop();
+    let report = scene.whole_report();
+    assert_eq!(report.functions["cuCtxSynchronize"].lines, 20_000);
+    assert_eq!(lines_of(&report), scene.counts());
+}
+
+#[test]
+fn three_capabilities_are_enough_and_a_missing_one_is_named() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar_with_capabilities("bpf,perfmon,sys_ptrace");
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100"]));
+    sidecar.stop();
+    assert_eq!(lines_of(&scene.whole_report()), scene.counts());
+
+    let refused = scene.refused_with_capabilities("bpf,perfmon");
+    assert!(refused.contains("CAP_SYS_PTRACE"), "{refused}");
+    assert!(!refused.contains("CAP_BPF"), "{refused}");
+}
+
+#[test]
 fn the_first_line_of_a_process_is_its_first_call() {
     let scene = Scene::new(Driver::R550);
     let sidecar = scene.sidecar(&[]);

@@ -17,6 +17,8 @@ use trace::{
     reader::Reader,
 };
 
+const SIDECAR: &str = env!("CARGO_BIN_EXE_ebpf-cuda-tracer");
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory with libraries, a trace directory, and the callee's own counts.
@@ -61,14 +63,37 @@ impl Scene {
     /// A sidecar that traces `standin`, finds the libraries before anyone maps them, and does not
     /// upload, unless `variables` say otherwise.
     pub(crate) fn sidecar(&self, variables: &[(&str, &str)]) -> Sidecar {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-cuda-tracer"));
+        let mut command = Command::new(SIDECAR);
+        self.configure(&mut command).envs(variables.iter().copied());
+        Sidecar::start(command)
+    }
+
+    /// The same with nothing but these capabilities, as a container has them.
+    pub(crate) fn sidecar_with_capabilities(&self, names: &str) -> Sidecar {
+        Sidecar::start(self.with_capabilities(names))
+    }
+
+    /// What the sidecar says when these capabilities are not enough.
+    pub(crate) fn refused_with_capabilities(&self, names: &str) -> String {
+        let output = self.with_capabilities(names).output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn with_capabilities(&self, names: &str) -> Command {
+        let only = format!("-all,+{}", names.replace(',', ",+"));
+        let mut command = Command::new("setpriv");
+        command.args(["--inh-caps", &only, "--bounding-set", &only, SIDECAR]);
+        self.configure(&mut command);
+        command
+    }
+
+    fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("TARGET_PROCESS", "standin")
             .env("TRACE_DIR", self.traces())
             .env("UPLOAD_ENABLED", "false")
             .env("CUDA_LIBRARY_DIRS", self.libraries())
-            .envs(variables.iter().copied());
-        Sidecar::start(command)
     }
 
     /// `standin-caller`, which calls what its arguments say.
