@@ -4,7 +4,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use crate::command::{binary, clean, run, sidecar};
 
-const DEFAULTS: [(&str, &str); 17] = [
+const DEFAULTS: [(&str, &str); 18] = [
     ("TARGET_PROCESS", "python"),
     ("S3_BUCKET", ""),
     ("S3_PREFIX", "k3s-vllm/"),
