@@ -38,7 +38,7 @@ pub async fn run(config: Config) -> Result<()> {
     // Watched before anything starts, so that an early signal is not lost.
     let mut signals = Signals::watch()?;
     raise_file_limit()?;
-    preflight::check()?;
+    preflight::check(config.attach_by)?;
     let spool = Spool::open(&config.trace_dir)?;
     let mut tracer = Tracer::start(&config, &spool)?;
     let (stop_uploads, stopped) = watch::channel(false);

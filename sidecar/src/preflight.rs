@@ -5,6 +5,8 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::config::AttachBy;
+
 /// The first kernel with attach cookies for uprobes.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
@@ -13,7 +15,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 15);
 const LINKS_KERNEL: (u32, u32) = (6, 6);
 
 const SYS_ADMIN: Need =
-    (CapabilitySet::SYS_ADMIN, "SYS_ADMIN", "attach uprobes through perf events (until Linux 6.6)");
+    (CapabilitySet::SYS_ADMIN, "SYS_ADMIN", "attach uprobes through perf events");
 
 /// On every kernel.
 const ALWAYS: [Need; 3] = [
@@ -30,11 +32,11 @@ const ALWAYS: [Need; 3] = [
 type Need = (CapabilitySet, &'static str, &'static str);
 
 /// Fails with everything that is missing, each with what it is for and the way out.
-pub fn check() -> Result<()> {
+pub fn check(attach_by: AttachBy) -> Result<()> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let version = parse_release(&release);
     let effective = capabilities(None).context("cannot read the capabilities")?.effective;
-    let mut missing = missing_capabilities(effective, version);
+    let mut missing = missing_capabilities(effective, needs_perf_events(attach_by, version));
     if version.is_some_and(|version| version < OLDEST_KERNEL) {
         missing.push(format!("kernel {release}: 5.15 or later is needed to tell functions apart"));
     }
@@ -51,15 +53,18 @@ pub fn check() -> Result<()> {
     bail!("this machine cannot trace yet:\n  {}", missing.join("\n  "))
 }
 
-fn missing_capabilities(effective: CapabilitySet, kernel: Option<(u32, u32)>) -> Vec<String> {
-    let is_old = kernel.is_some_and(|version| version < LINKS_KERNEL);
+fn needs_perf_events(attach_by: AttachBy, kernel: Option<(u32, u32)>) -> bool {
+    attach_by == AttachBy::PerfEvents || kernel.is_some_and(|version| version < LINKS_KERNEL)
+}
+
+fn missing_capabilities(effective: CapabilitySet, by_perf_events: bool) -> Vec<String> {
     // SYS_ADMIN stands in for the two that were split from it.
     let split = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let is_held = |capability| {
         effective.contains(capability)
             || split.contains(capability) && effective.contains(CapabilitySet::SYS_ADMIN)
     };
-    is_old
+    by_perf_events
         .then_some(SYS_ADMIN)
         .into_iter()
         .chain(ALWAYS)
@@ -91,7 +96,8 @@ mod tests {
 
     fn names(effective: CapabilitySet, kernel: (u32, u32)) -> Vec<String> {
         let name = |line: String| line.split(' ').next().unwrap().to_owned();
-        missing_capabilities(effective, Some(kernel)).into_iter().map(name).collect()
+        let by_perf_events = needs_perf_events(AttachBy::Auto, Some(kernel));
+        missing_capabilities(effective, by_perf_events).into_iter().map(name).collect()
     }
 
     #[test]

@@ -132,10 +132,7 @@ fn measure(
             let running = tracer.start(place, interrupt)?;
             let Calls { ns_per_call, calls } = place.call(task.seconds)?;
             let lost = running.stop(place, calls)?;
-            eprintln!(
-                "round {}  {tracer:?}: {ns_per_call:.0} ns per call, {lost} of {calls} lost",
-                round + 1
-            );
+            eprintln!("round {}  {tracer:?}: {ns_per_call:.0} ns per call", round + 1);
             samples.push(Sample { tracer, ns_per_call, calls, lost });
         }
     }

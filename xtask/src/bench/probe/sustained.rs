@@ -66,13 +66,19 @@ impl Sustained {
     }
 }
 
-/// User and system time of all threads.
+/// Processor time of all threads, as the scheduler keeps it: the ticks in `stat` can be off by a
+/// multiple for a thread that sleeps and wakes in step with them.
 fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the sidecar is gone")?;
-    let (_, fields) = stat.rsplit_once(')').context("odd stat")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).context("the sidecar is gone")?;
+    let mut nanoseconds = 0;
+    for thread in threads {
+        let path = thread?.path().join("schedstat");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let on_cpu = text.split_whitespace().next().context("an empty schedstat")?;
+        nanoseconds += on_cpu.parse::<u64>()?;
+    }
+    Ok(nanoseconds as f64 / 1e9)
 }
 
 fn resident_mib(pid: u32) -> Result<f64> {
