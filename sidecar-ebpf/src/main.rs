@@ -113,7 +113,7 @@ const HITS_PER_LOOK: u64 = 64;
 
 #[inline(always)]
 fn wakeup_flags(hits: u64) -> u64 {
-    if hits % HITS_PER_LOOK == 0
+    if hits.is_multiple_of(HITS_PER_LOOK)
         && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= load(&WAKEUP_BYTES)
     {
         return u64::from(BPF_RB_FORCE_WAKEUP);
