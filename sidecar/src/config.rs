@@ -17,11 +17,11 @@ use values::{
     segment_size, size,
 };
 
-/// Records every CUDA driver and runtime call of the processes beside it, without touching them.
+/// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
 ///
 /// Attaches kernel uprobes to libcuda and libcudart wherever a matching process maps them, writes
 /// one JSON line per call to TRACE_DIR, uploads closed files to S3 and deletes them once the store
-/// confirms. Needs root with CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before
+/// confirms. Needs root, or CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before
 /// Linux 6.6.
 ///
 /// Every setting is an environment variable; the flag of the same name overrides it. An empty

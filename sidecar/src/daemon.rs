@@ -51,7 +51,11 @@ pub async fn run(config: Config) -> Result<()> {
         .then(|| tokio::spawn(upload(config.clone(), spool.clone(), leftovers, stopped)));
 
     tokio::select! {
-        name = signals.next() => info!("received {name}: closing and uploading the trace"),
+        name = signals.next() => info!(
+            "received {name}: closing and uploading the trace, for {:?} at most; once more gives up \
+             at once",
+            config.shutdown_timeout
+        ),
         // Reported below, by the join.
         _ = &mut tracer.failed => warn!("a tracing thread ended early"),
     }

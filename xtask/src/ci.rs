@@ -38,7 +38,7 @@ pub(crate) fn run(ctx: &Ctx, Ci {}: &Ci) -> Result<()> {
     // The README's first command, once as written and once with the other prologues and without S3
     // for a while.
     ctx.step("demo", || demo::run(ctx, &demo::Demo::default()))?;
-    ctx.step("verify what the demo has left", || verify::left_by_demo(ctx))?;
+    ctx.step("verify what the demo has left", verify::left_by_demo)?;
     ctx.step("the README's one-liners", || demo::one_liners(ctx))?;
     ctx.step("demo with an outage of S3", || demo::run(ctx, &demo::Demo::rough()))?;
     eprintln!("\nci: everything passed in {}", ctx.elapsed());

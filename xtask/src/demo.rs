@@ -33,9 +33,9 @@ use files::{BUCKET, Files, State};
 /// themselves. Leaves nothing behind but the files in DIR.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Where everything goes; an earlier demo there is replaced
-    #[arg(long, value_name = "DIR", default_value = "target/demo")]
-    pub(crate) out: PathBuf,
+    /// Where everything goes (target/demo of the workspace); an earlier demo there is replaced
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 
     /// Prompts of the batch, four at a time
     #[arg(long, value_name = "COUNT", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
@@ -57,7 +57,7 @@ pub(crate) struct Demo {
 impl Default for Demo {
     fn default() -> Self {
         Self {
-            out: PathBuf::from("target/demo"),
+            out: None,
             prompts: 15,
             driver: "r550".to_owned(),
             s3_outage: 0,
@@ -77,12 +77,16 @@ pub(crate) fn run(ctx: &Ctx, task: &Demo) -> Result<()> {
     // Said before minutes are spent on building.
     doctor::require_for_tracing(&ctx.sh)?;
     let interrupt = Interrupt::watch()?;
+    let files = Files::create(task.out.as_deref())?;
     ctx.step("build", || build(ctx))?;
-    let files = Files::create(&ctx.sh, &task.out)?;
     let mut running = ctx.step("start S3, the sidecar, then vLLM", || {
         Running::start(ctx, &files, &task.driver, &interrupt)
     })?;
-    ctx.step("load test", || load_test(ctx, &files, task, &mut running, &interrupt))?;
+    ctx.step("load test", || {
+        let result = load_test(ctx, &files, task, &mut running, &interrupt);
+        // Ctrl-C reaches the load test too, whose failure is then not the reason.
+        interrupt.check().and(result)
+    })?;
     ctx.step("verify", || {
         let checks = checks::wait_until_passed(&files, &running.state, &interrupt)?;
         checks::print(&checks);
@@ -147,6 +151,7 @@ impl Running {
         let (_, address) = line.split_once("http://").context("vLLM prints its address")?;
         vllm.wait_for_line("Application startup complete", Duration::from_secs(60), interrupt)?;
         let state = State {
+            demo: std::process::id(),
             endpoint,
             address: address.trim().to_owned(),
             sidecar: sidecar.pid(),
@@ -170,7 +175,7 @@ fn start_s3(files: &Files, port: &str) -> Result<Background> {
     )
 }
 
-/// Started as `python3 -m vllm...`, as the real one is, so that the default target matches.
+/// Started as `python3 -m vllm...`, as the real one is.
 fn start_vllm(files: &Files) -> Result<Background> {
     let variables = [
         ("LD_LIBRARY_PATH", files.libraries().display().to_string()),
@@ -192,12 +197,13 @@ fn start_vllm(files: &Files) -> Result<Background> {
         "--dtype",
         "float16",
     ];
-    Background::start(files.python()?, &arguments, &variables, files.log("vllm"))
+    Background::start(files.link_python()?, &arguments, &variables, files.log("vllm"))
 }
 
 fn sidecar_variables(files: &Files, endpoint: &str) -> Vec<(&'static str, String)> {
     vec![
-        ("TARGET_PROCESS", "python".to_owned()),
+        // This demo's vLLM and no other process of the machine.
+        ("TARGET_PROCESS", files.python().display().to_string()),
         ("TRACE_DIR", files.traces().display().to_string()),
         ("TRACE_INTERVAL", "2".to_owned()),
         ("UPLOAD_INTERVAL", "3".to_owned()),
@@ -221,7 +227,8 @@ fn load_test(
     let loadtest = files.program("loadtest");
     let (host, port) = state.address.rsplit_once(':').context("an address has a port")?;
     let (count, out) = (task.prompts.to_string(), files.results());
-    cmd!(sh, "{loadtest} single --host {host} --port {port} --out {out}").ignore_stdout().run()?;
+    let single = cmd!(sh, "{loadtest} single --host {host} --port {port} --out {out}");
+    print_path(&single.read()?);
     interrupt.check()?;
     let outage = Duration::from_secs(task.s3_outage);
     let started = Instant::now();
@@ -229,12 +236,11 @@ fn load_test(
         eprintln!("S3 goes away for {} s", task.s3_outage);
         running.s3.stop(Duration::from_secs(5))?;
     }
-    cmd!(
+    let batch = cmd!(
         sh,
         "{loadtest} batch --host {host} --port {port} --count {count} --parallel --workers 4 --out {out}"
-    )
-    .ignore_stdout()
-    .run()?;
+    );
+    print_path(&batch.read()?);
     if !outage.is_zero() {
         interrupt.sleep(outage.saturating_sub(started.elapsed()))?;
         let (_, port) = state.endpoint.rsplit_once(':').context("an endpoint has a port")?;
@@ -243,6 +249,11 @@ fn load_test(
         eprintln!("S3 is back");
     }
     interrupt.check()
+}
+
+/// The load test leaves its path on stdout, which belongs to the demo's own table.
+fn print_path(path: &str) {
+    eprintln!("{path}");
 }
 
 fn keep_running(files: &Files, state: &State, interrupt: &Interrupt) {

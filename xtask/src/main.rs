@@ -58,7 +58,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor(task) => return doctor::run(ctx, &task),
         Command::Demo(task) => demo::run(ctx, &task)?,
         Command::Bench(task) => bench::run(ctx, &task)?,
-        Command::Verify(task) => return verify::run(ctx, &task),
+        Command::Verify(task) => return verify::run(&task),
         Command::Ci(task) => ci::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,
     }

@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use crate::{ctx::Ctx, demo};
+use crate::{ctx::workspace_root, demo};
 
 /// Check that traces are captured and uploaded, or that a trace is whole; exit code 1 if not
 #[derive(Debug, Args)]
@@ -15,9 +15,9 @@ pub(crate) struct Verify {
     #[command(flatten)]
     subject: Subject,
 
-    /// The directory of the demo
-    #[arg(long, value_name = "DIR", default_value = "target/demo", requires = "demo")]
-    out: PathBuf,
+    /// The directory of the demo (target/demo of the workspace)
+    #[arg(long, value_name = "DIR", requires = "demo")]
+    out: Option<PathBuf>,
 
     /// Print what was found as JSON on stdout
     #[arg(long)]
@@ -36,20 +36,19 @@ struct Subject {
     traces: Option<PathBuf>,
 }
 
-pub(crate) fn run(ctx: &Ctx, task: &Verify) -> Result<ExitCode> {
+pub(crate) fn run(task: &Verify) -> Result<ExitCode> {
     let Verify { subject: Subject { demo: _, traces }, out, json } = task;
     let passed = match traces {
         Some(directory) => traces::verify(directory, *json)?,
-        None => demo::verify(ctx, out, *json)?,
+        None => demo::verify(out.as_deref(), *json)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Both, on what a demo has left in its usual place.
-pub(crate) fn left_by_demo(ctx: &Ctx) -> Result<()> {
-    let out = demo::Demo::default().out;
-    let traces = ctx.sh.current_dir().join(&out).join("downloaded");
-    anyhow::ensure!(demo::verify(ctx, &out, false)?, "the demo's checks fail");
+pub(crate) fn left_by_demo() -> Result<()> {
+    let traces = workspace_root().join("target/demo/downloaded");
+    anyhow::ensure!(demo::verify(None, false)?, "the demo's checks fail");
     anyhow::ensure!(traces::verify(&traces, false)?, "the demo's trace is not whole");
     Ok(())
 }

@@ -17,10 +17,10 @@ use xshell::cmd;
 
 use super::{
     comparison::Comparison,
-    files::{Files, State},
+    files::{Files, State, process_runs},
     sidecar_variables,
 };
-use crate::{background::Interrupt, ctx::Ctx, segments::segments};
+use crate::{background::Interrupt, segments::segments};
 
 /// How long uploads may take to show: a few upload intervals of the demo.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,8 +33,8 @@ pub(super) struct Check {
 }
 
 /// Prints the checks of the demo in `out`, and returns whether all have passed.
-pub(crate) fn verify(ctx: &Ctx, out: &Path, json: bool) -> Result<bool> {
-    let files = Files::open(&ctx.sh, out);
+pub(crate) fn verify(out: Option<&Path>, json: bool) -> Result<bool> {
+    let files = Files::open(out)?;
     let state = State::read(&files)?;
     let mut checks = if sidecar_runs(&state) {
         four_checks(&files, &state)
@@ -86,11 +86,13 @@ pub(super) fn print(checks: &[Check]) {
 }
 
 fn four_checks(files: &Files, state: &State) -> Vec<Check> {
+    // The store is asked first, so that all checks speak of the same moment.
+    let uploads = uploads_work(files, state);
     vec![
         sidecar_is_running(state),
         vllm_is_discovered(files, state),
         trace_files_exist(files),
-        uploads_work(files, state),
+        uploads,
     ]
 }
 
@@ -101,9 +103,7 @@ fn sidecar_is_running(state: &State) -> Check {
 }
 
 fn sidecar_runs(state: &State) -> bool {
-    // The kernel cuts names to 15 bytes.
-    fs::read_to_string(format!("/proc/{}/comm", state.sidecar))
-        .is_ok_and(|comm| "ebpf-cuda-tracer".starts_with(comm.trim()))
+    process_runs(state.sidecar, "ebpf-cuda-tracer")
 }
 
 /// The engine, a child of the API server, is what calls CUDA.
@@ -177,7 +177,8 @@ fn download(files: &Files, state: &State) -> Result<()> {
     let (sidecar, out) = (files.program("ebpf-cuda-tracer"), files.downloaded());
     cmd!(sh, "{sidecar} fetch --out {out}")
         .envs(sidecar_variables(files, &state.endpoint))
-        .env("RUST_LOG", "warn")
+        // That nothing is there yet is what the check tells.
+        .env("RUST_LOG", "error")
         .ignore_stdout()
         .quiet()
         .run()?;

@@ -8,9 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use xshell::Shell;
 
-use crate::ctx::program_directory;
+use crate::ctx::{program_directory, workspace_root};
 
 pub(super) const BUCKET: &str = "demo-traces";
 pub(super) const ACCESS_KEY: &str = "demo";
@@ -26,8 +25,10 @@ pub(super) struct Files {
 }
 
 /// What `verify --demo` needs to know of a demo.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct State {
+    /// The `cargo xtask demo` that owns the directory.
+    pub(super) demo: u32,
     /// Of S3.
     pub(super) endpoint: String,
     /// Of vLLM.
@@ -38,15 +39,18 @@ pub(super) struct State {
 
 impl Files {
     /// An empty directory; an earlier demo in it is removed, anything else is left alone.
-    pub(super) fn create(sh: &Shell, root: &Path) -> Result<Self> {
-        let files = Self::open(sh, root);
+    pub(super) fn create(out: Option<&Path>) -> Result<Self> {
+        let files = Self::open(out)?;
         let shown = files.root.display();
         let is_empty =
             fs::read_dir(&files.root).map_or(true, |mut entries| entries.next().is_none());
-        if !is_empty && !files.root.join(STATE).exists() {
-            bail!("{shown} is not empty and holds no demo: choose another --out");
-        }
         if !is_empty {
+            let Ok(state) = State::read(&files) else {
+                bail!("{shown} is not empty and holds no demo: choose another --out");
+            };
+            if process_runs(state.demo, "xtask") {
+                bail!("a demo is running in {shown} (pid {}): choose another --out", state.demo);
+            }
             fs::remove_dir_all(&files.root)
                 .with_context(|| format!("cannot remove the earlier demo in {shown}"))?;
         }
@@ -55,13 +59,19 @@ impl Files {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        fs::write(files.root.join(STATE), "{}").context("cannot mark the directory")?;
+        State { demo: std::process::id(), ..State::default() }.write(&files)?;
         Ok(files)
     }
 
-    /// A directory that a demo has made.
-    pub(super) fn open(sh: &Shell, root: &Path) -> Self {
-        Self { root: sh.current_dir().join(root), programs: program_directory("debug") }
+    /// A directory that a demo has made: `out` as the caller's directory sees it, or the usual one.
+    pub(super) fn open(out: Option<&Path>) -> Result<Self> {
+        let root = match out {
+            Some(out) => {
+                std::env::current_dir().context("cannot tell the current directory")?.join(out)
+            }
+            None => workspace_root().join("target/demo"),
+        };
+        Ok(Self { root, programs: program_directory("debug") })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -73,11 +83,15 @@ impl Files {
     }
 
     /// The stand-in vLLM under the name of the interpreter that runs the real one.
-    pub(super) fn python(&self) -> Result<PathBuf> {
-        let link = self.root.join("python3");
+    pub(super) fn link_python(&self) -> Result<PathBuf> {
+        let link = self.python();
         symlink(self.program("standin-vllm"), &link)
             .with_context(|| format!("cannot create {}", link.display()))?;
         Ok(link)
+    }
+
+    pub(super) fn python(&self) -> PathBuf {
+        self.root.join("python3")
     }
 
     pub(super) fn libraries(&self) -> PathBuf {
@@ -131,4 +145,13 @@ impl State {
         serde_json::from_str(&text)
             .with_context(|| format!("{} tells of no demo that started", path.display()))
     }
+}
+
+/// Whether a process of this name runs; one that has ended but was not reaped does not.
+pub(super) fn process_runs(pid: u32, name: &str) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Some((before, after)) = stat.rsplit_once(')') else { return false };
+    // The kernel cuts names to 15 bytes.
+    let is_named = before.split_once('(').is_some_and(|(_, comm)| name.starts_with(comm));
+    is_named && !after.trim_start().starts_with(['Z', 'X'])
 }

@@ -49,7 +49,7 @@ pub(crate) fn one_liners(ctx: &Ctx) -> Result<()> {
         );
         return Ok(());
     }
-    let files = Files::open(sh, &super::Demo::default().out);
+    let files = Files::open(None)?;
     let trace = Trace::read(&segments(&files.downloaded())?)?;
     for (command, agrees) in ONE_LINERS {
         let output = run(sh, command)?;
