@@ -26,6 +26,7 @@ pub(super) struct Files {
 
 /// What `verify --demo` needs to know of a demo.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct State {
     /// The `cargo xtask demo` that owns the directory.
     pub(super) demo: u32,
