@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use sidecar_common::Counters;
 use trace::{function::Api, line::FunctionCounts, writer::CallText};
 
@@ -9,6 +10,25 @@ use trace::{function::Api, line::FunctionCounts, writer::CallText};
 #[derive(Default)]
 pub struct Books {
     functions: Vec<Book>,
+}
+
+/// The sums, for whoever asks how it goes.
+///
+/// `hits = recorded + ignored + dropped` once nothing is in flight.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Counted in the kernel.
+    pub hits: u64,
+    /// Lines in files.
+    pub recorded: u64,
+    /// Calls of processes that turned out not to be targets.
+    pub ignored: u64,
+    /// Lost because the ring buffer was full.
+    pub dropped_at_ring: u64,
+    /// Lost because the disk was full or TRACE_DIR_LIMIT reached.
+    pub dropped_at_disk: u64,
+    /// Hits of each function that was called at all.
+    pub functions: BTreeMap<String, u64>,
 }
 
 struct Book {
@@ -111,6 +131,18 @@ impl Books {
             .collect()
     }
 
+    pub fn tally(&self, kernel: &[Counters]) -> Tally {
+        let called = self.functions.iter().zip(kernel).filter(|(_, counters)| counters.hits > 0);
+        Tally {
+            hits: kernel.iter().map(|counters| counters.hits).sum(),
+            recorded: self.functions.iter().map(|book| book.run_lines).sum(),
+            ignored: self.functions.iter().map(|book| book.ignored).sum(),
+            dropped_at_ring: kernel.iter().map(|counters| counters.dropped).sum(),
+            dropped_at_disk: self.functions.iter().map(|book| book.unwritten).sum(),
+            functions: called.map(|(book, counters)| (book.name.clone(), counters.hits)).collect(),
+        }
+    }
+
     /// Calls that the kernel counted and that have not arrived here yet.
     pub fn in_flight(&self, kernel: &[Counters]) -> u64 {
         let hits: u64 = kernel.iter().map(|counters| counters.hits - counters.dropped).sum();
@@ -162,6 +194,23 @@ mod tests {
         assert_eq!(books.in_flight(&kernel), 0);
         let FunctionCounts { run_dropped, run_ignored, .. } = books.counts(&kernel)["cudaMalloc"];
         assert_eq!((run_dropped, run_ignored), (4, 1));
+    }
+
+    #[test]
+    fn the_tally_tells_the_two_kinds_of_loss_apart() {
+        let mut books = books();
+        books.line(0).unwrap();
+        books.buffer_written();
+        books.unwritten(1);
+        books.ignored(1);
+        let tally =
+            books.tally(&[Counters { hits: 1, dropped: 0 }, Counters { hits: 5, dropped: 3 }]);
+        assert_eq!((tally.hits, tally.recorded, tally.ignored), (6, 1, 1));
+        assert_eq!((tally.dropped_at_ring, tally.dropped_at_disk), (3, 1));
+        assert_eq!(
+            tally.functions,
+            [("cuInit".to_owned(), 1), ("cudaMalloc".to_owned(), 5)].into()
+        );
     }
 
     #[test]

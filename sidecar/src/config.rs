@@ -3,7 +3,7 @@
 mod complaint;
 mod values;
 
-use std::{env, ffi::OsString, path::PathBuf, time::Duration};
+use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
     Arg, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum, builder::Resettable,
@@ -13,8 +13,8 @@ use trace::function::Selection;
 
 use complaint::name_the_variable;
 use values::{
-    boolean, bucket, directories, endpoint, log_filter, non_empty, prefix, ring_size, seconds,
-    segment_size, size,
+    boolean, bucket, directories, endpoint, http_address, log_filter, non_empty, prefix, ring_size,
+    seconds, segment_size, size,
 };
 
 /// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
@@ -25,7 +25,7 @@ use values::{
 /// Linux 6.6.
 ///
 /// Every setting is an environment variable; the flag of the same name overrides it. An empty
-/// variable counts as unset.
+/// variable counts as unset, save HTTP_ADDRESS.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ebpf-cuda-tracer", version, after_help = AFTER_HELP)]
 pub struct Config {
@@ -112,6 +112,11 @@ pub struct Config {
           value_parser = seconds)]
     pub shutdown_timeout: Duration,
 
+    /// Where /healthz, /readyz, /metrics and /status are; port 0 takes a free one, and empty turns it off
+    #[arg(long, env = HTTP_ADDRESS, default_value = "127.0.0.1:9420", value_name = "ADDRESS",
+          value_parser = http_address, global = true)]
+    pub http_address: HttpAddress,
+
     /// Form of the log on stderr
     #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT", global = true)]
     pub log_format: LogFormat,
@@ -133,7 +138,24 @@ pub enum Command {
         #[arg(long, value_name = "DIR", default_value = "traces")]
         out: PathBuf,
     },
+
+    /// Ask the running sidecar what it sees and does
+    ///
+    /// Processes and why they are traced or not, libraries, calls, segments, uploads. Asks the
+    /// sidecar that HTTP_ADDRESS leads to; fails if none answers there.
+    Status {
+        /// All of it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Check that uploads will work: credentials, bucket, and an object written, read back and removed
+    ///
+    /// Prints a line for each step, and fails if one failed that uploads need.
+    CheckS3,
 }
+
+const HTTP_ADDRESS: &str = "HTTP_ADDRESS";
 
 const AFTER_HELP: &str = "\
 Credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, a web identity, or the role of the \
@@ -166,6 +188,10 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directories(pub Vec<PathBuf>);
 
+/// `None`: nothing listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpAddress(pub Option<SocketAddr>);
+
 impl Config {
     /// Reads arguments and environment. An error names the variable, the value and what is
     /// accepted; `--help` and `--version` are "errors" too, with exit code 0.
@@ -193,21 +219,25 @@ impl Config {
     fn needs_no_bucket(&self) -> Result<(), clap::Error> {
         let way_out = match self.command {
             Some(Command::Fetch { .. }) => "set it to the bucket to download from",
+            Some(Command::CheckS3) => "set it to the bucket to check",
             None if self.upload_enabled => {
                 "set it to the bucket that traces go to, or UPLOAD_ENABLED=false to keep them in \
                  TRACE_DIR"
             }
-            None => return Ok(()),
+            Some(Command::Status { .. }) | None => return Ok(()),
         };
         let message = format!("S3_BUCKET is not set: {way_out}");
         Err(Self::command().error(ErrorKind::MissingRequiredArgument, message))
     }
 }
 
-/// Kubernetes and shells set variables to nothing where nothing is meant.
+/// Kubernetes and shells set variables to nothing where nothing is meant; only for `HTTP_ADDRESS`
+/// is that a value.
 fn ignoring_empty(command: clap::Command) -> clap::Command {
-    let is_empty =
-        |arg: &Arg| arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+    let is_empty = |arg: &Arg| {
+        let variable = arg.get_env().filter(|&variable| variable != HTTP_ADDRESS);
+        variable.and_then(env::var_os).is_some_and(|value| value.is_empty())
+    };
     command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
 }
 

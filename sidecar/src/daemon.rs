@@ -1,6 +1,7 @@
 //! The sidecar's life: start, record and upload until told to stop, then drain.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -21,15 +22,17 @@ use tracing::{info, warn};
 
 use crate::{
     clock,
-    config::Config,
+    config::{Config, HttpAddress},
     discovery::Discovery,
-    preflight,
+    http, preflight,
     probes::Probes,
     process::Processes,
     recorder::{self, Recorder, Totals},
     s3::Bucket,
     signals::Signals,
     spool::Spool,
+    state::{Phase, State},
+    status::{Facts, Reporter},
     upload::Uploader,
 };
 
@@ -40,15 +43,23 @@ pub async fn run(config: Config) -> Result<()> {
     raise_file_limit()?;
     preflight::check(config.attach_by)?;
     let spool = Spool::open(&config.trace_dir)?;
-    let mut tracer = Tracer::start(&config, &spool)?;
+    let options = recorder_options(&config)?;
+    let state = Arc::new(State::default());
+    if let HttpAddress(Some(address)) = config.http_address {
+        // Before the tracer, so that it can be asked while it starts.
+        serve(address, facts(&config, &options), &spool, &state).await?;
+    }
+    let mut tracer = Tracer::start(&config, options, &spool, &state)?;
     let (stop_uploads, stopped) = watch::channel(false);
     // After the tracer: reading gigabytes, and finding region and credentials, can take seconds.
     let leftovers = tokio::task::spawn_blocking({
         let spool = spool.clone();
         move || spool.close_leftovers()
     });
-    let uploads = (config.upload_enabled && config.s3_bucket.is_some())
-        .then(|| tokio::spawn(upload(config.clone(), spool.clone(), leftovers, stopped)));
+    let uploads = (config.upload_enabled && config.s3_bucket.is_some()).then(|| {
+        let uploader = upload(config.clone(), spool.clone(), state, leftovers, stopped);
+        tokio::spawn(uploader)
+    });
 
     tokio::select! {
         name = signals.next() => info!(
@@ -100,6 +111,7 @@ async fn drain(
 async fn upload(
     config: Config,
     spool: Spool,
+    state: Arc<State>,
     leftovers: JoinHandle<()>,
     stopped: watch::Receiver<bool>,
 ) -> u64 {
@@ -110,12 +122,22 @@ async fn upload(
     if let Err(error) = leftovers.await {
         warn!(%error, "segments that a crash had left open are not closed");
     }
-    Uploader::new(spool, bucket).run(config.upload_interval, stopped).await
+    Uploader::new(spool, bucket, state).run(config.upload_interval, stopped).await
+}
+
+async fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {
+    let listener = http::listen(address).await?;
+    let address = listener.local_addr().context("cannot tell where HTTP_ADDRESS is")?;
+    info!("listening on http://{address}");
+    let reporter = Reporter::new(facts, spool.clone(), Arc::clone(state));
+    tokio::spawn(http::serve(listener, Arc::new(reporter)));
+    Ok(())
 }
 
 /// The two tracing threads.
 struct Tracer {
     stop: Arc<AtomicBool>,
+    state: Arc<State>,
     recorder: thread::JoinHandle<Result<Totals>>,
     discovery: thread::JoinHandle<Result<Discovery>>,
     /// Resolves when a thread ends before it was told to.
@@ -124,12 +146,16 @@ struct Tracer {
 
 impl Tracer {
     /// Returns when everything that can be found is attached.
-    fn start(config: &Config, spool: &Spool) -> Result<Self> {
+    fn start(
+        config: &Config,
+        options: recorder::Options,
+        spool: &Spool,
+        state: &Arc<State>,
+    ) -> Result<Self> {
         let Probes { attacher, events, kernel } =
             Probes::load(config.ring_buffer_size, config.attach_by)?;
         let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
         let (notices, received) = mpsc::channel();
-        let options = recorder_options(config)?;
         let run = options.run.to_string();
         let recorder = Recorder::new(
             options,
@@ -138,6 +164,7 @@ impl Tracer {
             kernel,
             Arc::clone(&processes),
             received,
+            Arc::clone(state),
         )?;
         let mut discovery = Discovery::new(
             config.trace_functions.clone(),
@@ -145,20 +172,27 @@ impl Tracer {
             attacher,
             processes,
             notices,
+            Arc::clone(state),
         )?;
         let stop = Arc::new(AtomicBool::new(false));
         let (failure, failed) = oneshot::channel();
-        let failure = Arc::new(Mutex::new(Some(failure)));
-        let recorder = spawn("recorder", &stop, &failure, move |stop| recorder.run(stop))?;
+        let ties = Ties {
+            stop: Arc::clone(&stop),
+            state: Arc::clone(state),
+            failure: Arc::new(Mutex::new(Some(failure))),
+        };
+        let recorder = spawn("recorder", &ties, move |stop| recorder.run(stop))?;
         discovery.scan()?;
-        let discovery = spawn("discovery", &stop, &failure, move |stop| discovery.run(stop))?;
+        let discovery = spawn("discovery", &ties, move |stop| discovery.run(stop))?;
+        state.enter(Phase::Recording);
         info!(run, target = config.target_process, "ready: tracing");
-        Ok(Self { stop, recorder, discovery, failed })
+        Ok(Self { stop, state: Arc::clone(state), recorder, discovery, failed })
     }
 
     /// Ends both threads; the probes are detached last, by the end of the process.
     fn stop(self) -> Result<Totals> {
         self.stop.store(true, Ordering::Release);
+        self.state.enter(Phase::Stopping);
         let totals = join(self.recorder, "recorder")?;
         let discovery = join(self.discovery, "discovery")?;
         // Detaching takes the kernel up to half a second per probe: uploads must not wait for it.
@@ -167,19 +201,29 @@ impl Tracer {
     }
 }
 
-/// Tells the daemon when a thread ends before it was told to.
-struct EndOfThread {
+/// How a thread is told to end, and how it tells that it ends.
+#[derive(Clone)]
+struct Ties {
     stop: Arc<AtomicBool>,
+    state: Arc<State>,
     failure: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+/// Tells the daemon, and whoever asks, when a thread ends before it was told to.
+struct EndOfThread {
+    name: &'static str,
+    ties: Ties,
 }
 
 impl Drop for EndOfThread {
     /// Also in a panic.
     fn drop(&mut self) {
-        if self.stop.load(Ordering::Acquire) {
+        let Ties { stop, state, failure } = &self.ties;
+        if stop.load(Ordering::Acquire) {
             return;
         }
-        if let Some(failure) = self.failure.lock().ok().and_then(|mut failure| failure.take()) {
+        state.thread_failed(self.name);
+        if let Some(failure) = failure.lock().ok().and_then(|mut failure| failure.take()) {
             // Nobody listens only when the sidecar is ending anyway.
             let _: Result<(), ()> = failure.send(());
         }
@@ -187,15 +231,14 @@ impl Drop for EndOfThread {
 }
 
 fn spawn<T: Send + 'static>(
-    name: &str,
-    stop: &Arc<AtomicBool>,
-    failure: &Arc<Mutex<Option<oneshot::Sender<()>>>>,
+    name: &'static str,
+    ties: &Ties,
     body: impl FnOnce(&AtomicBool) -> T + Send + 'static,
 ) -> Result<thread::JoinHandle<T>> {
-    let end = EndOfThread { stop: Arc::clone(stop), failure: Arc::clone(failure) };
+    let end = EndOfThread { name, ties: ties.clone() };
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || body(&end.stop))
+        .spawn(move || body(&end.ties.stop))
         .with_context(|| format!("cannot start the thread {name}"))
 }
 
@@ -227,9 +270,40 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
     })
 }
 
+fn facts(config: &Config, options: &recorder::Options) -> Facts {
+    let recorder::Options { run, kernel_release, .. } = options;
+    Facts::of(config, &run.host, kernel_release, &run.to_string())
+}
+
 /// Each probe takes two descriptors.
 fn raise_file_limit() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .context("cannot raise the limit of open files")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known of a thread that ran `body` and was told to stop first, or was not.
+    fn after(is_told: bool, body: fn()) -> (Phase, Option<&'static str>, bool) {
+        let (failure, mut failed) = oneshot::channel();
+        let ties = Ties {
+            stop: Arc::new(AtomicBool::new(is_told)),
+            state: Arc::default(),
+            failure: Arc::new(Mutex::new(Some(failure))),
+        };
+        ties.state.enter(Phase::Recording);
+        // A panic is an outcome here, too.
+        let _ = spawn("recorder", &ties, move |_| body()).unwrap().join();
+        (ties.state.phase(), ties.state.failed_thread(), failed.try_recv().is_ok())
+    }
+
+    #[test]
+    fn a_thread_that_ends_by_itself_is_told_of_also_when_it_panics() {
+        assert_eq!(after(true, || {}), (Phase::Recording, None, false));
+        assert_eq!(after(false, || {}), (Phase::Failed, Some("recorder"), true));
+        assert_eq!(after(false, || panic!("on purpose")), (Phase::Failed, Some("recorder"), true));
+    }
 }

@@ -1,16 +1,20 @@
 //! The sidecar as a library, so that tests and benchmarks reach its parts.
 //!
 //! Data flows one way: [`probes`] → ring buffer → [`recorder`] → [`segment`] → [`spool`] →
-//! [`upload`] → [`s3`]. Beside it [`discovery`] attaches probes, told by [`sideband`].
+//! [`upload`] → [`s3`]. Beside it [`discovery`] attaches probes, told by [`sideband`]. All of them
+//! write to [`state`], which [`http`] reads.
 
 pub mod books;
+pub mod check_s3;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod discovery;
 pub mod fetch;
+pub mod http;
 pub mod library;
 pub mod loader;
+pub mod metrics;
 pub mod placement;
 pub mod preflight;
 pub mod probes;
@@ -21,4 +25,6 @@ pub mod segment;
 pub mod sideband;
 mod signals;
 pub mod spool;
+pub mod state;
+pub mod status;
 pub mod upload;

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use sidecar::{
+    check_s3,
     config::{Command, Config, LogFormat},
-    daemon, fetch,
+    daemon, fetch, status,
 };
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
             match config.command.clone() {
                 None => daemon::run(config).await,
                 Some(Command::Fetch { out }) => fetch::run(&config, &out).await,
+                Some(Command::Status { json }) => status::ask::run(&config, json).await,
+                Some(Command::CheckS3) => check_s3::run(&config).await,
             }
         });
         // A thread that is given up on must not hold up the end.

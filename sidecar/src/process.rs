@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use identity::{Identity, all_pids};
-use identity::{exists, read_parent};
+use identity::read_parent;
+pub use identity::{Identity, all_pids, exists};
 use tracing::debug;
 
 /// Every process seen so far, and the rule that decides.
@@ -44,6 +44,12 @@ pub enum MatchedBy {
     /// It called CUDA and ended before it could be examined: kept, because a line too many can be
     /// removed and one too few cannot be brought back. Not inherited.
     Unexamined,
+}
+
+impl Known {
+    pub fn has_exited(&self) -> bool {
+        self.exited.is_some()
+    }
 }
 
 impl MatchedBy {

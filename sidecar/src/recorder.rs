@@ -2,6 +2,7 @@
 
 mod announcements;
 mod disk;
+mod publish;
 mod rotation;
 
 use std::{
@@ -35,6 +36,7 @@ use crate::{
     process::{Known, Processes},
     segment::Segment,
     spool::Spool,
+    state::{Evidence, State},
 };
 
 /// How long an event may wait in the ring buffer while that is far from full.
@@ -97,6 +99,10 @@ pub struct Recorder {
     segment_started: Instant,
     announcements: Announcements,
     disk: Disk,
+    state: Arc<State>,
+    published: Instant,
+    /// In segments before the open one.
+    closed_bytes: u64,
 }
 
 impl Recorder {
@@ -108,6 +114,7 @@ impl Recorder {
         kernel: KernelSide,
         processes: Arc<Mutex<Processes>>,
         notices: Receiver<Notice>,
+        state: Arc<State>,
     ) -> Result<Self> {
         let segment = Segment::create(spool.directory().to_owned(), options.run.clone(), 1)
             .with_context(|| {
@@ -127,6 +134,9 @@ impl Recorder {
             segment_started: Instant::now(),
             announcements: Announcements::default(),
             disk: Disk::default(),
+            state,
+            published: Instant::now(),
+            closed_bytes: 0,
         };
         recorder.open_segment();
         recorder.check_limit();
@@ -143,10 +153,12 @@ impl Recorder {
             }
             is_drained = self.turn();
             self.rotate_if_due();
+            self.publish_if_due();
         }
         self.kernel.stop()?;
         let counters = self.settle()?;
         self.close_segment(CloseReason::Shutdown, &counters)?;
+        self.publish(&counters, self.segment.sequence());
         let counts = self.books.counts(&counters);
         let sum = |part: fn(&FunctionCounts) -> u64| counts.values().map(part).sum();
         let totals = Totals {
@@ -233,6 +245,7 @@ impl Recorder {
     fn examine(&mut self, pid: u32) -> bool {
         let known = self.known(pid);
         debug!(pid, ?known, "a process calls CUDA");
+        self.state.callers().note(pid, &known, Evidence::Call);
         let is_target = known.verdict.is_target();
         self.announcements.decide(pid, is_target);
         self.set_foreign(pid, !is_target);

@@ -3,6 +3,7 @@
 mod digest;
 mod download;
 mod failure;
+mod trial;
 
 use std::{path::Path, time::Duration};
 
@@ -10,7 +11,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
-    config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation},
+    config::{
+        Builder, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    },
+    operation::list_objects_v2::ListObjectsV2Error,
     primitives::ByteStream,
     types::ChecksumMode,
 };
@@ -19,6 +23,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use digest::Digest;
 use failure::Caller;
 pub use failure::PutError;
+pub use trial::{Permitted, Trial};
 
 /// A store that has not answered by then does not answer. Uploads get the time for their bytes on
 /// top, at [`SLOWEST_UPLOAD`]; transfers that stall are found sooner, by the SDK.
@@ -36,6 +41,8 @@ pub struct Bucket {
     prefix: String,
     /// For messages: the endpoint, or the region at AWS.
     store: String,
+    /// The client has them too, but does not tell.
+    credentials: Option<SharedCredentialsProvider>,
 }
 
 /// An object as a listing shows it.
@@ -93,8 +100,13 @@ impl Bucket {
             // The SDK would take the empty one for a URL.
             config.set_endpoint_url(None);
         }
-        let client = Client::from_conf(config.build());
-        Self { client, name: name.to_owned(), prefix: prefix.to_owned(), store }
+        Self {
+            client: Client::from_conf(config.build()),
+            name: name.to_owned(),
+            prefix: prefix.to_owned(),
+            store,
+            credentials: shared.credentials_provider(),
+        }
     }
 
     /// Uploads a file and returns once the store has confirmed its size and checksum.
@@ -109,6 +121,20 @@ impl Bucket {
 
     async fn store(&self, key: &str, digest: &Digest, body: ByteStream) -> Result<()> {
         let at = format!("s3://{}/{key}", self.name);
+        let sha256 =
+            self.put_object(key, digest, body).await.with_context(|| format!("cannot put {at}"))?;
+        self.confirm(key, digest, sha256.as_deref())
+            .await
+            .with_context(|| format!("cannot confirm {at}"))
+    }
+
+    /// Returns the SHA-256 that the store answers, if it does.
+    async fn put_object(
+        &self,
+        key: &str,
+        digest: &Digest,
+        body: ByteStream,
+    ) -> Result<Option<String>> {
         let stored = self
             .client
             .put_object()
@@ -123,11 +149,8 @@ impl Bucket {
             .config_override(Builder::default().timeout_config(self.upload_timeouts(digest.bytes)))
             .send()
             .await
-            .map_err(|error| self.explain(error, "s3:PutObject"))
-            .with_context(|| format!("cannot put {at}"))?;
-        self.confirm(key, digest, stored.checksum_sha256())
-            .await
-            .with_context(|| format!("cannot confirm {at}"))
+            .map_err(|error| self.explain(error, "s3:PutObject"))?;
+        Ok(stored.checksum_sha256().map(str::to_owned))
     }
 
     fn upload_timeouts(&self, bytes: u64) -> TimeoutConfig {
@@ -155,7 +178,11 @@ impl Bucket {
         // A store that keeps no SHA-256 has still checked the MD5 that came with the upload.
         match head.checksum_sha256().or(answered) {
             Some(stored) if stored != digest.sha256() => {
-                bail!("the store has the SHA-256 {stored}, not {}", digest.sha256())
+                bail!(
+                    "the store has the SHA-256 {stored}, not {}: check what lies between, such as a \
+                     proxy or gateway",
+                    digest.sha256()
+                )
             }
             _ => Ok(()),
         }
@@ -163,13 +190,18 @@ impl Bucket {
 
     /// Fails if uploads would surely fail. Credentials that may only upload pass.
     pub async fn check(&self) -> Result<()> {
-        let one = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
-        match one.send().await {
-            Ok(_) => Ok(()),
+        match self.list_one().await {
+            Ok(()) => Ok(()),
             Err(error) if failure::is_access_denied(&error) => Ok(()),
             Err(error) => Err(self.explain(error, "s3:ListBucket"))
                 .with_context(|| format!("cannot use s3://{}/{}", self.name, self.prefix)),
         }
+    }
+
+    /// Asks for as little as a listing can be.
+    async fn list_one(&self) -> Result<(), failure::SdkError<ListObjectsV2Error>> {
+        let one = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
+        one.send().await.map(drop)
     }
 
     /// Every object under the prefix, without the markers that stand for folders.

@@ -47,6 +47,11 @@ impl Segment {
         self.written + self.buffer.len() as u64
     }
 
+    /// Bytes in the file.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     pub fn buffered(&self) -> usize {
         self.buffer.len()
     }

@@ -8,6 +8,7 @@ use std::{
     mem,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -30,6 +31,15 @@ pub struct Closed {
     pub path: PathBuf,
     pub name: SegmentName,
     pub bytes: u64,
+}
+
+/// What waits for upload, or stays where it is if there are none.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub segments: usize,
+    pub bytes: u64,
+    /// When the oldest was closed.
+    pub since: Option<SystemTime>,
 }
 
 impl Spool {
@@ -100,7 +110,18 @@ impl Spool {
 
     /// Bytes in closed segments.
     pub fn waiting_bytes(&self) -> Result<u64> {
-        Ok(self.closed()?.iter().map(|closed| closed.bytes).sum())
+        Ok(self.waiting()?.bytes)
+    }
+
+    pub fn waiting(&self) -> Result<Waiting> {
+        let closed = self.closed()?;
+        // Nothing is written to a segment once it is closed.
+        let oldest = closed.first().and_then(|closed| fs::metadata(&closed.path).ok());
+        Ok(Waiting {
+            segments: closed.len(),
+            bytes: closed.iter().map(|closed| closed.bytes).sum(),
+            since: oldest.and_then(|metadata| metadata.modified().ok()),
+        })
     }
 
     fn parts(&self) -> Result<Vec<PathBuf>> {
@@ -212,6 +233,8 @@ mod tests {
             names,
             ["trace_b_2_000001.jsonl", "trace_b_2_000010.jsonl", "trace_a_3_000001.jsonl"]
         );
-        assert_eq!(spool.waiting_bytes().unwrap(), 6);
+        let oldest = directory.path().join("trace_b_2_000001.jsonl");
+        let since = Some(fs::metadata(oldest).unwrap().modified().unwrap());
+        assert_eq!(spool.waiting().unwrap(), Waiting { segments: 3, bytes: 6, since });
     }
 }

@@ -1,6 +1,6 @@
 //! Closed segments to the store: uploaded, confirmed, only then deleted.
 
-use std::{collections::HashSet, fs, io, path::Path, time::Duration};
+use std::{collections::HashSet, fs, io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use crate::{
     s3::{Bucket, PutError},
     spool::{Closed, Spool},
+    state::State,
 };
 
 /// Where segments go. A trait so that tests can fail where S3 would.
@@ -42,6 +43,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 pub struct Uploader<S> {
     spool: Spool,
     store: S,
+    state: Arc<State>,
     /// The store fails. Logged once when it changes, not once per attempt.
     failing: bool,
     uploaded: u64,
@@ -52,10 +54,11 @@ pub struct Uploader<S> {
 }
 
 impl<S: Store> Uploader<S> {
-    pub fn new(spool: Spool, store: S) -> Self {
+    pub fn new(spool: Spool, store: S, state: Arc<State>) -> Self {
         Self {
             spool,
             store,
+            state,
             failing: false,
             uploaded: 0,
             undeleted: HashSet::new(),
@@ -125,6 +128,7 @@ impl<S: Store> Uploader<S> {
                 Ok(()) => {}
                 Err(PutError::File(error)) => self.file_failed(segment, &error),
                 Err(PutError::Store(error)) => {
+                    self.state.uploads().store_failures += 1;
                     self.failed(&error, waiting - index);
                     return false;
                 }
@@ -138,6 +142,7 @@ impl<S: Store> Uploader<S> {
             self.store.put(path, &name.to_string()).await?;
             self.succeeded();
             self.uploaded += 1;
+            self.state.uploads().stored(*bytes);
             self.undeleted.insert(name.clone());
         }
         match fs::remove_file(path) {
@@ -156,6 +161,7 @@ impl<S: Store> Uploader<S> {
 
     fn file_failed(&mut self, Closed { path, name, .. }: &Closed, error: &anyhow::Error) {
         let error = format!("{error:#}");
+        self.state.uploads().file_failures += 1;
         if !path.exists() {
             warn!(error, "a segment was deleted by someone else");
         } else if self.stuck.insert(name.clone()) {
@@ -178,11 +184,12 @@ impl<S: Store> Uploader<S> {
     fn failed(&mut self, error: &anyhow::Error, waiting: usize) {
         let cause = format!("{error:#}");
         if self.failing {
-            debug!(error = cause, waiting, "uploads still fail");
+            debug!(error = cause.as_str(), waiting, "uploads still fail");
         } else {
-            warn!(error = cause, waiting, "uploads fail: segments are kept, and retried");
+            warn!(error = cause.as_str(), waiting, "uploads fail: segments are kept, and retried");
         }
         self.failing = true;
+        self.state.uploads().failing(cause);
     }
 
     fn succeeded(&mut self) {
@@ -190,6 +197,7 @@ impl<S: Store> Uploader<S> {
             info!("uploads work again");
         }
         self.failing = false;
+        self.state.uploads().failing = None;
     }
 }
 

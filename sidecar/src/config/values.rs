@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
-use super::Directories;
+use super::{Directories, HttpAddress};
 
 pub(super) fn non_empty(value: &str) -> Result<String, String> {
     if value.trim().is_empty() {
@@ -134,6 +134,17 @@ pub(super) fn directories(value: &str) -> Result<Directories, String> {
     }
 }
 
+pub(super) fn http_address(value: &str) -> Result<HttpAddress, String> {
+    if value.is_empty() {
+        return Ok(HttpAddress(None));
+    }
+    value.parse().map(|address| HttpAddress(Some(address))).map_err(|_| {
+        "accepted: an IP address and a port, such as 0.0.0.0:9420 for every interface, or nothing \
+         to turn it off"
+            .to_owned()
+    })
+}
+
 pub(super) fn log_filter(value: &str) -> Result<String, String> {
     match EnvFilter::try_new(value) {
         Ok(_) => Ok(value.to_owned()),
@@ -173,6 +184,17 @@ mod tests {
         assert!(bucket("traces/k3s").unwrap_err().contains("S3_PREFIX"));
         for bad in ["ab", "a b c", "traces:1", &"a".repeat(64)] {
             assert!(bucket(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_http_address_is_numeric_or_empty() {
+        for good in ["127.0.0.1:0", "0.0.0.0:9420", "[::]:9420"] {
+            assert_eq!(http_address(good).unwrap().0.unwrap().to_string(), good);
+        }
+        assert_eq!(http_address(""), Ok(HttpAddress(None)));
+        for bad in [":9420", "9420", "localhost:9420", "127.0.0.1", "127.0.0.1:99999", "off"] {
+            assert!(http_address(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) fn read_parent(pid: u32) -> Option<u32> {
     after_name.split_whitespace().nth(1)?.parse().ok()
 }
 
-pub(super) fn exists(pid: u32) -> bool {
+pub fn exists(pid: u32) -> bool {
     fs::exists(format!("/proc/{pid}")).unwrap_or(false)
 }
 

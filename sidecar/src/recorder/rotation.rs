@@ -62,6 +62,7 @@ impl Recorder {
             return Err(error);
         }
         let closed = std::mem::replace(&mut self.segment, next);
+        self.closed_bytes += closed.written();
         self.books.segment_closed();
         self.open_segment();
         let name = closed.publish().context("cannot rename a closed segment")?;

@@ -40,6 +40,14 @@ impl Digest {
         })
     }
 
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.len() as u64,
+            sha256: BASE64.encode(<Sha256 as sha2::Digest>::digest(bytes)),
+            md5: BASE64.encode(<Md5 as md5::Digest>::digest(bytes)),
+        }
+    }
+
     pub(super) fn sha256(&self) -> &str {
         &self.sha256
     }
@@ -60,6 +68,7 @@ mod tests {
         std::fs::write(&path, "abc").unwrap();
         let digest = Digest::of(&path).unwrap();
         assert_eq!(digest.bytes, 3);
+        assert_eq!(digest, Digest::of_bytes(b"abc"));
         // FIPS 180-2, appendix B.1.
         assert_eq!(digest.sha256(), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
         // RFC 1321, appendix A.5: 900150983cd24fb0d6963f7d28e17f72.

@@ -36,8 +36,10 @@ pub(super) struct Caller<'a> {
     pub(super) permission: &'a str,
 }
 
-const CREDENTIALS: &str = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, \
+pub(super) const CREDENTIALS: &str = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, \
                            or ~/.aws, or the role of the instance, in this order";
+
+const NETWORK: &str = "check S3_ENDPOINT or AWS_REGION, and the network between";
 
 /// The SDK's own Display says "service error", its Debug fills a screen.
 pub(super) fn explain<E: Cause>(error: &SdkError<E>, caller: &Caller<'_>) -> Explained {
@@ -49,11 +51,15 @@ pub(super) fn explain<E: Cause>(error: &SdkError<E>, caller: &Caller<'_>) -> Exp
             let region = answer.raw().headers().get("x-amz-bucket-region");
             answered(answer.err(), status, region, caller)
         }
-        AnySdkError::TimeoutError(_) => anyhow!("{store} does not answer in time: {root}"),
+        AnySdkError::TimeoutError(_) => {
+            anyhow!("{store} does not answer in time: {root} ({NETWORK})")
+        }
         _ if is_about_credentials(error) => {
             anyhow!("no credentials for {store}: {root} ({CREDENTIALS})")
         }
-        AnySdkError::DispatchFailure(_) => anyhow!("cannot reach {store}: {root}"),
+        AnySdkError::DispatchFailure(_) => {
+            anyhow!("cannot reach {store}: {root} ({NETWORK})")
+        }
         AnySdkError::ResponseError(answer) => {
             let status = answer.raw().status().as_u16();
             anyhow!("{store} does not answer as S3 does: {root} (HTTP {status}; check S3_ENDPOINT)")
@@ -94,6 +100,7 @@ fn answered<E: Cause>(
             format!("set AWS_REGION to {region}")
         }
         "" if status < 500 => "check S3_ENDPOINT".to_owned(),
+        _ if status >= 500 => "the store is at fault: try again later".to_owned(),
         "RequestTimeTooSkewed" => "check the clock of this machine".to_owned(),
         _ => String::new(),
     };
@@ -111,8 +118,8 @@ fn answered<E: Cause>(
 }
 
 /// What is at the end of the chain says it; what is before it repeats that something failed.
-fn root_cause(error: &dyn Error) -> String {
-    let root = chain(error).last().map(ToString::to_string).unwrap_or_default();
+pub(super) fn root_cause(error: &dyn Error) -> String {
+    let root = chain(error).last().map_or_else(|| error.to_string(), ToString::to_string);
     root.lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
 }
 

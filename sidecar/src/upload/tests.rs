@@ -55,7 +55,7 @@ async fn segments_go_in_order_and_are_deleted_once_stored() {
     let (_directory, spool) = spool_of(&[SECOND, FIRST]);
     let store = Memory::default();
     let (sender, stop) = watch::channel(false);
-    let uploader = Uploader::new(spool.clone(), store.clone());
+    let uploader = Uploader::new(spool.clone(), store.clone(), Arc::default());
     let task = tokio::spawn(uploader.run(Duration::from_secs(120), stop));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(*store.stored.lock().unwrap(), [FIRST, SECOND]);
@@ -71,7 +71,8 @@ async fn nothing_is_deleted_while_the_store_is_down_and_all_arrives_when_it_is_b
     store.down.store(true, Ordering::Relaxed);
     let (_sender, stop) = watch::channel(false);
     let task = tokio::spawn(
-        Uploader::new(spool.clone(), store.clone()).run(Duration::from_secs(3600), stop),
+        Uploader::new(spool.clone(), store.clone(), Arc::default())
+            .run(Duration::from_secs(3600), stop),
     );
     sleep(Duration::from_secs(30)).await;
     assert_eq!(spool.closed().unwrap().len(), 1);
@@ -88,7 +89,7 @@ async fn the_last_pass_does_not_end_before_everything_is_stored() {
     let store = Memory::default();
     store.down.store(true, Ordering::Relaxed);
     let (_sender, stop) = watch::channel(true);
-    let uploader = Uploader::new(spool.clone(), store.clone());
+    let uploader = Uploader::new(spool.clone(), store.clone(), Arc::default());
     let mut task = tokio::spawn(uploader.run(Duration::from_secs(120), stop));
     assert!(timeout(Duration::from_secs(60), &mut task).await.is_err(), "still trying");
     store.down.store(false, Ordering::Relaxed);
@@ -104,7 +105,7 @@ async fn what_cannot_be_deleted_is_uploaded_once() {
     let segment = Closed { path, name: SegmentName::parse(FIRST).unwrap(), bytes: 0 };
     fs::create_dir(&segment.path).unwrap();
     let store = Memory::default();
-    let mut uploader = Uploader::new(spool, store.clone());
+    let mut uploader = Uploader::new(spool, store.clone(), Arc::default());
     for _ in 0..2 {
         let error = uploader.upload(&segment).await.unwrap_err().to_string();
         assert!(error.contains("uploaded, but cannot delete"), "{error}");
@@ -118,7 +119,9 @@ async fn a_store_that_is_down_at_the_start_does_not_hold_up_the_end() {
     let store = Memory::default();
     store.down.store(true, Ordering::Relaxed);
     let (sender, stop) = watch::channel(false);
-    let task = tokio::spawn(Uploader::new(spool, store).run(Duration::from_secs(120), stop));
+    let task = tokio::spawn(
+        Uploader::new(spool, store, Arc::default()).run(Duration::from_secs(120), stop),
+    );
     sleep(Duration::from_secs(60)).await;
     sender.send(true).unwrap();
     assert_eq!(timeout(Duration::from_secs(60), task).await.unwrap().unwrap(), 0);
@@ -129,7 +132,7 @@ async fn a_file_that_cannot_be_read_holds_up_neither_the_others_nor_the_end() {
     let (_directory, spool) = spool_of(&[FIRST, SECOND]);
     let store = Memory { unreadable: Some(FIRST), ..Memory::default() };
     let (sender, stop) = watch::channel(false);
-    let uploader = Uploader::new(spool.clone(), store.clone());
+    let uploader = Uploader::new(spool.clone(), store.clone(), Arc::default());
     let task = tokio::spawn(uploader.run(Duration::from_secs(120), stop));
     sleep(Duration::from_secs(600)).await;
     assert_eq!(*store.stored.lock().unwrap(), [SECOND]);
@@ -144,17 +147,37 @@ async fn a_file_that_cannot_be_deleted_holds_up_neither_the_others_nor_the_end()
     let (_directory, spool) = spool_of(&[FIRST, SECOND]);
     let store = Memory { undeletable: Some(FIRST), ..Memory::default() };
     let (_sender, stop) = watch::channel(true);
-    let task =
-        tokio::spawn(Uploader::new(spool, store.clone()).run(Duration::from_secs(120), stop));
+    let task = tokio::spawn(
+        Uploader::new(spool, store.clone(), Arc::default()).run(Duration::from_secs(120), stop),
+    );
     assert_eq!(timeout(Duration::from_secs(60), task).await.unwrap().unwrap(), 2);
     assert_eq!(*store.stored.lock().unwrap(), [FIRST, SECOND]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_is_told_how_uploads_go() {
+    let (_directory, spool) = spool_of(&[FIRST, SECOND]);
+    let store = Memory { unreadable: Some(FIRST), ..Memory::default() };
+    store.down.store(true, Ordering::Relaxed);
+    let state = Arc::new(State::default());
+    let mut uploader = Uploader::new(spool, store.clone(), Arc::clone(&state));
+    uploader.upload_all().await;
+    let outage = state.uploads().clone();
+    assert_eq!((outage.stored, outage.store_failures, outage.file_failures), (0, 1, 1));
+    assert_eq!(outage.failing.unwrap().error, "down");
+    store.down.store(false, Ordering::Relaxed);
+    uploader.upload_all().await;
+    let uploads = state.uploads().clone();
+    assert_eq!((uploads.stored, uploads.store_failures, uploads.file_failures), (1, 1, 2));
+    assert_eq!((uploads.stored_bytes, uploads.failing), (3, None));
+    assert!(uploads.last_stored.is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_can_be_read_again_is_uploaded() {
     let (_directory, spool) = spool_of(&[FIRST]);
     let store = Memory { unreadable: Some(FIRST), ..Memory::default() };
-    let mut uploader = Uploader::new(spool.clone(), store);
+    let mut uploader = Uploader::new(spool.clone(), store, Arc::default());
     assert!(uploader.upload_all().await);
     assert_eq!((uploader.stuck.len(), uploader.failing), (1, false), "no fault of the store");
     uploader.store.unreadable = None;

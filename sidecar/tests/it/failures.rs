@@ -20,8 +20,14 @@ async fn each_fault_is_an_error_and_the_next_upload_succeeds() {
     let slow = format!("{} does not answer in time", scene.server.endpoint());
     for (fault, cause) in [
         (Fault::Refuse, refused.as_str()),
-        (Fault::Status(503), "SlowDown: a fault is set (HTTP 503)"),
-        (Fault::Status(500), "InternalError: a fault is set (HTTP 500)"),
+        (
+            Fault::Status(503),
+            "SlowDown: a fault is set (HTTP 503; the store is at fault: try again later)",
+        ),
+        (
+            Fault::Status(500),
+            "InternalError: a fault is set (HTTP 500; the store is at fault: try again later)",
+        ),
         (
             Fault::Status(403),
             "AccessDenied: a fault is set (HTTP 403; the credentials need s3:PutObject on traces)",

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking; helpers are not `#[test]` functions"
 )]
 
+mod check_s3;
 mod command;
 mod confirmation;
 mod failures;
@@ -13,5 +14,6 @@ mod fetch;
 mod preflight;
 mod scripted;
 mod settings;
+mod status;
 mod store;
 mod uploads;

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use crate::command::{binary, clean, run, sidecar};
 
-const DEFAULTS: [(&str, &str); 18] = [
+const DEFAULTS: [(&str, &str); 19] = [
     ("TARGET_PROCESS", "python"),
     ("S3_BUCKET", ""),
     ("S3_PREFIX", "k3s-vllm/"),
@@ -21,6 +21,7 @@ const DEFAULTS: [(&str, &str); 18] = [
     ("RING_BUFFER_SIZE", "16Mi"),
     ("CUDA_LIBRARY_DIRS", ""),
     ("SHUTDOWN_TIMEOUT", "20"),
+    ("HTTP_ADDRESS", "127.0.0.1:9420"),
     ("LOG_FORMAT", "human"),
     ("RUST_LOG", "info,aws_config=error"),
 ];
@@ -56,12 +57,17 @@ fn the_help_lists_empty_variables_too() {
 }
 
 #[test]
-fn the_help_of_fetch_lists_what_it_needs() {
-    let ran = sidecar(&["fetch", "--help"], &[]);
-    for variable in ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT"] {
-        described(&ran.stdout, variable);
+fn the_help_of_a_subcommand_lists_what_it_needs() {
+    for subcommand in ["fetch", "check-s3"] {
+        let ran = sidecar(&[subcommand, "--help"], &[]);
+        for variable in ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT"] {
+            described(&ran.stdout, variable);
+        }
+        assert_eq!(ran.stdout.contains("--out <DIR>"), subcommand == "fetch", "{}", ran.stdout);
     }
-    assert!(ran.stdout.contains("--out <DIR>"), "{}", ran.stdout);
+    let ran = sidecar(&["status", "--help"], &[]);
+    described(&ran.stdout, "HTTP_ADDRESS");
+    assert!(ran.stdout.contains("--json"), "{}", ran.stdout);
 }
 
 #[test]
@@ -85,6 +91,8 @@ fn an_invalid_value_names_the_variable_the_value_and_what_is_accepted() {
         ("RING_BUFFER_SIZE", "3Mi", "accepted: a power of two from 256Ki to 1Gi"),
         ("CUDA_LIBRARY_DIRS", "lib", "accepted: absolute paths, separated by colons"),
         ("SHUTDOWN_TIMEOUT", "never", "accepted: seconds"),
+        ("HTTP_ADDRESS", "localhost:9420", "accepted: an IP address and a port"),
+        ("HTTP_ADDRESS", ":9420", "or nothing to turn it off"),
         ("LOG_FORMAT", "xml", "accepted: human, json"),
         ("RUST_LOG", "sidecar=loud", "accepted: off, error, warn"),
     ] {
@@ -128,7 +136,12 @@ fn uploads_need_a_bucket() {
         assert!(ran.stderr.starts_with("error: S3_BUCKET is not set: "), "{}", ran.stderr);
         assert!(ran.stderr.contains("or UPLOAD_ENABLED=false to keep them"), "{}", ran.stderr);
     }
-    let ran = sidecar(&["fetch"], &[("UPLOAD_ENABLED", "false")]);
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("set it to the bucket to download from"), "{}", ran.stderr);
+    for (subcommand, expected) in [
+        ("fetch", "set it to the bucket to download from"),
+        ("check-s3", "set it to the bucket to check"),
+    ] {
+        let ran = sidecar(&[subcommand], &[("UPLOAD_ENABLED", "false")]);
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
 }

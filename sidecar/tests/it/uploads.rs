@@ -55,7 +55,7 @@ struct Running {
 async fn start(scene: &Scene) -> Running {
     let spool = Spool::open(&scene.path("traces")).unwrap();
     let (stop, stopped) = watch::channel(false);
-    let uploader = Uploader::new(spool, scene.bucket().await);
+    let uploader = Uploader::new(spool, scene.bucket().await, Arc::default());
     Running { task: tokio::spawn(uploader.run(Duration::from_secs(3600), stopped)), stop }
 }
 
@@ -149,7 +149,7 @@ async fn a_file_that_cannot_be_read_is_logged_once_and_the_others_are_uploaded()
     fs::write(scene.path("traces").join(&second), "{}\n").unwrap();
     let spool = Spool::open(&scene.path("traces")).unwrap();
     let (stop, stopped) = watch::channel(false);
-    let uploader = Uploader::new(spool, Broken(scene.bucket().await));
+    let uploader = Uploader::new(spool, Broken(scene.bucket().await), Arc::default());
     let task = tokio::spawn(uploader.run(Duration::from_millis(50), stopped));
     until("uploaded", || scene.stored(&format!("{PREFIX}{second}")).exists()).await;
     sleep(Duration::from_millis(300)).await;

@@ -75,9 +75,14 @@ impl Scene {
 
     /// What the sidecar says when these capabilities are not enough.
     pub(crate) fn refused_with_capabilities(&self, names: &str) -> String {
-        let output = self.with_capabilities(names).output().unwrap();
-        assert!(!output.status.success(), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
+        refused(self.with_capabilities(names))
+    }
+
+    /// What it says when these variables do not let it start.
+    pub(crate) fn refused(&self, variables: &[(&str, &str)]) -> String {
+        let mut command = Command::new(SIDECAR);
+        self.configure(&mut command).envs(variables.iter().copied());
+        refused(command)
     }
 
     fn with_capabilities(&self, names: &str) -> Command {
@@ -94,6 +99,8 @@ impl Scene {
             .env("TRACE_DIR", self.traces())
             .env("UPLOAD_ENABLED", "false")
             .env("CUDA_LIBRARY_DIRS", self.libraries())
+            // Tests may run beside other sidecars.
+            .env("HTTP_ADDRESS", "127.0.0.1:0")
     }
 
     /// `standin-caller`, which calls what its arguments say.
@@ -183,6 +190,12 @@ impl Scene {
     }
 }
 
+fn refused(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
 pub(crate) fn segments_in(directory: &Path) -> Vec<PathBuf> {
     let mut segments: Vec<PathBuf> = fs::read_dir(directory)
         .unwrap()
@@ -265,11 +278,28 @@ impl Sidecar {
     }
 
     /// SIGTERM, and a clean end.
-    pub(crate) fn stop(mut self) {
-        self.signal("TERM");
+    pub(crate) fn stop(self) {
+        self.terminate();
+        self.wait();
+    }
+
+    /// A clean end.
+    pub(crate) fn wait(mut self) {
         let status = self.child.wait().unwrap();
         self.seen.extend(self.log.iter());
         assert!(status.success(), "{status}: {:#?}", self.seen);
+    }
+
+    /// Where it answers HTTP.
+    pub(crate) fn address(&mut self) -> String {
+        self.seen.extend(self.log.try_iter());
+        let address = |line: &String| Some(line.split_once("listening on http://")?.1.to_owned());
+        self.seen.iter().find_map(address).expect("it says where")
+    }
+
+    /// SIGTERM alone.
+    pub(crate) fn terminate(&self) {
+        self.signal("TERM");
     }
 
     pub(crate) fn kill(mut self) {

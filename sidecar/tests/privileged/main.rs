@@ -9,4 +9,5 @@ mod accounting;
 mod coverage;
 mod crash;
 mod harness;
+mod http;
 mod namespace;

@@ -32,6 +32,7 @@ fn only_processes_of_the_namespace_are_traced_and_under_their_pids_in_it() {
         .env("TARGET_PROCESS", "standin")
         .env("TRACE_DIR", scene.traces())
         .env("UPLOAD_ENABLED", "false")
+        .env("HTTP_ADDRESS", "")
         .env("CUDA_LIBRARY_DIRS", scene.libraries())
         .env("LD_LIBRARY_PATH", scene.libraries())
         .env("CUDA_STANDIN_COUNTS", scene.counts_directory());
@@ -46,6 +47,8 @@ fn only_processes_of_the_namespace_are_traced_and_under_their_pids_in_it() {
     run(outside);
     assert!(inside.wait().unwrap().success());
 
+    let log = std::fs::read_to_string(scene.path("log")).unwrap();
+    assert!(!log.contains("listening"), "an empty HTTP_ADDRESS turns it off: {log}");
     let report = scene.whole_report();
     assert!(report.calls > 0);
     assert_eq!(lines_of(&report), scene.counts());

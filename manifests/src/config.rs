@@ -1,0 +1,103 @@
+//! What varies between deployments: each field a flag and an environment variable.
+
+mod check;
+mod complaint;
+mod tracer;
+mod values;
+mod vllm;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+pub(crate) use complaint::name_the_variable;
+pub use tracer::{S3, Tracer};
+pub use values::{Memory, Variables, Words};
+pub use vllm::{Dtype, Vllm};
+
+use values::{absolute_path, boolean, dns_name, image, memory, node_port};
+
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Config {
+    /// Rights of the tracer: capabilities, or all of the node
+    #[arg(long, env = "TRACER_PROFILE", default_value = "default", value_name = "PROFILE")]
+    pub profile: Profile,
+
+    /// Gives the tracer SYS_ADMIN, which perf events need
+    ///
+    /// Kernels before 6.6 attach uprobes through perf events. On 6.6 or later, where
+    /// kernel.perf_event_paranoid is 2 or less, false takes the capability away.
+    #[arg(long, env = "PERF_EVENTS", default_value = "true", value_name = "BOOL",
+          value_parser = boolean, action = ArgAction::Set)]
+    pub perf_events: bool,
+
+    /// Port of every node that leads to vLLM
+    #[arg(long, env = "NODE_PORT", default_value = "30800", value_name = "PORT",
+          value_parser = node_port)]
+    pub node_port: i32,
+
+    /// Image of NVIDIA's device plugin
+    #[arg(long, env = "DEVICE_PLUGIN_IMAGE", value_name = "IMAGE", value_parser = image,
+          default_value = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0")]
+    pub device_plugin_image: String,
+
+    #[command(flatten, next_help_heading = "vLLM")]
+    pub vllm: Vllm,
+
+    #[command(flatten, next_help_heading = "Tracer")]
+    pub tracer: Tracer,
+
+    #[command(flatten, next_help_heading = "S3")]
+    pub s3: S3,
+
+    #[command(flatten, next_help_heading = "Storage")]
+    pub storage: Storage,
+}
+
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Storage {
+    /// Size of the claim for models and compiled graphs; K3s's local path does not enforce it
+    #[arg(long, env = "MODEL_CACHE_SIZE", default_value = "50Gi", value_name = "SIZE",
+          value_parser = memory)]
+    pub model_cache_size: Memory,
+
+    /// Directory of the node to use for models instead of a claim
+    #[arg(long, env = "MODEL_CACHE_HOST_PATH", value_name = "DIR", value_parser = absolute_path)]
+    pub model_cache_host_path: Option<String>,
+
+    /// Size of the claim for traces that wait for upload
+    #[arg(long, env = "TRACES_SIZE", default_value = "20Gi", value_name = "SIZE",
+          value_parser = memory)]
+    pub traces_size: Memory,
+
+    /// Storage class of the claims; absent: the default of the cluster
+    #[arg(long, env = "STORAGE_CLASS", value_name = "NAME", value_parser = dns_name)]
+    pub storage_class: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// The pod's processes are shared; the tracer has four capabilities and no more
+    Default,
+    /// hostPID and a privileged tracer: where the default profile is not let through
+    Privileged,
+}
+
+/// When an image is pulled; the spelling is that of Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PullPolicy {
+    #[value(name = "Always")]
+    Always,
+    #[value(name = "IfNotPresent")]
+    IfNotPresent,
+    #[value(name = "Never")]
+    Never,
+}
+
+impl PullPolicy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}

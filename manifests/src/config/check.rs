@@ -1,0 +1,185 @@
+//! What no value alone can tell: settings that contradict each other.
+
+use anyhow::{Result, bail};
+
+use super::{Config, PullPolicy};
+use crate::{settings, vllm};
+
+impl Config {
+    /// All contradictions at once. An error of the cluster, or a tracer that does not start and keeps
+    /// vLLM from starting, would come later and say less.
+    pub fn check(&self) -> Result<()> {
+        let problems: Vec<String> = [
+            self.upload_has_no_bucket(),
+            self.gpus_do_not_divide(),
+            self.perf_events_without_right(),
+            self.traces_outgrow_their_volume(),
+            self.buffer_outgrows_memory(),
+            self.limit_below_request(),
+            self.mounts_meet(),
+            self.variable_is_taken(),
+            self.image_never_changes(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match problems.as_slice() {
+            [] => Ok(()),
+            [problem] => bail!("{problem}"),
+            problems => {
+                bail!("{} settings are wrong:\n  {}", problems.len(), problems.join("\n  "))
+            }
+        }
+    }
+
+    fn upload_has_no_bucket(&self) -> Option<String> {
+        (self.s3.upload_enabled && self.s3.s3_bucket.is_none()).then(|| {
+            "S3_BUCKET is not set: set it to the bucket that traces go to, or UPLOAD_ENABLED=false \
+             to keep them in the pod's volume"
+                .to_owned()
+        })
+    }
+
+    fn gpus_do_not_divide(&self) -> Option<String> {
+        let (gpus, parallel) = (self.vllm.gpus, self.vllm.tensor_parallel());
+        (!gpus.is_multiple_of(parallel)).then(|| {
+            format!(
+                "TENSOR_PARALLEL_SIZE is {parallel} and GPUS is {gpus}: the first must divide the \
+                 second"
+            )
+        })
+    }
+
+    fn perf_events_without_right(&self) -> Option<String> {
+        let asks = self.tracer.attach_by.as_deref() == Some("perf-events");
+        (asks && !self.perf_events).then(|| {
+            "ATTACH_BY is perf-events and PERF_EVENTS is false: perf events need the capability \
+             that PERF_EVENTS=true gives"
+                .to_owned()
+        })
+    }
+
+    fn traces_outgrow_their_volume(&self) -> Option<String> {
+        let (limit, segment) = (&self.tracer.trace_dir_limit, &self.tracer.trace_segment_size);
+        let size = &self.storage.traces_size;
+        // The open file comes on top of those that wait.
+        (limit.bytes().saturating_add(segment.bytes()) > size.bytes()).then(|| {
+            format!(
+                "TRACE_DIR_LIMIT is {limit} and TRACE_SEGMENT_SIZE {segment}, together more than \
+                 TRACES_SIZE, {size}: raise the last or lower one of the others"
+            )
+        })
+    }
+
+    fn buffer_outgrows_memory(&self) -> Option<String> {
+        let (buffer, limit) = (&self.tracer.ring_buffer_size, &self.tracer.tracer_memory_limit);
+        (buffer.bytes() > limit.bytes() / 2).then(|| {
+            format!(
+                "RING_BUFFER_SIZE is {buffer}, more than half of TRACER_MEMORY_LIMIT, {limit}: the \
+                 buffer counts towards it; raise the limit or lower the size"
+            )
+        })
+    }
+
+    fn limit_below_request(&self) -> Option<String> {
+        let tracer = Some(&self.tracer.tracer_memory_limit);
+        [
+            ("TRACER_MEMORY", &self.tracer.tracer_memory, tracer),
+            ("VLLM_MEMORY", &self.vllm.vllm_memory, self.vllm.vllm_memory_limit.as_ref()),
+        ]
+        .into_iter()
+        .find_map(|(name, request, limit)| {
+            let limit = limit.filter(|limit| limit.bytes() < request.bytes())?;
+            Some(format!(
+                "{name} is {request} and {name}_LIMIT {limit}: a limit is at least the request"
+            ))
+        })
+    }
+
+    fn mounts_meet(&self) -> Option<String> {
+        let (traces, cache) = (&self.tracer.trace_dir, &self.vllm.model_cache_dir);
+        let trimmed = |path: &str| path.trim_end_matches('/').to_owned();
+        let mounts = [trimmed(traces), trimmed(cache), vllm::SHARED_MEMORY_PATH.to_owned()];
+        let meet = |[a, b]: [usize; 2]| mounts[a] == mounts[b];
+        [[0, 1], [0, 2], [1, 2]].into_iter().any(meet).then(|| {
+            format!(
+                "TRACE_DIR is {traces} and MODEL_CACHE_DIR is {cache}: they and {} must be three \
+                 directories",
+                vllm::SHARED_MEMORY_PATH
+            )
+        })
+    }
+
+    /// A variable given twice would win or lose in silence.
+    fn variable_is_taken(&self) -> Option<String> {
+        let tracer = &self.tracer.tracer_env.0;
+        if let Some((name, _)) =
+            tracer.iter().find(|(name, _)| settings::NAMES.contains(&name.as_str()))
+        {
+            return Some(format!(
+                "TRACER_ENV sets {name}: it has a setting of its own, see --help"
+            ));
+        }
+        let vllm = &self.vllm.vllm_env.0;
+        vllm.iter().find(|(name, _)| vllm::VARIABLES.contains(&name.as_str())).map(|(name, _)| {
+            format!("VLLM_ENV sets {name}: the secret and the cache directory set it already")
+        })
+    }
+
+    /// With a tag that moves, a node keeps what it has.
+    fn image_never_changes(&self) -> Option<String> {
+        let image = &self.vllm.vllm_image;
+        (image.ends_with(":latest") && self.vllm.vllm_pull_policy == PullPolicy::IfNotPresent).then(|| {
+            format!(
+                "VLLM_IMAGE is {image}: with VLLM_PULL_POLICY=IfNotPresent a node keeps the latest \
+                 it has; name a version, or set the policy to Always or Never"
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Cli;
+
+    fn check(flags: &[&str]) -> String {
+        let flags = ["--s3-bucket=traces"].iter().chain(flags);
+        let config = Cli::from_flags(flags.copied()).unwrap().config;
+        config.check().map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn contradictions_are_named_with_the_way_out() {
+        assert_eq!(check(&[]), "");
+        for (flags, expected) in [
+            (&["--gpus=4", "--tensor-parallel-size=3"][..], "must divide"),
+            (&["--attach-by=perf-events", "--perf-events=false"], "PERF_EVENTS=true"),
+            (&["--traces-size=8Gi"], "TRACES_SIZE"),
+            (&["--ring-buffer-size=512Mi"], "TRACER_MEMORY_LIMIT"),
+            (&["--tracer-memory=1Gi"], "TRACER_MEMORY_LIMIT 512Mi"),
+            (&["--vllm-memory-limit=8Gi"], "VLLM_MEMORY is 12Gi and VLLM_MEMORY_LIMIT 8Gi"),
+            (&["--trace-dir=/root/.cache/"], "three directories"),
+            (&["--trace-dir=/dev/shm"], "three directories"),
+            (&["--tracer-env=HTTP_ADDRESS=127.0.0.1:1"], "TRACER_ENV sets HTTP_ADDRESS"),
+            (&["--vllm-env=HF_TOKEN=x"], "VLLM_ENV sets HF_TOKEN"),
+            (&["--vllm-image=vllm/vllm-openai:latest"], "VLLM_PULL_POLICY"),
+        ] {
+            let message = check(flags);
+            assert!(message.contains(expected), "{flags:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_needed_only_to_upload() {
+        let check = |flags: [&str; 1]| Cli::from_flags(flags).unwrap().config.check();
+        let message = check(["--upload-enabled=true"]).unwrap_err().to_string();
+        assert!(message.contains("S3_BUCKET is not set"), "{message}");
+        assert!(check(["--upload-enabled=false"]).is_ok());
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let message = check(&["--traces-size=1Gi", "--ring-buffer-size=1Gi"]);
+        assert!(message.starts_with("2 settings are wrong:\n"), "{message}");
+    }
+}

@@ -1,0 +1,31 @@
+//! The service: vLLM's API on a port of every node.
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort, ServiceSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use crate::{
+    config::Config,
+    names::{self, SERVICE, VLLM_PORT, VLLM_PORT_NAME, metadata},
+};
+
+pub fn service(config: &Config) -> Service {
+    Service {
+        metadata: metadata(SERVICE),
+        spec: Some(ServiceSpec {
+            ports: Some(vec![ServicePort {
+                name: Some(VLLM_PORT_NAME.to_owned()),
+                node_port: Some(config.node_port),
+                port: VLLM_PORT,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::String(VLLM_PORT_NAME.to_owned())),
+                ..ServicePort::default()
+            }]),
+            selector: Some(names::selector()),
+            type_: Some("NodePort".to_owned()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}

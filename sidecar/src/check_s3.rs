@@ -1,0 +1,81 @@
+//! `ebpf-cuda-tracer check-s3`: will uploads work, and if not, why?
+
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::{
+    config::Config,
+    s3::{Bucket, Permitted, Trial},
+    signals::Signals,
+};
+
+/// Prints a line for each step on stdout; fails if one failed.
+pub async fn run(config: &Config) -> Result<()> {
+    let mut signals = Signals::watch()?;
+    let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
+    let endpoint = config.s3_endpoint.as_deref();
+    let bucket = Bucket::connect_briefly(name, &config.s3_prefix, endpoint).await;
+    let trial = bucket.trial();
+    tokio::select! {
+        checked = check(&bucket, &trial) => checked,
+        name = signals.next() => {
+            bail!("received {name}: {} may be left behind", trial.location())
+        }
+    }
+}
+
+/// Each step needs the ones before it, save that what was written is always removed.
+async fn check(bucket: &Bucket, trial: &Trial) -> Result<()> {
+    say("ok", "settings", &bucket.location())?;
+    tell("credentials", bucket.credentials().await)?;
+    let listed = bucket.may_list().await.map(|permitted| match permitted {
+        Permitted::Yes => "it is there",
+        Permitted::No => {
+            "listing it is not permitted, which uploads do without; `fetch` needs s3:ListBucket"
+        }
+    });
+    tell("bucket", listed)?;
+    tell("write", trial.write().await.map(|()| trial.location()))?;
+    let read = read(trial).await;
+    let removed = remove(trial).await;
+    read.and(removed)
+}
+
+async fn read(trial: &Trial) -> Result<()> {
+    tell("confirm", trial.confirm().await.map(|()| "size and checksum are as sent"))?;
+    tell("read back", trial.read_back().await.map(|()| "the content is as sent"))
+}
+
+async fn remove(trial: &Trial) -> Result<()> {
+    match trial.remove().await {
+        Ok(Permitted::Yes) => say("ok", "remove", &"nothing is left behind"),
+        Ok(Permitted::No) => say(
+            "note",
+            "remove",
+            &format!(
+                "not permitted, which uploads do without; {} stays: remove it by other means",
+                trial.location()
+            ),
+        ),
+        Err(error) => tell("remove", Err::<&str, _>(error)),
+    }
+}
+
+/// The error is short: the line has said it all.
+fn tell(step: &str, outcome: Result<impl Display>) -> Result<()> {
+    match outcome {
+        Ok(text) => say("ok", step, &text),
+        Err(error) => {
+            say("FAILED", step, &format!("{error:#}"))?;
+            Err(anyhow!("uploads will not work: the step `{step}` failed"))
+        }
+    }
+}
+
+fn say(mark: &str, step: &str, text: &impl Display) -> Result<()> {
+    writeln!(io::stdout(), "{mark:<7} {step}: {text}").context("cannot print a step")
+}

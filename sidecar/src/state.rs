@@ -1,0 +1,169 @@
+//! What the sidecar is doing, for whoever asks: written by the threads that do it, read over HTTP.
+//!
+//! Written when something happens to a process, a library or a segment, and otherwise once a
+//! second: never per event.
+
+mod callers;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use callers::{Caller, Callers, Evidence};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trace::line::Library;
+
+use crate::books::Tally;
+
+/// Shared by all threads; each part has one writer, save the list of callers.
+#[derive(Debug, Default)]
+pub struct State {
+    life: Mutex<Life>,
+    recorded: Mutex<Recorded>,
+    libraries: Mutex<Vec<Library>>,
+    callers: Mutex<Callers>,
+    uploads: Mutex<Uploads>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Life {
+    phase: Phase,
+    failed_thread: Option<&'static str>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Libraries that can be found are being attached to.
+    #[default]
+    Starting,
+    /// They are attached, and calls are recorded.
+    Recording,
+    /// The trace is being closed and uploaded.
+    Stopping,
+    /// A tracing thread ended before it was told to; what there is, is closed and uploaded.
+    Failed,
+}
+
+/// What became of calls, and how much of it is in files. Numbers of one moment.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub tally: Tally,
+    /// In files of this run.
+    pub written_bytes: u64,
+    pub closed_segments: u64,
+    /// The disk is full, or TRACE_DIR_LIMIT reached: calls are dropped, and counted.
+    pub is_paused: bool,
+}
+
+/// What became of closed segments.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uploads {
+    /// Confirmed by the store.
+    pub stored: u64,
+    pub stored_bytes: u64,
+    /// Attempts that the store refused or did not answer.
+    pub store_failures: u64,
+    /// Attempts that ended at a file that could not be read or deleted.
+    pub file_failures: u64,
+    pub last_stored: Option<Timestamp>,
+    /// The store is failing.
+    pub failing: Option<Failing>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    pub since: Timestamp,
+    /// Of the last attempt.
+    pub error: String,
+}
+
+impl State {
+    pub fn phase(&self) -> Phase {
+        lock(&self.life).phase
+    }
+
+    /// A failure is the last phase.
+    pub fn enter(&self, phase: Phase) {
+        let mut life = lock(&self.life);
+        if life.phase != Phase::Failed {
+            life.phase = phase;
+        }
+    }
+
+    /// A tracing thread has ended by itself.
+    pub fn thread_failed(&self, name: &'static str) {
+        *lock(&self.life) = Life { phase: Phase::Failed, failed_thread: Some(name) };
+    }
+
+    pub fn failed_thread(&self) -> Option<&'static str> {
+        lock(&self.life).failed_thread
+    }
+
+    pub fn publish(&self, recorded: Recorded) {
+        *lock(&self.recorded) = recorded;
+    }
+
+    pub fn recorded(&self) -> Recorded {
+        lock(&self.recorded).clone()
+    }
+
+    pub fn attached(&self, library: Library) {
+        lock(&self.libraries).push(library);
+    }
+
+    pub fn libraries(&self) -> Vec<Library> {
+        lock(&self.libraries).clone()
+    }
+
+    pub fn callers(&self) -> MutexGuard<'_, Callers> {
+        lock(&self.callers)
+    }
+
+    pub fn uploads(&self) -> MutexGuard<'_, Uploads> {
+        lock(&self.uploads)
+    }
+}
+
+/// What a thread that panicked has left is still worth telling: that it did is told too.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Uploads {
+    pub fn stored(&mut self, bytes: u64) {
+        self.stored += 1;
+        self.stored_bytes += bytes;
+        self.last_stored = Some(Timestamp::now());
+    }
+
+    /// Keeps the time of the first failure in a row.
+    pub fn failing(&mut self, error: String) {
+        let since = self.failing.take().map_or_else(Timestamp::now, |failing| failing.since);
+        self.failing = Some(Failing { since, error });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_not_forgotten_while_the_rest_stops() {
+        let state = State::default();
+        assert_eq!(state.phase(), Phase::Starting);
+        state.enter(Phase::Recording);
+        state.thread_failed("recorder");
+        state.enter(Phase::Stopping);
+        assert_eq!((state.phase(), state.failed_thread()), (Phase::Failed, Some("recorder")));
+    }
+
+    #[test]
+    fn an_outage_has_the_time_of_its_first_failure_and_the_words_of_its_last() {
+        let mut uploads = Uploads::default();
+        uploads.failing("first".to_owned());
+        let since = uploads.failing.clone().unwrap().since;
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        uploads.failing("second".to_owned());
+        assert_eq!(uploads.failing, Some(Failing { since, error: "second".to_owned() }));
+    }
+}

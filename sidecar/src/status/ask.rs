@@ -1,0 +1,99 @@
+//! `ebpf-cuda-tracer status`: asks the sidecar that runs here, and prints what it says.
+
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{Status, text};
+use crate::config::{Config, HttpAddress};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Far more than the longest status.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Prints on stdout; fails if no sidecar answers.
+pub async fn run(config: &Config, as_json: bool) -> Result<()> {
+    let address = address(config.http_address)?;
+    let status = timeout(PATIENCE, ask(address))
+        .await
+        .map_err(|_| anyhow::anyhow!("no answer in {PATIENCE:?}"))
+        .flatten()
+        .with_context(|| format!("cannot ask the sidecar on {address}"))?;
+    let out = if as_json {
+        serde_json::to_string_pretty(&status).context("cannot print the status")? + "\n"
+    } else {
+        text::of(&status)
+    };
+    io::stdout().write_all(out.as_bytes()).context("cannot print the status")
+}
+
+/// Where the sidecar of the same settings is reached.
+fn address(HttpAddress(address): HttpAddress) -> Result<SocketAddr> {
+    let Some(mut address) = address else {
+        bail!("HTTP_ADDRESS is empty: a sidecar with this setting cannot be asked");
+    };
+    ensure!(
+        address.port() != 0,
+        "HTTP_ADDRESS has port 0: the log of the sidecar says where it listens; pass that as \
+         --http-address"
+    );
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Ok(address)
+}
+
+async fn ask(address: SocketAddr) -> Result<Status> {
+    let stream = TcpStream::connect(address).await.context(
+        "nothing answers there: is a sidecar running, and is HTTP_ADDRESS (or --http-address) the \
+         same for both?",
+    )?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.context("the connection failed")?;
+    // Ends with the request; its error is the request's too.
+    tokio::spawn(connection);
+    let request = Request::get("/status")
+        .header(HOST, address.to_string())
+        .body(String::new())
+        .context("the request cannot be made")?;
+    let answer = sender.send_request(request).await.context("what listens there is no sidecar")?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
+    match status {
+        StatusCode::OK => {}
+        // It says why.
+        StatusCode::FORBIDDEN => bail!("{}", String::from_utf8_lossy(&body).trim_end()),
+        other => bail!("what listens there is no sidecar: HTTP {other}"),
+    }
+    serde_json::from_slice(&body)
+        .context("what listens there is no sidecar, or one of another version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sidecar_that_listens_everywhere_is_reached_on_this_machine() {
+        for (setting, expected) in [
+            ("0.0.0.0:9420", "127.0.0.1:9420"),
+            ("[::]:9420", "[::1]:9420"),
+            ("10.1.2.3:1", "10.1.2.3:1"),
+        ] {
+            let setting = HttpAddress(Some(setting.parse().unwrap()));
+            assert_eq!(address(setting).unwrap().to_string(), expected);
+        }
+    }
+}

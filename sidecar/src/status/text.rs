@@ -1,0 +1,260 @@
+//! A status for people.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::{Process, Segments, Status, Upload};
+use crate::state::{Failing, Phase};
+
+/// Functions that are shown; `--json` has all of them.
+const MOST_FUNCTIONS: usize = 10;
+
+pub(super) fn of(status: &Status) -> String {
+    let mut out = String::new();
+    head(&mut out, status);
+    processes(&mut out, status);
+    libraries(&mut out, status);
+    calls(&mut out, status);
+    segments(&mut out, &status.segments);
+    match &status.uploads {
+        Some(upload) => uploads(&mut out, upload),
+        None => line(&mut out, "uploads", "off (UPLOAD_ENABLED is false)"),
+    }
+    out
+}
+
+fn head(out: &mut String, status: &Status) {
+    let phase = match (status.phase, &status.failed_thread) {
+        (Phase::Starting, _) => "starting: attaching to libraries".to_owned(),
+        (Phase::Recording, _) => "recording".to_owned(),
+        (Phase::Stopping, _) => "stopping: closing and uploading the trace".to_owned(),
+        (Phase::Failed, thread) => {
+            format!("FAILED: the thread {} ended", thread.as_deref().unwrap_or("?"))
+        }
+    };
+    let Status { version, host, kernel, pid, started, run, target_process, .. } = status;
+    line(
+        out,
+        "sidecar",
+        &format!("{phase} (version {version}, pid {pid} on {host}, Linux {kernel})"),
+    );
+    line(out, "run", &format!("{run}, for {}", since(*started)));
+    line(
+        out,
+        "target",
+        &format!(
+            "what has {target_process:?} in its executable, comm or command line, and what it starts"
+        ),
+    );
+}
+
+fn processes(out: &mut String, status: &Status) {
+    let visible = status.visible_processes;
+    if status.processes.is_empty() {
+        let text = format!(
+            "none of the {visible} visible ones has mapped a CUDA library or called a traced function \
+             (those of other containers are visible with shareProcessNamespace or hostPID only)"
+        );
+        line(out, "processes", &text);
+        return;
+    }
+    let text = format!(
+        "{} traced and {} not are running, of {visible} visible ones",
+        status.running(true),
+        status.running(false)
+    );
+    line(out, "processes", &text);
+    for Process { caller, reason } in &status.processes {
+        let verdict = if caller.matched_by.is_some() { "traced" } else { "not traced" };
+        let did = match (caller.has_mapped, caller.has_called) {
+            (_, true) => "called CUDA",
+            (true, false) => "mapped a CUDA library, called nothing yet",
+            (false, false) => "did nothing yet",
+        };
+        let ended = if caller.is_running { "" } else { ", ended" };
+        let name = [&caller.command, &caller.executable, &caller.comm].into_iter().flatten().next();
+        let name = name.map_or("?", String::as_str);
+        push(out, format_args!("  {:>7}  {verdict}: {reason}; {did}{ended}\n", caller.pid));
+        push(out, format_args!("           {name}\n"));
+    }
+    if status.forgotten_processes > 0 {
+        push(out, format_args!("  and {} before them\n", status.forgotten_processes));
+    }
+}
+
+fn libraries(out: &mut String, status: &Status) {
+    let libraries = &status.libraries;
+    if libraries.is_empty() {
+        line(out, "libraries", "none found yet: CUDA_LIBRARY_DIRS adds places to look in");
+        return;
+    }
+    line(out, "libraries", &format!("{} with {} probes", libraries.len(), status.probes()));
+    for library in libraries {
+        push(out, format_args!("  {}\n", library.path));
+        let late =
+            if library.attached_late { ", mapped before: earlier calls are missing" } else { "" };
+        push(
+            out,
+            format_args!(
+                "    {} probes ({} single-stepped, {} refused), found by {}{late}\n",
+                library.functions,
+                library.single_stepped,
+                library.failed.len(),
+                library.found_by
+            ),
+        );
+    }
+}
+
+fn calls(out: &mut String, status: &Status) {
+    let calls = &status.calls;
+    let dropped = calls.dropped_at_ring + calls.dropped_at_disk;
+    let arrived = calls.recorded + calls.ignored + dropped;
+    let text = format!(
+        "{} = {} recorded + {} ignored + {dropped} dropped + {} on their way",
+        calls.hits,
+        calls.recorded,
+        calls.ignored,
+        calls.hits.saturating_sub(arrived)
+    );
+    line(out, "calls", &text);
+    if dropped > 0 {
+        push(
+            out,
+            format_args!(
+                "  dropped: {} at a full ring buffer (RING_BUFFER_SIZE), {} at a full disk or \
+                 TRACE_DIR_LIMIT\n",
+                calls.dropped_at_ring, calls.dropped_at_disk
+            ),
+        );
+    }
+    let mut functions: Vec<(&String, &u64)> = status.functions.iter().collect();
+    functions.sort_by_key(|&(name, hits)| (std::cmp::Reverse(*hits), name));
+    for (name, hits) in functions.iter().take(MOST_FUNCTIONS) {
+        push(out, format_args!("  {hits:>10}  {name}\n"));
+    }
+    if let Some(more) = functions.len().checked_sub(MOST_FUNCTIONS).filter(|&more| more > 0) {
+        push(out, format_args!("  and {more} functions more\n"));
+    }
+}
+
+fn segments(out: &mut String, segments: &Segments) {
+    let Segments { closed, written_bytes, waiting, waiting_bytes, limit_bytes, .. } = segments;
+    line(out, "segments", &format!("{closed} closed, {written_bytes} bytes written in this run"));
+    push(
+        out,
+        format_args!(
+            "  {waiting} closed ones in {}: {waiting_bytes} of {limit_bytes} bytes\n",
+            segments.directory.display()
+        ),
+    );
+    if segments.is_paused {
+        push(out, format_args!("  PAUSED: the disk is full, or TRACE_DIR_LIMIT reached\n"));
+    }
+}
+
+fn uploads(out: &mut String, Upload { destination, uploads }: &Upload) {
+    line(out, "uploads", &format!("to {destination}"));
+    let last = uploads.last_stored.map_or("never".to_owned(), |time| since(time) + " ago");
+    push(
+        out,
+        format_args!(
+            "  {} stored ({} bytes, the last {last}), {} failed by the store, {} by the file\n",
+            uploads.stored, uploads.stored_bytes, uploads.store_failures, uploads.file_failures
+        ),
+    );
+    if let Some(Failing { since: first, error }) = &uploads.failing {
+        push(out, format_args!("  FAILING for {}: {error}\n", since(*first)));
+    }
+}
+
+fn line(out: &mut String, what: &str, text: &str) {
+    push(out, format_args!("{what:<10} {text}\n"));
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("memory takes everything");
+}
+
+fn since(time: Timestamp) -> String {
+    duration(Timestamp::now().as_second() - time.as_second())
+}
+
+/// The two largest units.
+fn duration(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::{busy, reporter};
+
+    #[test]
+    fn a_busy_sidecar_tells_of_everything() {
+        let (_directory, reporter) = busy();
+        let text = of(&reporter.status());
+        for expected in [
+            "sidecar    recording (version ",
+            "run        node_20261124T032105.123Z, for ",
+            "processes  1 traced and 1 not are running, of ",
+            "  traced: its executable contains \"python\"; called CUDA\n",
+            "not traced: neither its executable, comm nor command line contains \"python\", and no \
+             target started it; mapped a CUDA library, called nothing yet\n",
+            "libraries  1 with 400 probes\n  /usr/lib/libcuda.so.1\n",
+            "    400 probes (3 single-stepped, 1 refused), found by mapping, mapped before",
+            "calls      12 = 6 recorded + 2 ignored + 4 dropped + 0 on their way\n",
+            "  dropped: 3 at a full ring buffer (RING_BUFFER_SIZE), 1 at a full disk",
+            "          10  cuMemAlloc_v2\n           2  cuInit\n",
+            "segments   2 closed, 4096 bytes written in this run\n  1 closed ones in /",
+            ": 3 of 1073741824 bytes\n",
+            "uploads    to s3://traces/k3s-vllm/\n  1 stored (2048 bytes, the last 0 s ago), 5 failed \
+             by the store, 0 by the file\n",
+            "  FAILING for 0 s: cannot reach http://minio:9000: Connection refused\n",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in\n{text}");
+        }
+        let executable = std::env::current_exe().unwrap().display().to_string();
+        assert!(text.contains(&executable), "{text}");
+    }
+
+    #[test]
+    fn an_idle_sidecar_says_what_may_be_wrong() {
+        let (_directory, reporter) = reporter(None);
+        reporter.state().enter(Phase::Recording);
+        let text = of(&reporter.status());
+        for expected in [
+            "visible ones has mapped a CUDA library",
+            "with shareProcessNamespace or hostPID only",
+            "libraries  none found yet: CUDA_LIBRARY_DIRS",
+            "calls      0 = 0 recorded",
+            "uploads    off (UPLOAD_ENABLED is false)\n",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_failure_names_the_thread() {
+        let (_directory, reporter) = reporter(None);
+        reporter.state().thread_failed("recorder");
+        assert!(of(&reporter.status()).contains("sidecar    FAILED: the thread recorder ended"));
+    }
+
+    #[test]
+    fn durations_have_the_two_largest_units() {
+        for (seconds, expected) in
+            [(-1, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")]
+        {
+            assert_eq!(duration(seconds), expected);
+        }
+    }
+}
