@@ -1,27 +1,43 @@
-//! What every task shares: the shell at the workspace root, and steps with headings and times.
+//! What every task shares: the shell at the workspace root, steps with headings and times, and the
+//! loop of those that change a machine or a cluster: look, act, look again.
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use xshell::{Cmd, Shell};
+
+use crate::command::Command;
 
 pub(crate) struct Ctx {
     /// Stands at the workspace root.
     pub(crate) sh: Shell,
+    /// Commands that change something are shown, not run.
+    pub(crate) dry_run: bool,
     started: Instant,
     /// GitHub folds what stands between its own markers.
     github: bool,
 }
 
+/// What a look has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing to do; the text says what is there.
+    Met(String),
+    /// Something to do; the text says why.
+    Unmet(String),
+}
+
 impl Ctx {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(dry_run: bool) -> Result<Self> {
         let sh = Shell::new().context("cannot read the current directory")?;
         sh.change_dir(workspace_root());
-        Ok(Self { sh, started: Instant::now(), github: env::var_os("GITHUB_ACTIONS").is_some() })
+        let github = env::var_os("GITHUB_ACTIONS").is_some();
+        Ok(Self { sh, dry_run, started: Instant::now(), github })
     }
 
     /// Runs one part of a task under a heading, says how long it took, and names it in its error.
@@ -34,11 +50,58 @@ impl Ctx {
         let started = Instant::now();
         let result = action();
         let outcome = if result.is_ok() { "done" } else { "failed" };
-        eprintln!("== {name}: {outcome} in {}", seconds(started.elapsed()));
+        if !self.dry_run {
+            eprintln!("== {name}: {outcome} in {}", seconds(started.elapsed()));
+        }
         if self.github {
             eprintln!("::endgroup::");
         }
         result.with_context(|| format!("step `{name}` failed"))
+    }
+
+    /// Looks, acts if that is needed, and looks again to be sure that it helped.
+    ///
+    /// A dry run shows what would be done also where a look fails: on a bare machine most do.
+    pub(crate) fn converge(
+        &self,
+        name: &str,
+        look: impl Fn() -> Result<State>,
+        act: &[Command],
+    ) -> Result<()> {
+        let found = look().with_context(|| format!("cannot look at {name}"));
+        let found = match found {
+            Err(_) if self.dry_run => State::Unmet("cannot be looked at now".to_owned()),
+            found => found?,
+        };
+        match found {
+            State::Met(found) => {
+                eprintln!("ok      {name}: {found}");
+                return Ok(());
+            }
+            State::Unmet(why) => eprintln!("change  {name}: {why}"),
+        }
+        for command in act {
+            self.change(command)?;
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        match look().with_context(|| format!("cannot look at {name}"))? {
+            State::Met(found) => {
+                eprintln!("done    {name}: {found}");
+                Ok(())
+            }
+            State::Unmet(why) => bail!("{name}: still {why} after the change"),
+        }
+    }
+
+    /// Runs a command that changes something; in a dry run it is only shown.
+    pub(crate) fn change(&self, command: &Command) -> Result<()> {
+        if self.dry_run {
+            eprintln!("would run: {}", command.shown());
+            return Ok(());
+        }
+        command.run()
     }
 
     /// Time since the task began, for its closing line.
@@ -59,8 +122,13 @@ pub(crate) fn workspace_root() -> PathBuf {
 
 /// Where cargo puts programs of a profile: `debug` or `release`.
 pub(crate) fn program_directory(profile: &str) -> PathBuf {
+    target_directory().join(profile)
+}
+
+/// Everything that is built lies below.
+pub(crate) fn target_directory() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    workspace_root().join(target).join(profile)
+    workspace_root().join(target)
 }
 
 /// Lets cargo run as if typed into a shell.
@@ -68,17 +136,19 @@ pub(crate) fn program_directory(profile: &str) -> PathBuf {
 /// `cargo run` describes the package `xtask` to it in variables. A few build scripts look at the
 /// same variables (`ring` does), so cargo would build these and all above them anew whenever it
 /// is called by turns from a shell and from here.
-pub(crate) fn as_from_shell(mut cargo: Cmd<'_>) -> Cmd<'_> {
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_")
+pub(crate) fn as_from_shell(cargo: Cmd<'_>) -> Cmd<'_> {
+    variables_of_cargo().into_iter().fold(cargo, Cmd::env_remove)
+}
+
+/// The variables by which `cargo run` describes this package to it.
+pub(crate) fn variables_of_cargo() -> Vec<OsString> {
+    let is_of_cargo = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_")
             || ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PRIMARY_PACKAGE"]
-                .contains(&text.as_ref())
-        {
-            cargo = cargo.env_remove(name);
-        }
-    }
-    cargo
+                .contains(&name.as_ref())
+    };
+    env::vars_os().map(|(name, _)| name).filter(is_of_cargo).collect()
 }
 
 fn seconds(elapsed: Duration) -> String {
@@ -98,16 +168,28 @@ mod tests {
 
     #[test]
     fn error_names_the_step() {
-        let ctx = Ctx::new().unwrap();
+        let ctx = Ctx::new(false).unwrap();
         let error = ctx.step("format", || Result::<()>::Err(anyhow::anyhow!("ugly"))).unwrap_err();
         assert_eq!(format!("{error:#}"), "step `format` failed: ugly");
+    }
+
+    #[test]
+    fn what_is_there_is_left_alone_and_what_did_not_help_is_an_error() {
+        let ctx = Ctx::new(false).unwrap();
+        let failing = [Command::new("false")];
+        ctx.converge("thing", || Ok(State::Met("there".to_owned())), &failing).unwrap();
+        let unmet = || Ok(State::Unmet("absent".to_owned()));
+        let error = ctx.converge("thing", unmet, &[Command::new("true")]).unwrap_err();
+        assert_eq!(error.to_string(), "thing: still absent after the change");
+        assert!(ctx.converge("thing", unmet, &failing).is_err());
+        Ctx::new(true).unwrap().converge("thing", unmet, &failing).unwrap();
     }
 
     #[test]
     fn cargo_does_not_see_who_calls() {
         // cargo sets it for tests as it does for `cargo run`.
         assert_eq!(env::var("CARGO_PKG_NAME").unwrap(), "xtask");
-        let ctx = Ctx::new().unwrap();
+        let ctx = Ctx::new(false).unwrap();
         let sh = &ctx.sh;
         let seen = as_from_shell(cmd!(sh, "env")).read().unwrap();
         assert!(!seen.contains("CARGO_PKG_"), "{seen}");

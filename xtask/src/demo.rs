@@ -22,6 +22,7 @@ use crate::{
     ctx::{Ctx, as_from_shell},
     doctor,
     segments::segments,
+    verify,
 };
 use comparison::Comparison;
 use files::{BUCKET, Files, State};
@@ -89,7 +90,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Demo) -> Result<()> {
     })?;
     ctx.step("verify", || {
         let checks = checks::wait_until_passed(&files, &running.state, &interrupt)?;
-        checks::print(&checks);
+        verify::print(&checks);
         Ok(())
     })?;
     if task.keep_running {
@@ -145,6 +146,9 @@ impl Running {
             files.log("sidecar"),
         )?;
         sidecar.wait_for_line("ready: tracing", Duration::from_secs(20), interrupt)?;
+        let listening = "listening on http://";
+        let line = sidecar.wait_for_line(listening, Duration::from_secs(1), interrupt)?;
+        let (_, http) = line.split_once(listening).context("the sidecar logs its address")?;
         let vllm = start_vllm(files)?;
         let line =
             vllm.wait_for_line("API server on http://", Duration::from_secs(20), interrupt)?;
@@ -155,6 +159,7 @@ impl Running {
             endpoint,
             address: address.trim().to_owned(),
             sidecar: sidecar.pid(),
+            sidecar_http: http.trim().to_owned(),
             vllm: vllm.pid(),
         };
         state.write(files)?;
@@ -205,6 +210,8 @@ fn sidecar_variables(files: &Files, endpoint: &str) -> Vec<(&'static str, String
         // This demo's vLLM and no other process of the machine.
         ("TARGET_PROCESS", files.python().display().to_string()),
         ("TRACE_DIR", files.traces().display().to_string()),
+        // Demos in several directories may run at once.
+        ("HTTP_ADDRESS", "127.0.0.1:0".to_owned()),
         ("TRACE_INTERVAL", "2".to_owned()),
         ("UPLOAD_INTERVAL", "3".to_owned()),
         ("S3_BUCKET", BUCKET.to_owned()),
@@ -260,10 +267,15 @@ fn keep_running(files: &Files, state: &State, interrupt: &Interrupt) {
     eprintln!(
         "\nEverything keeps running. Try:\n  \
          curl http://{}/v1/models\n  \
+         curl http://{}/metrics\n  \
+         {} status --http-address {}\n  \
          cargo xtask verify --demo --out {}\n  \
          tail -f {}\n\
          Ctrl-C stops it and compares the trace with the callees' counts.",
         state.address,
+        state.sidecar_http,
+        files.program("ebpf-cuda-tracer").display(),
+        state.sidecar_http,
         files.root().display(),
         files.log("sidecar").display(),
     );

@@ -3,15 +3,30 @@
 
 #![expect(clippy::print_stdout, reason = "what a task was asked for goes to stdout")]
 
+mod advice;
+mod all;
 mod background;
 mod bench;
+mod build;
 mod ci;
+mod cluster;
+mod command;
 mod ctx;
 mod demo;
+mod deploy;
+mod destroy;
 mod doctor;
 mod ebpf;
+mod fetch;
+mod install;
+mod load;
+mod logs;
+mod manifests;
 mod pins;
+mod secrets;
 mod segments;
+mod status;
+mod uninstall;
 mod verify;
 
 use std::process::ExitCode;
@@ -25,25 +40,41 @@ use crate::ctx::Ctx;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Cli {
+    /// Show what would be run, and change nothing
+    #[arg(short = 'n', long, global = true)]
+    dry_run: bool,
+
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Demo(demo::Demo),
+    Install(install::Install),
+    All(all::All),
+    Build(build::Build),
+    Deploy(deploy::Deploy),
+    Test(load::Test),
     Verify(verify::Verify),
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    Status(status::Status),
+    Logs(logs::Logs),
+    Fetch(fetch::Fetch),
+    Destroy(destroy::Destroy),
+    Uninstall(uninstall::Uninstall),
+    Secrets(secrets::Secrets),
+    Manifests(manifests::Manifests),
+    Demo(demo::Demo),
     Doctor(doctor::Doctor),
     Ci(ci::Ci),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     #[command(subcommand)]
     Ebpf(ebpf::Ebpf),
 }
 
 fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
-    match run(command) {
+    let cli = Cli::parse();
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -52,13 +83,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
-    let ctx = &Ctx::new()?;
+fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
+    let ctx = &Ctx::new(dry_run)?;
     match command {
         Command::Doctor(task) => return doctor::run(ctx, &task),
+        Command::Verify(task) => return verify::run(ctx, &task),
+        Command::Status(task) => return status::run(ctx, &task),
+        Command::Install(task) => install::run(ctx, &task)?,
+        Command::Uninstall(task) => uninstall::run(ctx, &task)?,
+        Command::All(task) => all::run(ctx, &task)?,
+        Command::Build(task) => build::run(ctx, &task)?,
+        Command::Deploy(task) => deploy::run(ctx, &task)?,
+        Command::Test(task) => load::run(ctx, &task)?,
+        Command::Logs(task) => logs::run(ctx, &task)?,
+        Command::Fetch(task) => fetch::run(ctx, &task)?,
+        Command::Destroy(task) => destroy::run(ctx, &task)?,
+        Command::Secrets(task) => secrets::run(ctx, &task)?,
+        Command::Manifests(task) => manifests::run(&task)?,
         Command::Demo(task) => demo::run(ctx, &task)?,
         Command::Bench(task) => bench::run(ctx, &task)?,
-        Command::Verify(task) => return verify::run(&task),
         Command::Ci(task) => ci::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,
     }

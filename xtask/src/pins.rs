@@ -14,6 +14,19 @@ pub(crate) const NIGHTLY_RUSTC: &str = "rustc 1.97.0-nightly (e50aa6fba 2026-05-
 /// Links through the nightly's own LLVM 22; 0.11 and later want LLVM 23.
 pub(crate) const BPF_LINKER: &str = "0.10.4";
 
+/// K3s, with Kubernetes 1.36; native sidecars need 1.29.
+///
+/// Its SHA-256 is not known here: the one that the project publishes beside the binary is downloaded
+/// and compared. The installer is that of the same tag; nothing is published to compare it with.
+pub(crate) const K3S: &str = "v1.36.2+k3s1";
+pub(crate) const K3S_RELEASES: &str = "https://github.com/k3s-io/k3s/releases/download";
+pub(crate) const K3S_SOURCES: &str = "https://raw.githubusercontent.com/k3s-io/k3s";
+
+/// NVIDIA's container toolkit; its four packages must have the same version. apt checks them by the
+/// key of the repository, which is trusted by where it comes from.
+pub(crate) const TOOLKIT: &str = "1.20.0";
+pub(crate) const TOOLKIT_REPOSITORY: &str = "https://nvidia.github.io/libnvidia-container";
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
-use serde::Serialize;
+use anyhow::{Context as _, Result, bail};
 use trace::{
     check,
     line::{Line, Meta, Process},
@@ -20,17 +19,14 @@ use super::{
     files::{Files, State, process_runs},
     sidecar_variables,
 };
-use crate::{background::Interrupt, segments::segments};
+use crate::{
+    background::Interrupt,
+    segments::segments,
+    verify::{Check, print},
+};
 
 /// How long uploads may take to show: a few upload intervals of the demo.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[derive(Debug, Serialize)]
-pub(super) struct Check {
-    name: &'static str,
-    passed: bool,
-    detail: String,
-}
 
 /// Prints the checks of the demo in `out`, and returns whether all have passed.
 pub(crate) fn verify(out: Option<&Path>, json: bool) -> Result<bool> {
@@ -79,27 +75,39 @@ pub(super) fn wait_until_passed(
     }
 }
 
-pub(super) fn print(checks: &[Check]) {
-    for Check { name, passed, detail } in checks {
-        eprintln!("{}  {name}: {detail}", if *passed { "ok    " } else { "FAILED" });
-    }
-}
-
 fn four_checks(files: &Files, state: &State) -> Vec<Check> {
     // The store is asked first, so that all checks speak of the same moment.
     let uploads = uploads_work(files, state);
     vec![
-        sidecar_is_running(state),
+        sidecar_is_running(files, state),
         vllm_is_discovered(files, state),
         trace_files_exist(files),
         uploads,
     ]
 }
 
-fn sidecar_is_running(state: &State) -> Check {
-    let passed = sidecar_runs(state);
-    let detail = format!("pid {}{}", state.sidecar, if passed { "" } else { " is gone" });
-    Check { name: "sidecar is running", passed, detail }
+fn sidecar_is_running(files: &Files, state: &State) -> Check {
+    let name = "sidecar is running";
+    let pid = state.sidecar;
+    if !sidecar_runs(state) {
+        return Check { name, passed: false, detail: format!("pid {pid} is gone") };
+    }
+    match phase(files, state) {
+        Ok(phase) => {
+            Check { name, passed: phase == "recording", detail: format!("pid {pid}, {phase}") }
+        }
+        Err(error) => Check { name, passed: false, detail: format!("pid {pid}: {error:#}") },
+    }
+}
+
+/// What the sidecar says that it does.
+fn phase(files: &Files, state: &State) -> Result<String> {
+    let sh = xshell::Shell::new()?;
+    let (sidecar, address) = (files.program("ebpf-cuda-tracer"), &state.sidecar_http);
+    let json = cmd!(sh, "{sidecar} status --json --http-address {address}").quiet().read()?;
+    let status: serde_json::Value = serde_json::from_str(&json)?;
+    let phase = status["phase"].as_str().context("the status has no phase")?;
+    Ok(phase.to_owned())
 }
 
 fn sidecar_runs(state: &State) -> bool {

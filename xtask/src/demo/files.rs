@@ -35,6 +35,8 @@ pub(super) struct State {
     /// Of vLLM.
     pub(super) address: String,
     pub(super) sidecar: u32,
+    /// Where the sidecar answers HTTP.
+    pub(super) sidecar_http: String,
     pub(super) vllm: u32,
 }
 

@@ -7,8 +7,13 @@ fn help_names_the_tasks_as_they_are_typed() {
     let output = xtask().arg("--help").output().unwrap();
     assert!(output.status.success());
     let help = stdout(&output);
-    assert!(help.contains("Usage: cargo xtask <COMMAND>"), "{help}");
-    for task in ["demo", "verify", "bench", "doctor", "ci", "ebpf"] {
+    assert!(help.contains("Usage: cargo xtask [OPTIONS] <COMMAND>"), "{help}");
+    let on_the_cluster = ["install", "all", "build", "deploy", "test", "verify", "status", "logs"];
+    let and_after = ["fetch", "destroy", "uninstall", "secrets", "manifests"];
+    for task in on_the_cluster.into_iter().chain(and_after) {
+        assert!(help.contains(&format!("\n  {task} ")), "no task {task} in:\n{help}");
+    }
+    for task in ["demo", "bench", "doctor", "ci", "ebpf"] {
         assert!(help.contains(&format!("\n  {task} ")), "no task {task} in:\n{help}");
     }
 }

@@ -1,10 +1,25 @@
 //! Runs the binary as `cargo xtask` does.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking; helpers are not `#[test]` functions"
+)]
+
+mod all;
+mod build;
+mod deploy;
+mod destroy;
 mod doctor;
+mod dry_run;
 mod ebpf;
 mod help;
+mod install;
 mod readme;
+mod scripted;
+mod secrets;
+mod test;
 mod verify;
+mod verify_cluster;
 
 use std::process::{Command, Output};
 

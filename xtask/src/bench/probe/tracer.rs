@@ -131,6 +131,7 @@ pub(super) fn start_sidecar(place: &Place, interrupt: &Interrupt) -> Result<Back
         ("TRACE_DIR", place.traces().display().to_string()),
         ("RING_BUFFER_SIZE", RING_BUFFER_BYTES.to_string()),
         ("UPLOAD_ENABLED", "false".to_owned()),
+        ("HTTP_ADDRESS", String::new()),
         ("CUDA_LIBRARY_DIRS", place.libraries.display().to_string()),
     ];
     let log = place.output.join("log");

@@ -1,0 +1,64 @@
+//! `cargo xtask all`: from the sources to traces in S3, and proof of it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::{
+    build::{self, Build},
+    cluster::{Cluster, kubectl::Kubectl},
+    ctx::Ctx,
+    deploy::{self, Wait},
+    load::{BATCH, Target, Tester},
+    manifests::Settings,
+    verify,
+};
+
+/// Build, deploy, wait for vLLM, send a prompt and a batch of 15, and verify the traces
+///
+/// Stops at the first step that fails, with exit code 1. Every step can be run alone: `build`,
+/// `deploy`, `test single`, `test batch`, `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct All {
+    #[command(flatten)]
+    cluster: Cluster,
+
+    #[command(flatten)]
+    build: Build,
+
+    #[command(flatten)]
+    wait: Wait,
+
+    #[command(flatten)]
+    target: Target,
+
+    /// Longest wait for the first uploads
+    #[arg(long, value_name = "SECONDS", default_value_t = verify::PATIENCE.as_secs())]
+    verify_timeout: u64,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(crate) fn run(ctx: &Ctx, task: &All) -> Result<()> {
+    let All { cluster, build, wait, target, verify_timeout, settings } = task;
+    // Said before minutes are spent on building.
+    let kubectl = Kubectl::find(ctx, cluster)?;
+    build::run(ctx, build)?;
+    ctx.step("deploy", || deploy::apply(ctx, &kubectl, settings, wait.timeout()))?;
+    ctx.step("wait", || deploy::until_ready(ctx, &kubectl, *wait))?;
+    let tester = Tester::new(ctx, Some(&kubectl), target);
+    tester.run("single", tester.single())?;
+    tester.run("batch", tester.batch(BATCH))?;
+    ctx.step("verify", || {
+        let patience = Duration::from_secs(*verify_timeout);
+        let passed = verify::cluster::verify(ctx, cluster, false, patience)?;
+        ensure!(passed, "traces are not captured and uploaded as they should");
+        Ok(())
+    })?;
+    if !ctx.dry_run {
+        eprintln!("\nall: everything passed in {}; next: cargo xtask fetch", ctx.elapsed());
+    }
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! What the tasks on a K3s cluster share: how to reach it, and the names of what is deployed there.
+
+pub(crate) mod bucket;
+pub(crate) mod diagnosis;
+pub(crate) mod kubectl;
+pub(crate) mod names;
+pub(crate) mod objects;
+pub(crate) mod observe;
+pub(crate) mod tracer;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Which cluster.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct Cluster {
+    /// File that says how to reach the cluster
+    ///
+    /// Without it: that of KUBECONFIG, else K3s's own /etc/rancher/k3s/k3s.yaml, else ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}

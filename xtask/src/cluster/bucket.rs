@@ -1,0 +1,133 @@
+//! Where the traces of the deployment are: from this environment, else as it was deployed.
+
+use std::{collections::BTreeMap, env};
+
+use anyhow::{Result, bail};
+use serde::Deserialize;
+
+use super::{
+    kubectl::Kubectl,
+    names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS},
+};
+use crate::command::Command;
+
+const VARIABLES: [&str; 4] = ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT", "AWS_REGION"];
+
+#[derive(Default, Deserialize)]
+struct ConfigMap {
+    #[serde(default)]
+    data: BTreeMap<String, String>,
+}
+
+/// Variables for the sidecar's program on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    /// Those that this environment lacks.
+    deployed: BTreeMap<String, String>,
+    /// From the cluster's secret, if nothing here has any.
+    credentials: BTreeMap<String, String>,
+    /// For people and for a directory of its own: `bucket/prefix`.
+    pub(crate) location: String,
+}
+
+impl Bucket {
+    pub(crate) fn find(kubectl: Option<&Kubectl>) -> Result<Self> {
+        let data = kubectl.map(of_cluster).transpose()?.unwrap_or_default();
+        Self::from(data, &is_set, || kubectl.map(secret).transpose().map(Option::unwrap_or_default))
+    }
+
+    fn from(
+        data: BTreeMap<String, String>,
+        is_set: &dyn Fn(&str) -> bool,
+        secret: impl FnOnce() -> Result<BTreeMap<String, String>>,
+    ) -> Result<Self> {
+        let deployed: BTreeMap<String, String> = data
+            .into_iter()
+            .filter(|(name, _)| VARIABLES.contains(&name.as_str()) && !is_set(name))
+            .collect();
+        if !is_set("S3_BUCKET") && !deployed.contains_key("S3_BUCKET") {
+            bail!(
+                "S3_BUCKET is not set, and nothing that is deployed here names a bucket\n\
+                 next:  S3_BUCKET=... S3_PREFIX=... in front of the command, or `cargo xtask deploy`"
+            );
+        }
+        let of_this_machine = is_set("AWS_ACCESS_KEY_ID")
+            || is_set("AWS_PROFILE")
+            || is_set("AWS_WEB_IDENTITY_TOKEN_FILE")
+            || env::home_dir().is_some_and(|home| home.join(".aws/credentials").exists());
+        let credentials = if of_this_machine { BTreeMap::new() } else { secret()? };
+        let value = |name: &str| {
+            let own = env::var(name).ok().filter(|value| !value.is_empty());
+            own.or_else(|| deployed.get(name).cloned())
+        };
+        let bucket = value("S3_BUCKET").unwrap_or_default();
+        let prefix = value("S3_PREFIX").unwrap_or_else(|| "k3s-vllm/".to_owned());
+        let location = format!("{bucket}/{}", prefix.trim_matches('/'));
+        Ok(Self { deployed, credentials, location })
+    }
+
+    /// Downloads what is not in the directory yet; prints the path of each file.
+    pub(crate) fn fetch(&self, directory: &std::path::Path) -> Command {
+        let mut fetch = Command::new("cargo run --quiet --locked --package sidecar --")
+            .words("fetch --out")
+            .path(directory);
+        for (name, value) in &self.deployed {
+            fetch = fetch.variable(name, value);
+        }
+        for (name, value) in &self.credentials {
+            fetch = fetch.secret_variable(name, value);
+        }
+        fetch
+    }
+}
+
+fn is_set(variable: &str) -> bool {
+    env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+fn of_cluster(kubectl: &Kubectl) -> Result<BTreeMap<String, String>> {
+    let get = kubectl.namespaced("get configmap").arg(SETTINGS);
+    let map: Option<ConfigMap> = Kubectl::get(&get)?;
+    Ok(map.unwrap_or_default().data)
+}
+
+/// kubectl decodes it; nothing shows it.
+fn secret(kubectl: &Kubectl) -> Result<BTreeMap<String, String>> {
+    let template =
+        "go-template={{range $key, $value := .data}}{{$key}}={{$value | base64decode}}\n{{end}}";
+    let get = kubectl.namespaced("get secret").arg(AWS_SECRET).words("--ignore-not-found -o");
+    let output = get.arg(template).output()?;
+    let pairs = output.stdout.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs
+        .filter(|(name, value)| AWS_SECRET_KEYS.contains(name) && !value.is_empty())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn what_was_deployed_fills_in_what_is_not_set_here() {
+        let data = map(&[("S3_BUCKET", "traces"), ("S3_PREFIX", "a/b/"), ("TRACE_DIR", "/traces")]);
+        let keys = map(&[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "very-secret")]);
+        let bucket = Bucket::from(data.clone(), &|_| false, || Ok(keys)).unwrap();
+        let shown = bucket.fetch("out".as_ref()).shown();
+        assert!(shown.contains("S3_BUCKET=traces S3_PREFIX=a/b/ "), "{shown}");
+        assert!(!shown.contains("very-secret") && !shown.contains("TRACE_DIR"), "{shown}");
+        let own = |name: &str| ["S3_BUCKET", "AWS_ACCESS_KEY_ID"].contains(&name);
+        let bucket = Bucket::from(data, &own, || panic!("its own are used")).unwrap();
+        assert_eq!(bucket.deployed, map(&[("S3_PREFIX", "a/b/")]));
+    }
+
+    #[test]
+    fn without_a_bucket_the_way_out_is_said() {
+        let error = Bucket::from(BTreeMap::new(), &|_| false, || Ok(map(&[]))).unwrap_err();
+        assert!(error.to_string().contains("S3_BUCKET=..."), "{error}");
+    }
+}

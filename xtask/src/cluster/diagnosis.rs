@@ -1,0 +1,79 @@
+//! Why vLLM is not ready: from the states that Kubernetes tells, and from logs, to causes and commands.
+
+mod containers;
+mod pods;
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use super::observe::Snapshot;
+use crate::advice::Advice;
+
+/// One reason why the deployment is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    /// What Kubernetes or a log says.
+    pub(crate) what: String,
+    pub(crate) cause: String,
+    pub(crate) next: String,
+    /// How long it may stay so before waiting on makes no sense; none: until the time is up.
+    #[serde(skip)]
+    pub(crate) patience: Option<Duration>,
+}
+
+const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
+const SHORT: Option<Duration> = Some(Duration::from_secs(20));
+/// What others may still bring about: a device plugin that registers, a pod that goes, a disk.
+const LONG: Option<Duration> = Some(Duration::from_secs(120));
+
+/// Everything that is wrong now; empty where it only takes its time.
+pub(crate) fn diagnose(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if snapshot.deployment.is_none() {
+        findings.push(Finding::new(
+            "there is no deployment",
+            "nothing is deployed",
+            "cargo xtask deploy",
+            AT_ONCE,
+        ));
+    }
+    findings.extend(pods::claims(snapshot));
+    match snapshot.pod() {
+        Some(pod) => {
+            findings.extend(pods::scheduling(pod));
+            findings.extend(pods::sandbox(pod, &snapshot.events));
+            findings.extend(pod.containers().filter_map(|container| {
+                let log = snapshot.logs.get(&container.name).map_or("", String::as_str);
+                containers::finding(container, log, &snapshot.events)
+            }));
+        }
+        None => findings.extend(pods::creation(&snapshot.events)),
+    }
+    findings
+}
+
+impl Finding {
+    fn new(
+        what: impl Into<String>,
+        cause: &str,
+        next: impl Into<String>,
+        patience: Option<Duration>,
+    ) -> Self {
+        Self { what: what.into(), cause: cause.to_owned(), next: next.into(), patience }
+    }
+
+    fn advised(what: String, Advice { cause, next }: Advice, patience: Option<Duration>) -> Self {
+        Self::new(what, cause, next, patience)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, cause, next, patience: _ } = self;
+        write!(f, "{what}\n  cause: {cause}\n  next:  {next}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

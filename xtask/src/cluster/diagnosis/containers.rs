@@ -1,0 +1,120 @@
+//! What keeps a container from running or from becoming ready.
+
+use super::{AT_ONCE, Finding, LONG, SHORT};
+use crate::{
+    advice::{Advice, of_tracer_log, of_vllm_log},
+    cluster::{
+        names::{TRACER, VLLM},
+        objects::{ContainerStatus, Event, Waiting},
+    },
+};
+
+/// Ends of one container in a row after which another start will not help.
+const TOO_MANY_RESTARTS: u32 = 3;
+
+pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) -> Option<Finding> {
+    if container.ready {
+        return None;
+    }
+    if let Some(waiting) = &container.state.waiting
+        && let Some(finding) = image_or_configuration(container, waiting)
+    {
+        return Some(finding);
+    }
+    let last = &container.last_state.terminated;
+    let ended = container.state.terminated.as_ref().or(last.as_ref());
+    let Some(ended) = ended else {
+        // It runs for the first time: what its log says may still pass.
+        let (advice, line) = of_log(&container.name, log)?;
+        return Some(Finding::advised(format!("{} says: {line}", container.name), advice, None));
+    };
+    let name = &container.name;
+    let mut what = format!("{name} ended ({}, exit code {})", ended.reason, ended.exit_code);
+    if ended.reason == "OOMKilled" {
+        return Some(Finding::new(
+            what,
+            "it used more memory than its limit; shared memory and eBPF maps count too",
+            "deploy again with a higher memory limit",
+            AT_ONCE,
+        ));
+    }
+    if let Some((advice, line)) = of_log(name, log) {
+        what = format!("{what}: {line}");
+        return Some(Finding::advised(what, advice, AT_ONCE));
+    }
+    let probe = events.iter().rev().find(|event| {
+        event.reason == "Unhealthy" && event.message.contains("Startup probe failed")
+    });
+    if probe.is_some() && ended.exit_code != 0 && name == VLLM {
+        return Some(Finding::new(
+            what,
+            "the startup probe gave up before vLLM had loaded its model",
+            "give vLLM more time to start, and deploy again",
+            SHORT,
+        ));
+    }
+    let last_line = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
+    if !last_line.is_empty() {
+        what = format!("{what}: {last_line}");
+    }
+    let patience = if container.restart_count >= TOO_MANY_RESTARTS { AT_ONCE } else { None };
+    let short = if name == TRACER { "tracer" } else { "vllm" };
+    Some(Finding::new(
+        what,
+        "the program ends by itself; its log says why",
+        format!("cargo xtask logs {short} --previous"),
+        patience,
+    ))
+}
+
+fn image_or_configuration(
+    ContainerStatus { name, image, .. }: &ContainerStatus,
+    Waiting { reason, message }: &Waiting,
+) -> Option<Finding> {
+    let what = format!("{name} waits ({reason}): {message}");
+    let by_name = |of_tracer: &'static str, of_vllm: &'static str| {
+        if name == TRACER { of_tracer } else { of_vllm }
+    };
+    let (cause, next, patience) = match reason.as_str() {
+        "ErrImageNeverPull" => (
+            "the image is not in K3s's containerd, and may not be pulled",
+            by_name("cargo xtask build, then cargo xtask deploy", "sudo k3s crictl pull the image"),
+            AT_ONCE,
+        ),
+        "InvalidImageName" => {
+            ("the image's name is no valid one", "correct the image's name", AT_ONCE)
+        }
+        "ErrImagePull" | "ImagePullBackOff" => {
+            let is_final = ["not found", "denied", "unauthorized", "manifest unknown"]
+                .iter()
+                .any(|sign| message.contains(sign));
+            let patience = if is_final { AT_ONCE } else { LONG };
+            let next = by_name(
+                "cargo xtask build, then cargo xtask deploy",
+                "check the image's name and tag; sudo k3s crictl pull shows the whole message",
+            );
+            ("the image cannot be pulled", next, patience)
+        }
+        "CreateContainerConfigError" => {
+            let next = if message.contains("secret") {
+                "cargo xtask secrets"
+            } else {
+                "cargo xtask deploy"
+            };
+            ("a secret or a setting that the container refers to is missing", next, SHORT)
+        }
+        "CreateContainerError" | "RunContainerError" | "StartError" => (
+            "the container runtime cannot start it",
+            "sudo journalctl -u k3s -n 50; for GPUs, nvidia-smi on the node",
+            SHORT,
+        ),
+        _ => return None,
+    };
+    let what =
+        if message.is_empty() { format!("{name} waits ({reason}) for {image}") } else { what };
+    Some(Finding::new(what, cause, next, patience))
+}
+
+fn of_log(name: &str, log: &str) -> Option<(Advice, String)> {
+    if name == TRACER { of_tracer_log(log) } else { of_vllm_log(log) }
+}

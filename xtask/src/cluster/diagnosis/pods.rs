@@ -1,0 +1,153 @@
+//! What keeps a pod from being made, from being placed on a node, or from starting there.
+
+use super::{Finding, LONG, SHORT};
+use crate::{
+    advice::of_output,
+    cluster::{
+        objects::{Event, Pod},
+        observe::Snapshot,
+    },
+};
+
+/// No pod at all: the reason stands at the replica set only.
+pub(super) fn creation(events: &[Event]) -> Option<Finding> {
+    let event = latest(events, "FailedCreate", "ReplicaSet")?;
+    let what = format!("the pod is not created: {}", event.message);
+    if let Some(advice) = of_output(&event.message) {
+        return Some(Finding::advised(what, advice, SHORT));
+    }
+    let (cause, next) = if event.message.contains("serviceaccount") {
+        ("the service account is not there (yet)", "cargo xtask deploy")
+    } else if event.message.contains("RuntimeClass") {
+        ("the RuntimeClass nvidia is missing", "cargo xtask install")
+    } else if event.message.contains("exceeded quota") {
+        ("a quota of the namespace is used up", "kubectl describe quota -n vllm-tracing")
+    } else {
+        ("the API server refuses the pod", "cargo xtask manifests, and compare with the message")
+    };
+    Some(Finding::new(what, cause, next, SHORT))
+}
+
+pub(super) fn scheduling(pod: &Pod) -> Option<Finding> {
+    if pod.status.reason == "Evicted" {
+        return Some(Finding::new(
+            format!("the pod was evicted: {}", pod.status.message),
+            "the node ran short of a resource, mostly of disk",
+            "df -h /var/lib/rancher; kubectl describe node",
+            SHORT,
+        ));
+    }
+    if pod.status.reason == "UnexpectedAdmissionError" {
+        return Some(Finding::new(
+            format!("the node refuses the pod: {}", pod.status.message),
+            "the device plugin had not registered the GPU again after a restart of K3s",
+            "kubectl delete pod -n vllm-tracing -l app=vllm",
+            SHORT,
+        ));
+    }
+    let condition =
+        pod.condition("PodScheduled").filter(|condition| condition.reason == "Unschedulable")?;
+    let message = &condition.message;
+    let what = format!("no node takes the pod: {message}");
+    let (cause, next) = if message.contains("Insufficient nvidia.com/gpu") {
+        (
+            "no GPU is free: another pod has it, or the device plugin has not announced any",
+            "kubectl describe nodes | grep -A8 'Allocated resources'; `cargo xtask install` repairs \
+             the device plugin",
+        )
+    } else if message.contains("Insufficient memory") || message.contains("Insufficient cpu") {
+        (
+            "the node has less free memory or fewer free CPUs than the pod requests",
+            "kubectl describe nodes; deploy again with smaller requests",
+        )
+    } else if message.contains("PersistentVolumeClaim") || message.contains("persistentvolumeclaim")
+    {
+        ("a claim has no volume", "kubectl describe pvc -n vllm-tracing")
+    } else if message.contains("disk-pressure") {
+        ("the node's disk is nearly full", "df -h /var/lib/rancher; sudo k3s crictl rmi --prune")
+    } else if message.contains("untolerated taint") {
+        (
+            "every node has a taint that keeps the pod away",
+            "kubectl describe nodes | grep -A3 Taints",
+        )
+    } else if message.contains("volume node affinity") {
+        (
+            "the volume lies on a node that is gone or has another name now",
+            "`cargo xtask destroy --purge` deletes the volume with its data; then deploy again",
+        )
+    } else {
+        ("no node has what the pod asks for", "kubectl describe nodes")
+    };
+    Some(Finding::new(what, cause, next, LONG))
+}
+
+/// Between the node's acceptance and the first container.
+pub(super) fn sandbox(pod: &Pod, events: &[Event]) -> Option<Finding> {
+    if pod.containers().any(|container| container.state.running.is_some()) {
+        return None;
+    }
+    let of_pod = |reason: &str| {
+        let mut all = events.iter().rev().filter(|event| event.reason == reason);
+        all.find(|event| event.involved_object.name == pod.metadata.name)
+    };
+    if let Some(event) = of_pod("FailedCreatePodSandBox") {
+        let what = format!("the pod does not start: {}", event.message);
+        if event.message.contains("no runtime for \"nvidia\"") {
+            return Some(Finding::new(
+                what,
+                "K3s has not found NVIDIA's runtime: it looks only when it starts, and the toolkit \
+                 came later",
+                "sudo systemctl restart k3s; if that does not help, cargo xtask install",
+                SHORT,
+            ));
+        }
+        return Some(Finding::new(
+            what,
+            "the container runtime cannot set up the pod",
+            "sudo journalctl -u k3s -n 50",
+            LONG,
+        ));
+    }
+    let event = of_pod("FailedMount")?;
+    Some(Finding::new(
+        format!("a volume is not mounted: {}", event.message),
+        "a volume, secret or configuration that the pod mounts is not there",
+        "kubectl describe pod -n vllm-tracing -l app=vllm",
+        LONG,
+    ))
+}
+
+/// Waiting for the first consumer is no trouble; failing to make the volume is.
+pub(super) fn claims(snapshot: &Snapshot) -> Vec<Finding> {
+    let pending = snapshot.claims.iter().filter(|claim| claim.status.phase == "Pending");
+    pending
+        .filter_map(|claim| {
+            let name = &claim.metadata.name;
+            let event = snapshot.events.iter().rev().find(|event| {
+                event.involved_object.kind == "PersistentVolumeClaim"
+                    && event.involved_object.name == *name
+                    && event.reason.contains("Failed")
+            })?;
+            let message = &event.message;
+            let (cause, next) = if message.contains("storageclass") {
+                (
+                    "the cluster has no such storage class; K3s has local-path unless it was disabled",
+                    "kubectl get storageclass",
+                )
+            } else if message.contains("NodePath only supports") {
+                ("local-path has no shared volumes", "keep the access mode ReadWriteOnce")
+            } else {
+                (
+                    "the volume is not provisioned",
+                    "kubectl logs -n kube-system -l app=local-path-provisioner",
+                )
+            };
+            Some(Finding::new(format!("the claim {name} is pending: {message}"), cause, next, LONG))
+        })
+        .collect()
+}
+
+fn latest<'events>(events: &'events [Event], reason: &str, kind: &str) -> Option<&'events Event> {
+    let mut all = events.iter().rev();
+    all.find(|event| event.reason == reason && event.involved_object.kind == kind)
+}

@@ -1,0 +1,238 @@
+//! States as the API server tells them, and what is said about them.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A pod that is scheduled, with the tracer ready and vLLM as given.
+fn with_vllm(vllm: Value) -> Snapshot {
+    let mut vllm = vllm;
+    vllm["name"] = json!("vllm");
+    let pod = json!({
+        "metadata": { "name": "vllm-5d8f-abcde" },
+        "status": {
+            "phase": "Pending",
+            "conditions": [{ "type": "PodScheduled", "status": "True" }],
+            "initContainerStatuses": [
+                { "name": "ebpf-tracer", "ready": true, "state": { "running": {} } }
+            ],
+            "containerStatuses": [vllm],
+        },
+    });
+    with_pod(pod)
+}
+
+fn with_pod(pod: Value) -> Snapshot {
+    Snapshot {
+        deployment: Some(
+            serde_json::from_value(json!({ "metadata": { "name": "vllm" } })).unwrap(),
+        ),
+        pods: vec![serde_json::from_value(pod).unwrap()],
+        ..Snapshot::default()
+    }
+}
+
+fn unschedulable(message: &str) -> Snapshot {
+    with_pod(json!({
+        "metadata": { "name": "vllm-5d8f-abcde" },
+        "status": { "phase": "Pending", "conditions": [
+            { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message }
+        ]},
+    }))
+}
+
+fn event(reason: &str, kind: &str, name: &str, message: &str) -> crate::cluster::objects::Event {
+    serde_json::from_value(json!({
+        "reason": reason, "message": message, "involvedObject": { "kind": kind, "name": name },
+    }))
+    .unwrap()
+}
+
+fn only(snapshot: &Snapshot) -> Finding {
+    let findings = diagnose(snapshot);
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    finding.clone()
+}
+
+#[test]
+fn ready_or_just_starting_is_no_finding() {
+    let ready = with_vllm(json!({ "ready": true, "state": { "running": {} } }));
+    assert_eq!(diagnose(&ready), []);
+    let starting = with_vllm(json!({ "ready": false, "state": { "running": {} } }));
+    assert_eq!(diagnose(&starting), []);
+    let creating = with_vllm(json!({ "state": { "waiting": { "reason": "ContainerCreating" } } }));
+    assert_eq!(diagnose(&creating), []);
+}
+
+#[test]
+fn nothing_deployed_is_said() {
+    assert_eq!(only(&Snapshot::default()).next, "cargo xtask deploy");
+}
+
+#[test]
+fn an_image_that_is_not_there_will_not_come_by_waiting() {
+    let mut snapshot = with_vllm(json!({ "ready": true }));
+    let message = "Container image \"docker.io/littleboy/ebpf-cuda-tracer:abc\" is not present with pull policy of Never";
+    snapshot.pods[0].status.init_container_statuses[0] = serde_json::from_value(json!({
+        "name": "ebpf-tracer",
+        "state": { "waiting": { "reason": "ErrImageNeverPull", "message": message } },
+    }))
+    .unwrap();
+    insta::assert_snapshot!(only(&snapshot), @r#"
+    ebpf-tracer waits (ErrImageNeverPull): Container image "docker.io/littleboy/ebpf-cuda-tracer:abc" is not present with pull policy of Never
+      cause: the image is not in K3s's containerd, and may not be pulled
+      next:  cargo xtask build, then cargo xtask deploy
+    "#);
+    assert_eq!(only(&snapshot).patience, AT_ONCE);
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_waited_for_and_one_that_says_no_is_not() {
+    let waits = |message: &str| {
+        let waiting = json!({ "reason": "ImagePullBackOff", "message": message });
+        only(&with_vllm(json!({ "state": { "waiting": waiting } }))).patience
+    };
+    assert_eq!(waits("failed to resolve reference: dial tcp: i/o timeout"), LONG);
+    assert_eq!(waits("docker.io/vllm/vllm-openai:v9: not found"), AT_ONCE);
+    assert_eq!(waits("pull access denied, repository does not exist"), AT_ONCE);
+}
+
+#[test]
+fn a_missing_secret_names_the_task_that_makes_it() {
+    let message = "secret \"hf-token\" not found";
+    let waiting = json!({ "reason": "CreateContainerConfigError", "message": message });
+    let finding = only(&with_vllm(json!({ "state": { "waiting": waiting } })));
+    assert_eq!((finding.next.as_str(), finding.patience), ("cargo xtask secrets", SHORT));
+}
+
+#[test]
+fn a_gated_model_is_told_by_the_log_of_the_life_that_ended() {
+    let mut snapshot = with_vllm(json!({
+        "restartCount": 1,
+        "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 10s" } },
+        "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+    }));
+    let log = "Traceback\nhuggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1)\n\nCannot access gated repo for url https://huggingface.co/meta-llama/Llama-2-7b-hf/resolve/main/config.json.\n";
+    snapshot.logs.insert("vllm".to_owned(), log.to_owned());
+    let finding = only(&snapshot);
+    insta::assert_snapshot!(finding, @"
+    vllm ended (Error, exit code 1): huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1)
+      cause: the model is gated, and the account of the token has not been granted access
+      next:  accept the licence on the model's page, or `cargo xtask secrets` with the token of an account that has
+    ");
+    assert_eq!(finding.patience, AT_ONCE);
+    // The same in a container that still runs may be tried again.
+    let mut running = with_vllm(json!({ "state": { "running": {} } }));
+    running.logs = snapshot.logs;
+    assert_eq!(only(&running).patience, None);
+}
+
+#[test]
+fn unknown_ends_are_tolerated_a_few_times() {
+    let after = |restarts: u32| {
+        let mut snapshot = with_vllm(json!({
+            "restartCount": restarts,
+            "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+            "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+        }));
+        snapshot.logs.insert("vllm".to_owned(), "RuntimeError: odd\n".to_owned());
+        only(&snapshot)
+    };
+    assert_eq!(after(1).what, "vllm ended (Error, exit code 1): RuntimeError: odd");
+    assert_eq!(after(1).next, "cargo xtask logs vllm --previous");
+    assert_eq!((after(1).patience, after(3).patience), (None, AT_ONCE));
+}
+
+#[test]
+fn memory_is_named_before_the_log_is_asked() {
+    let finding = only(&with_vllm(json!({
+        "restartCount": 1,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "reason": "OOMKilled", "exitCode": 137 } },
+    })));
+    assert!(finding.cause.contains("more memory than its limit"), "{finding}");
+}
+
+#[test]
+fn missing_gpus_are_told_from_other_shortages() {
+    let gpu = only(&unschedulable(
+        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available.",
+    ));
+    assert!(gpu.next.contains("device plugin"), "{gpu}");
+    let memory = only(&unschedulable("0/1 nodes are available: 1 Insufficient memory."));
+    assert!(memory.next.contains("smaller requests"), "{memory}");
+    let disk = only(&unschedulable(
+        "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }.",
+    ));
+    assert!(disk.next.contains("df -h"), "{disk}");
+    assert_eq!(gpu.patience, LONG);
+}
+
+#[test]
+fn a_runtime_that_k3s_has_not_found_asks_for_a_restart() {
+    let mut snapshot =
+        with_vllm(json!({ "state": { "waiting": { "reason": "ContainerCreating" } } }));
+    snapshot.pods[0].status.init_container_statuses.clear();
+    snapshot.events.push(event(
+        "FailedCreatePodSandBox",
+        "Pod",
+        "vllm-5d8f-abcde",
+        "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for \"nvidia\" is configured",
+    ));
+    let finding = only(&snapshot);
+    assert!(finding.next.starts_with("sudo systemctl restart k3s"), "{finding}");
+}
+
+#[test]
+fn a_pod_that_is_not_made_is_explained_by_the_replica_set() {
+    let mut snapshot = unschedulable("");
+    snapshot.pods.clear();
+    snapshot.events.push(event(
+        "FailedCreate",
+        "ReplicaSet",
+        "vllm-5d8f",
+        "Error creating: pods \"vllm-5d8f-x\" is forbidden: violates PodSecurity \"baseline:latest\": non-default capabilities (container \"ebpf-tracer\" must not include \"BPF\")",
+    ));
+    assert!(only(&snapshot).next.contains("enforce=privileged"));
+}
+
+#[test]
+fn a_claim_that_waits_for_its_consumer_is_fine_and_one_that_failed_is_not() {
+    let mut snapshot = with_vllm(json!({ "state": { "running": {} } }));
+    snapshot.claims = vec![
+        serde_json::from_value(
+            json!({ "metadata": { "name": "vllm-traces" }, "status": { "phase": "Pending" } }),
+        )
+        .unwrap(),
+    ];
+    let of_claim = |reason: &str, message: &str| {
+        event(reason, "PersistentVolumeClaim", "vllm-traces", message)
+    };
+    snapshot.events.push(of_claim(
+        "WaitForFirstConsumer",
+        "waiting for first consumer to be created before binding",
+    ));
+    assert_eq!(diagnose(&snapshot), []);
+    snapshot.events.push(of_claim(
+        "ProvisioningFailed",
+        "storageclass.storage.k8s.io \"local-path\" not found",
+    ));
+    assert_eq!(only(&snapshot).next, "kubectl get storageclass");
+}
+
+#[test]
+fn a_tracer_without_a_capability_names_the_profile() {
+    let mut snapshot = with_vllm(json!({ "ready": true }));
+    snapshot.pods[0].status.init_container_statuses[0] = serde_json::from_value(json!({
+        "name": "ebpf-tracer",
+        "restartCount": 1,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+    }))
+    .unwrap();
+    let log = "ERROR this machine cannot trace yet:\n  CAP_PERFMON is missing, needed to load tracing programs and watch process events: run as root, or add PERFMON to the container's securityContext.capabilities\n";
+    snapshot.logs.insert("ebpf-tracer".to_owned(), log.to_owned());
+    let finding = only(&snapshot);
+    assert!(finding.what.contains("CAP_PERFMON"), "{finding}");
+    assert!(finding.next.contains("privileged"), "{finding}");
+}

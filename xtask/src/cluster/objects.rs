@@ -1,0 +1,282 @@
+//! What is read of Kubernetes objects: only the fields that a task looks at.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct List<T> {
+    pub(crate) items: Vec<T>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Metadata {
+    pub(crate) name: String,
+    pub(crate) generation: u64,
+    pub(crate) deletion_timestamp: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Condition {
+    pub(crate) r#type: String,
+    pub(crate) status: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Namespace {
+    pub(crate) status: NamespaceStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NamespaceStatus {
+    pub(crate) phase: String,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pod {
+    pub(crate) metadata: Metadata,
+    pub(crate) status: PodStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct PodStatus {
+    pub(crate) phase: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) init_container_statuses: Vec<ContainerStatus>,
+    pub(crate) container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ContainerStatus {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) ready: bool,
+    pub(crate) restart_count: u32,
+    pub(crate) state: ContainerState,
+    pub(crate) last_state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContainerState {
+    pub(crate) waiting: Option<Waiting>,
+    pub(crate) running: Option<serde_json::Value>,
+    pub(crate) terminated: Option<Terminated>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Waiting {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Terminated {
+    pub(crate) reason: String,
+    pub(crate) exit_code: i32,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Event {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) involved_object: Involved,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Involved {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Deployment {
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: DeploymentSpec,
+    pub(crate) status: DeploymentStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct DeploymentSpec {
+    pub(crate) replicas: u32,
+    pub(crate) template: Template,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Template {
+    pub(crate) spec: TemplateSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct TemplateSpec {
+    pub(crate) init_containers: Vec<Container>,
+    pub(crate) containers: Vec<Container>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct DeploymentStatus {
+    pub(crate) observed_generation: u64,
+    pub(crate) updated_replicas: u32,
+    pub(crate) ready_replicas: u32,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Claim {
+    pub(crate) metadata: Metadata,
+    pub(crate) status: ClaimStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ClaimStatus {
+    pub(crate) phase: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Service {
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: ServiceSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServiceSpec {
+    pub(crate) ports: Vec<ServicePort>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ServicePort {
+    pub(crate) node_port: Option<u16>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Node {
+    pub(crate) metadata: Metadata,
+    pub(crate) status: NodeStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct NodeStatus {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) capacity: BTreeMap<String, String>,
+    pub(crate) allocatable: BTreeMap<String, String>,
+    pub(crate) node_info: NodeInfo,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct NodeInfo {
+    pub(crate) kubelet_version: String,
+}
+
+impl Pod {
+    /// Native sidecars are listed with the init containers.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &ContainerStatus> {
+        self.status.init_container_statuses.iter().chain(&self.status.container_statuses)
+    }
+
+    pub(crate) fn container(&self, name: &str) -> Option<&ContainerStatus> {
+        self.containers().find(|container| container.name == name)
+    }
+
+    pub(crate) fn condition(&self, r#type: &str) -> Option<&Condition> {
+        self.status.conditions.iter().find(|condition| condition.r#type == r#type)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(|condition| condition.status == "True")
+    }
+}
+
+impl ContainerStatus {
+    /// `running`, `waiting: reason` or `ended: reason`, and whether it is ready.
+    pub(crate) fn describe(&self) -> String {
+        let ContainerState { waiting, running, terminated } = &self.state;
+        let state = match (waiting, running, terminated) {
+            (Some(waiting), ..) => format!("waiting ({})", waiting.reason),
+            (_, Some(_), _) if self.ready => "ready".to_owned(),
+            (_, Some(_), _) => "running, not ready".to_owned(),
+            (.., Some(ended)) => format!("ended ({}, exit code {})", ended.reason, ended.exit_code),
+            _ => "not started".to_owned(),
+        };
+        match self.restart_count {
+            0 => format!("{} {state}", self.name),
+            count => format!("{} {state}, {count} restarts", self.name),
+        }
+    }
+}
+
+impl Deployment {
+    /// The pods of the last spec are there and ready.
+    pub(crate) fn is_complete(&self) -> bool {
+        let DeploymentStatus { observed_generation, updated_replicas, ready_replicas, .. } =
+            self.status;
+        let wanted = self.spec.replicas;
+        observed_generation >= self.metadata.generation
+            && wanted > 0
+            && updated_replicas == wanted
+            && ready_replicas == wanted
+    }
+
+    pub(crate) fn image(&self, container: &str) -> Option<&str> {
+        let TemplateSpec { init_containers, containers } = &self.spec.template.spec;
+        let mut all = init_containers.iter().chain(containers);
+        all.find(|one| one.name == container).map(|one| one.image.as_str())
+    }
+}
+
+impl Node {
+    pub(crate) fn is_ready(&self) -> bool {
+        let mut conditions = self.status.conditions.iter();
+        conditions.any(|condition| condition.r#type == "Ready" && condition.status == "True")
+    }
+
+    /// GPUs that pods can have.
+    pub(crate) fn gpus(&self) -> u32 {
+        count(&self.status.allocatable)
+    }
+
+    /// GPUs that the device plugin has seen, healthy or not.
+    pub(crate) fn known_gpus(&self) -> u32 {
+        count(&self.status.capacity)
+    }
+}
+
+fn count(resources: &BTreeMap<String, String>) -> u32 {
+    resources.get(super::names::GPU).and_then(|count| count.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,83 @@
+//! What the tracer in the pod says of itself, by its own `status --json`: its image has no shell.
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    kubectl::Kubectl,
+    names::{TRACER, TRACER_PROGRAM},
+};
+
+/// The fields that are used here; `sidecar::status::Status` has all.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(crate) struct Status {
+    pub(crate) phase: String,
+    pub(crate) run: String,
+    pub(crate) target_process: String,
+    pub(crate) visible_processes: usize,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) calls: Calls,
+    pub(crate) segments: Segments,
+    /// None where uploads are switched off.
+    pub(crate) uploads: Option<Uploads>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) command: Option<String>,
+    pub(crate) comm: Option<String>,
+    pub(crate) matched_by: Option<String>,
+    pub(crate) has_called: bool,
+    pub(crate) is_running: bool,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(crate) struct Calls {
+    pub(crate) recorded: u64,
+    pub(crate) dropped_at_ring: u64,
+    pub(crate) dropped_at_disk: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(crate) struct Segments {
+    pub(crate) closed: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) waiting: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(crate) struct Uploads {
+    pub(crate) destination: String,
+    pub(crate) stored: u64,
+    pub(crate) failing: Option<Failing>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(crate) struct Failing {
+    pub(crate) since: String,
+    pub(crate) error: String,
+}
+
+impl Status {
+    pub(crate) fn ask(kubectl: &Kubectl, pod: &str) -> Result<Self> {
+        let ask = kubectl.namespaced("exec").arg(pod).words("-c").arg(TRACER).words("--");
+        let json = ask.arg(TRACER_PROGRAM).words("status --json").read()?;
+        serde_json::from_str(&json).context("cannot read what the tracer says of itself")
+    }
+
+    pub(crate) fn traced(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|process| process.matched_by.is_some() && process.is_running)
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.calls.dropped_at_ring + self.calls.dropped_at_disk
+    }
+}
+
+impl Process {
+    pub(crate) fn title(&self) -> &str {
+        self.command.as_deref().or(self.comm.as_deref()).unwrap_or("?")
+    }
+}

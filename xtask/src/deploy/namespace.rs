@@ -1,0 +1,73 @@
+//! The namespace before anything is put into it: absent, there, or still being deleted.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    cluster::{kubectl::Kubectl, names::NAMESPACE, objects::Namespace},
+    ctx::Ctx,
+};
+
+/// An earlier deployment takes its pod's grace period to go.
+const LIMIT: Duration = Duration::from_secs(180);
+
+fn get(kubectl: &Kubectl) -> Result<Option<Namespace>> {
+    Kubectl::get(&kubectl.command("get namespace").arg(NAMESPACE))
+}
+
+/// Nothing can be created in one that is being deleted.
+pub(super) fn wait_until_usable(ctx: &Ctx, kubectl: &Kubectl, patience: Duration) -> Result<()> {
+    if ctx.dry_run {
+        return Ok(());
+    }
+    let limit = patience.min(LIMIT);
+    let deadline = Instant::now() + limit;
+    let mut said = false;
+    loop {
+        let Some(namespace) = get(kubectl)? else { return Ok(()) };
+        if namespace.status.phase != "Terminating" {
+            return Ok(());
+        }
+        if !said {
+            eprintln!("wait    the namespace {NAMESPACE} is being deleted");
+            said = true;
+        }
+        if Instant::now() >= deadline {
+            bail!("{}", stuck(&namespace, limit));
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// What holds it is told by its conditions.
+pub(crate) fn stuck(namespace: &Namespace, waited: Duration) -> String {
+    let mut holds: Vec<String> = namespace
+        .status
+        .conditions
+        .iter()
+        .filter(|condition| condition.status == "True")
+        .map(|condition| format!("\n  {}: {}", condition.reason, condition.message))
+        .collect();
+    let is_discovery = holds.iter().any(|text| text.contains("DiscoveryFailed"));
+    holds.dedup();
+    let (cause, next) = if is_discovery {
+        (
+            "an aggregated API does not answer, so Kubernetes cannot tell what is left in it",
+            "kubectl get apiservices | grep False, and repair or delete what it names",
+        )
+    } else {
+        (
+            "something in it is not gone yet, or has a finalizer that nobody removes",
+            "kubectl get all,pvc -n vllm-tracing, then repeat",
+        )
+    };
+    format!(
+        "the namespace {NAMESPACE} is still being deleted after {} s{}\ncause: {cause}\nnext:  {next}",
+        waited.as_secs(),
+        holds.concat()
+    )
+}

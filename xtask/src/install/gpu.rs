@@ -1,0 +1,121 @@
+//! The runtime class and NVIDIA's device plugin, and the wait for the GPUs that it announces.
+
+use std::{
+    fmt::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use super::node::nodes;
+use crate::{
+    cluster::{
+        kubectl::Kubectl,
+        names::{GPU, RUNTIME_CLASS},
+        objects::{ContainerStatus, List, Pod},
+    },
+    ctx::Ctx,
+    deploy::apply_rendered,
+    manifests,
+};
+
+const PAUSE: Duration = Duration::from_secs(2);
+
+const PLUGIN: &str = "-n kube-system -l name=nvidia-device-plugin-ds";
+
+pub(super) fn apply(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
+    apply_rendered(ctx, kubectl, &manifests::program().words("--only node"))
+}
+
+/// GPUs that pods can have; zero for a while after every restart of K3s.
+pub(super) fn wait(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -> Result<()> {
+    if ctx.dry_run {
+        eprintln!("would wait until the node offers {GPU}, {} s at most", limit.as_secs());
+        return Ok(());
+    }
+    let deadline = Instant::now() + limit;
+    loop {
+        let nodes = nodes(kubectl)?;
+        if let Some(node) = nodes.iter().find(|node| node.gpus() > 0) {
+            eprintln!("done    {}: {} GPUs", node.metadata.name, node.gpus());
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let known = nodes.iter().map(crate::cluster::objects::Node::known_gpus).sum();
+            bail!("no node offers {GPU} after {} s{}", limit.as_secs(), diagnosis(kubectl, known));
+        }
+        thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
+    }
+}
+
+fn diagnosis(kubectl: &Kubectl, known: u32) -> String {
+    let pods: Option<List<Pod>> =
+        Kubectl::get(&kubectl.command("get pods").words(PLUGIN)).unwrap_or_default();
+    let pods = pods.unwrap_or_default().items;
+    let log = kubectl.command("logs").words(PLUGIN).words("--tail=30").output();
+    let log = log.map(|output| output.stdout).unwrap_or_default();
+    let mut text = String::new();
+    for pod in &pods {
+        let containers: Vec<String> = pod.containers().map(ContainerStatus::describe).collect();
+        let _: std::fmt::Result =
+            write!(text, "\n  {}: {}", pod.metadata.name, containers.join("; "));
+    }
+    if let Some(line) = log.lines().rev().find(|line| !line.trim().is_empty()) {
+        let _: std::fmt::Result = write!(text, "\n  it says: {}", line.trim());
+    }
+    let (cause, next) = cause(&pods, &log, known);
+    let _: std::fmt::Result = write!(text, "\ncause: {cause}\nnext:  {next}");
+    text
+}
+
+/// In the plugin's own words.
+fn cause(pods: &[Pod], log: &str, known: u32) -> (String, &'static str) {
+    let says = |text: &str| log.contains(text);
+    let without_driver = [
+        "could not load NVML library",
+        "Incompatible strategy detected",
+        "did you configure the NVIDIA Container Toolkit",
+    ];
+    if known > 0 {
+        return (
+            format!("{known} GPUs are known, and none is healthy"),
+            "nvidia-smi; sudo dmesg | grep -i xid",
+        );
+    }
+    if pods.is_empty() {
+        return (
+            "the device plugin has no pod".to_owned(),
+            "kubectl describe daemonset -n kube-system nvidia-device-plugin-daemonset",
+        );
+    }
+    if without_driver.iter().any(|text| says(text)) {
+        return (
+            format!("the plugin sees no driver: it does not run by the runtime {RUNTIME_CLASS}"),
+            "sudo systemctl restart k3s, then cargo xtask install",
+        );
+    }
+    if says("No devices found") {
+        return ("the driver shows the plugin no GPU".to_owned(), "nvidia-smi on the node");
+    }
+    (
+        "the device plugin does not run yet".to_owned(),
+        "kubectl describe pods -n kube-system -l name=nvidia-device-plugin-ds",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_plugin_logs_decides() {
+        let pods = [Pod::default()];
+        let log = "I1124 main.go:279] No devices found. Waiting indefinitely.";
+        assert_eq!(cause(&pods, log, 0).1, "nvidia-smi on the node");
+        let log = "E1124 factory.go:87] Incompatible strategy detected auto\nE1124 factory.go:88] If this is a GPU node, did you configure the NVIDIA Container Toolkit?";
+        assert!(cause(&pods, log, 0).1.starts_with("sudo systemctl restart k3s"));
+        assert!(cause(&pods, "", 2).0.starts_with("2 GPUs are known"));
+        assert!(cause(&[], "", 0).0.contains("no pod"));
+    }
+}

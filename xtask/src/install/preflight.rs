@@ -1,0 +1,273 @@
+//! What a GPU node needs before anything is installed on it: found out first, and said all at once.
+
+mod driver;
+mod facts;
+
+use anyhow::{Result, bail};
+
+use crate::ctx::Ctx;
+use facts::Facts;
+
+/// Images of vLLM, K3s and a model of 7 billion parameters.
+const LEAST_DISK_GB: u64 = 60;
+const LEAST_MEMORY_GB: u64 = 16;
+
+/// One thing looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    mark: Mark,
+    topic: &'static str,
+    found: String,
+    /// What helps.
+    next: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Ok,
+    /// It will not work so.
+    Missing,
+    /// It may not work so, or not well.
+    Note,
+}
+
+pub(super) fn run(ctx: &Ctx, minimum_driver: Option<u32>, force: bool) -> Result<()> {
+    let findings = judge(&Facts::gather(), minimum_driver);
+    let mut missing = 0;
+    for Finding { mark, topic, found, next } in &findings {
+        let mark = match mark {
+            Mark::Ok => "ok",
+            Mark::Note => "note",
+            Mark::Missing => {
+                missing += 1;
+                "missing"
+            }
+        };
+        let next = if next.is_empty() { String::new() } else { format!(": {next}") };
+        eprintln!("{mark:<7} {topic}: {found}{next}");
+    }
+    if missing > 0 && !force && !ctx.dry_run {
+        bail!("this machine lacks {missing} of what a GPU node needs, see above; --force goes on");
+    }
+    Ok(())
+}
+
+fn judge(facts: &Facts, minimum_driver: Option<u32>) -> Vec<Finding> {
+    let mut findings = vec![system(facts), tools(facts), kernel(facts)];
+    findings.extend(driver::judge(facts, minimum_driver));
+    findings.push(ports(facts));
+    findings.push(route(facts));
+    findings.extend([disk(facts), memory(facts)].into_iter().flatten());
+    if facts.ufw_is_active {
+        findings.push(note(
+            "firewall",
+            "ufw is active",
+            "sudo ufw allow 6443/tcp; sudo ufw allow from 10.42.0.0/16; sudo ufw allow from 10.43.0.0/16",
+        ));
+    }
+    if facts.old_toolkit {
+        findings.push(note(
+            "old toolkit",
+            "/usr/local/nvidia/toolkit is there, and K3s prefers it",
+            "remove it if a GPU operator has left it behind",
+        ));
+    }
+    findings
+}
+
+fn system(Facts { machine, systemd, .. }: &Facts) -> Finding {
+    if machine != "x86_64" {
+        return missing("machine", machine, "images and checksums here are for x86_64");
+    }
+    if !systemd {
+        return missing("system", "systemd does not run", "K3s is installed as its service");
+    }
+    ok("system", &format!("{machine}, systemd"))
+}
+
+fn tools(Facts { missing_tools, .. }: &Facts) -> Finding {
+    if missing_tools.is_empty() {
+        return ok("tools", "apt-get, curl, gpg");
+    }
+    let list = missing_tools.join(", ");
+    missing(
+        "tools",
+        &format!("{list} not on PATH"),
+        "Ubuntu 22.04 or later, or Debian 12, with curl and gpg",
+    )
+}
+
+fn kernel(Facts { kernel, btf, .. }: &Facts) -> Finding {
+    let mut parts = kernel.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
+    let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version < (5, 15) {
+        return missing("kernel", kernel, "the sidecar needs 5.15 or later");
+    }
+    if !btf {
+        return note("kernel", &format!("{kernel}, without BTF"), "CONFIG_DEBUG_INFO_BTF=y");
+    }
+    ok("kernel", kernel)
+}
+
+fn ports(Facts { ports_in_use, k3s_runs, .. }: &Facts) -> Finding {
+    if *k3s_runs {
+        return ok("ports", "K3s has them");
+    }
+    if ports_in_use.is_empty() {
+        return ok("ports", "6443, 6444, 10010, 10250 and 30800 are free");
+    }
+    let list: Vec<String> = ports_in_use.iter().map(u16::to_string).collect();
+    missing(
+        "ports",
+        &format!("{} in use: another Kubernetes, or what one has left behind", list.join(", ")),
+        "sudo ss -ltnp, and stop what holds them",
+    )
+}
+
+fn route(Facts { default_route, .. }: &Facts) -> Finding {
+    if *default_route {
+        return ok("network", "there is a default route");
+    }
+    missing(
+        "network",
+        "no default route, by which K3s finds the node's address",
+        "sudo ip route add default via ADDRESS; without a network, to a dummy interface",
+    )
+}
+
+fn disk(Facts { free_disk_gb, .. }: &Facts) -> Option<Finding> {
+    let free = (*free_disk_gb)?;
+    let found = format!("{free} GB free for /var/lib/rancher");
+    Some(if free < LEAST_DISK_GB {
+        let next = format!("{LEAST_DISK_GB} GB are needed, or kubelet evicts pods");
+        missing("disk", &found, &next)
+    } else {
+        ok("disk", &found)
+    })
+}
+
+fn memory(Facts { memory_gb, .. }: &Facts) -> Option<Finding> {
+    let total = (*memory_gb)?;
+    let found = format!("{total} GB");
+    Some(if total + 1 < LEAST_MEMORY_GB {
+        note("memory", &found, "vLLM requests 12 GiB, so 16 GB are recommended")
+    } else {
+        ok("memory", &found)
+    })
+}
+
+fn ok(topic: &'static str, found: &str) -> Finding {
+    Finding { mark: Mark::Ok, topic, found: found.to_owned(), next: String::new() }
+}
+
+fn missing(topic: &'static str, found: &str, next: &str) -> Finding {
+    Finding { mark: Mark::Missing, topic, found: found.to_owned(), next: next.to_owned() }
+}
+
+fn note(topic: &'static str, found: &str, next: &str) -> Finding {
+    Finding { mark: Mark::Note, topic, found: found.to_owned(), next: next.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Facts {
+        Facts {
+            machine: "x86_64".to_owned(),
+            kernel: "6.8.0-45-generic".to_owned(),
+            btf: true,
+            systemd: true,
+            missing_tools: Vec::new(),
+            nvidia_smi: Ok("580.95.05, NVIDIA A10, 23028 MiB, 8.6".to_owned()),
+            module_version: Some("580.95.05".to_owned()),
+            vllm_image: None,
+            ports_in_use: Vec::new(),
+            k3s_runs: false,
+            default_route: true,
+            free_disk_gb: Some(200),
+            memory_gb: Some(64),
+            ufw_is_active: false,
+            old_toolkit: false,
+        }
+    }
+
+    fn wrong(facts: &Facts) -> Vec<(&'static str, Mark)> {
+        let findings = judge(facts, None).into_iter();
+        findings.filter(|one| one.mark != Mark::Ok).map(|one| (one.topic, one.mark)).collect()
+    }
+
+    #[test]
+    fn a_gpu_node_passes() {
+        assert_eq!(wrong(&good()), []);
+        let again = Facts { k3s_runs: true, ports_in_use: vec![6443, 10250], ..good() };
+        assert_eq!(wrong(&again), [], "the ports are its own");
+    }
+
+    #[test]
+    fn each_lack_is_found() {
+        let facts = Facts {
+            machine: "aarch64".to_owned(),
+            kernel: "5.4.0-150-generic".to_owned(),
+            missing_tools: vec!["apt-get"],
+            ports_in_use: vec![6443, 30800],
+            default_route: false,
+            free_disk_gb: Some(20),
+            memory_gb: Some(8),
+            ufw_is_active: true,
+            old_toolkit: true,
+            ..good()
+        };
+        assert_eq!(
+            wrong(&facts),
+            [
+                ("machine", Mark::Missing),
+                ("tools", Mark::Missing),
+                ("kernel", Mark::Missing),
+                ("ports", Mark::Missing),
+                ("network", Mark::Missing),
+                ("disk", Mark::Missing),
+                ("memory", Mark::Note),
+                ("firewall", Mark::Note),
+                ("old toolkit", Mark::Note),
+            ]
+        );
+    }
+
+    #[test]
+    fn drivers_are_compared_with_what_the_image_needs() {
+        let with = |driver: &str, image: Option<&str>| Facts {
+            nvidia_smi: Ok(format!("{driver}, NVIDIA T4, 15360 MiB, 7.5")),
+            module_version: Some(driver.to_owned()),
+            vllm_image: image.map(str::to_owned),
+            ..good()
+        };
+        assert_eq!(wrong(&with("535.183.01", None)), [("driver", Mark::Missing)]);
+        assert_eq!(wrong(&with("535.183.01", Some("vllm/vllm-openai:v0.20.2-cu129"))), []);
+        assert_eq!(
+            wrong(&with("515.65.01", Some("vllm/vllm-openai:v0.20.2-cu129"))),
+            [("driver", Mark::Missing)]
+        );
+        let overridden = judge(&with("535.183.01", None), Some(535));
+        assert!(overridden.iter().all(|finding| finding.mark == Mark::Ok), "{overridden:?}");
+    }
+
+    #[test]
+    fn a_driver_that_is_absent_or_half_upgraded_is_explained() {
+        let absent = Facts {
+            nvidia_smi: Err("`nvidia-smi` is not on PATH".to_owned()),
+            module_version: None,
+            ..good()
+        };
+        let findings = judge(&absent, None);
+        let driver = findings.iter().find(|finding| finding.topic == "driver").unwrap();
+        assert!(driver.next.contains("ubuntu-drivers"), "{driver:?}");
+        let half = Facts {
+            nvidia_smi: Err("Failed to initialize NVML: Driver/library version mismatch".to_owned()),
+            ..good()
+        };
+        let findings = judge(&half, None);
+        let driver = findings.iter().find(|finding| finding.topic == "driver").unwrap();
+        assert!(driver.next.contains("sudo reboot"), "{driver:?}");
+    }
+}

@@ -1,0 +1,109 @@
+//! What is found on this machine, without a judgement on it.
+
+use std::{env, fs, net::TcpListener, path::Path};
+
+use crate::command::{Command, is_on_path};
+
+/// Of the API server, K3s's supervisor, containerd's streaming, kubelet, and vLLM.
+const PORTS: [u16; 5] = [6443, 6444, 10010, 10250, 30800];
+
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
+pub(super) struct Facts {
+    pub(super) machine: String,
+    pub(super) kernel: String,
+    pub(super) btf: bool,
+    pub(super) systemd: bool,
+    pub(super) missing_tools: Vec<&'static str>,
+    /// A line per GPU: driver, name, memory, compute capability; or what went wrong.
+    pub(super) nvidia_smi: Result<String, String>,
+    /// Of the kernel module that is loaded.
+    pub(super) module_version: Option<String>,
+    pub(super) vllm_image: Option<String>,
+    pub(super) ports_in_use: Vec<u16>,
+    pub(super) k3s_runs: bool,
+    pub(super) default_route: bool,
+    pub(super) free_disk_gb: Option<u64>,
+    pub(super) memory_gb: Option<u64>,
+    pub(super) ufw_is_active: bool,
+    pub(super) old_toolkit: bool,
+}
+
+impl Facts {
+    pub(super) fn gather() -> Self {
+        let system = rustix::system::uname();
+        Self {
+            machine: system.machine().to_string_lossy().into_owned(),
+            kernel: system.release().to_string_lossy().into_owned(),
+            btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+            systemd: Path::new("/run/systemd/system").exists(),
+            missing_tools: ["apt-get", "curl", "gpg"]
+                .into_iter()
+                .filter(|tool| !is_on_path(tool))
+                .collect(),
+            nvidia_smi: nvidia_smi(),
+            module_version: read("/sys/module/nvidia/version"),
+            vllm_image: env::var("VLLM_IMAGE").ok().filter(|image| !image.is_empty()),
+            ports_in_use: PORTS.into_iter().filter(|&port| is_in_use(port)).collect(),
+            k3s_runs: answers("systemctl is-active k3s", "active"),
+            default_route: has_default_route(),
+            free_disk_gb: free_disk_gb(),
+            memory_gb: read("/proc/meminfo").and_then(|text| memory_gb(&text)),
+            ufw_is_active: answers("systemctl is-active ufw", "active")
+                && read("/etc/ufw/ufw.conf").is_some_and(|text| text.contains("ENABLED=yes")),
+            old_toolkit: Path::new("/usr/local/nvidia/toolkit").exists(),
+        }
+    }
+}
+
+fn nvidia_smi() -> Result<String, String> {
+    let query = "nvidia-smi --query-gpu=driver_version,name,memory.total,compute_cap";
+    let output = Command::new(query).words("--format=csv,noheader").output();
+    match output {
+        Ok(output) if output.is_success() => Ok(output.stdout),
+        // It complains on stdout.
+        Ok(output) => {
+            let said = format!("{}{}", output.stdout, output.stderr);
+            Err(said.lines().next().unwrap_or("it says nothing").trim().to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn answers(command: &str, expected: &str) -> bool {
+    Command::new(command).output().is_ok_and(|output| output.stdout.trim() == expected)
+}
+
+/// Also those on one address only.
+fn is_in_use(port: u16) -> bool {
+    TcpListener::bind(("0.0.0.0", port)).is_err()
+}
+
+fn has_default_route() -> bool {
+    let of_ipv4 = read("/proc/net/route").unwrap_or_default();
+    let of_ipv6 = read("/proc/net/ipv6_route").unwrap_or_default();
+    of_ipv4.lines().skip(1).any(|line| line.split_whitespace().nth(1) == Some("00000000"))
+        || of_ipv6.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            let is_default = words.next() == Some(&"0".repeat(32)) && words.next() == Some("00");
+            is_default && words.next_back() != Some("lo")
+        })
+}
+
+/// Of the file system that will hold /var/lib/rancher, of which parts may not exist yet.
+fn free_disk_gb() -> Option<u64> {
+    let existing =
+        ["/var/lib/rancher", "/var/lib", "/"].into_iter().find(|path| Path::new(path).exists())?;
+    let found = rustix::fs::statvfs(existing).ok()?;
+    Some(found.f_bavail * found.f_frsize / 1_000_000_000)
+}
+
+fn memory_gb(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024 / 1_000_000_000)
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}

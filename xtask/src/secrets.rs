@@ -1,0 +1,145 @@
+//! `cargo xtask secrets`: the Hugging Face token, and AWS keys if pods need them.
+//!
+//! Values come from the environment, from files or from a prompt, never from the command line, and go
+//! to the cluster over stdin. Server-side apply leaves no annotation that repeats them.
+
+mod source;
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use serde_json::json;
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::{
+    cluster::{
+        Cluster,
+        kubectl::Kubectl,
+        names::{AWS_SECRET, AWS_SECRET_KEYS, HF_SECRET, HF_SECRET_KEY, NAMESPACE},
+    },
+    command::Command,
+    ctx::{Ctx, State},
+};
+
+/// Store the Hugging Face token, and on request AWS keys, as secrets of the cluster
+///
+/// The token is that of --hf-token-file, of HF_TOKEN, or is asked for. AWS keys are needed only
+/// where pods cannot get them from the role of the instance.
+#[derive(Debug, Args)]
+pub(crate) struct Secrets {
+    #[command(flatten)]
+    cluster: Cluster,
+
+    /// File with the token; - is stdin
+    #[arg(long, value_name = "FILE")]
+    hf_token_file: Option<PathBuf>,
+
+    /// Leave the token alone
+    #[arg(long, conflicts_with = "hf_token_file")]
+    no_hf_token: bool,
+
+    /// Also store AWS keys: those of AWS_ACCESS_KEY_ID and so on, else those of ~/.aws/credentials
+    #[arg(long)]
+    aws: bool,
+
+    /// Another file of the form of ~/.aws/credentials
+    #[arg(long, value_name = "FILE", requires = "aws")]
+    aws_credentials_file: Option<PathBuf>,
+
+    /// Which keys of that file
+    #[arg(long, value_name = "NAME", env = "AWS_PROFILE", default_value = "default")]
+    aws_profile: String,
+}
+
+pub(crate) fn run(ctx: &Ctx, task: &Secrets) -> Result<()> {
+    let Secrets { cluster, hf_token_file, no_hf_token, aws, aws_credentials_file, aws_profile } =
+        task;
+    let kubectl = Kubectl::find(ctx, cluster)?;
+    // All is read before anything is changed.
+    let mut secrets = Vec::new();
+    if !no_hf_token {
+        let token =
+            if ctx.dry_run { String::new() } else { source::token(hf_token_file.as_deref())? };
+        secrets.push((HF_SECRET, BTreeMap::from([(HF_SECRET_KEY.to_owned(), token)])));
+    }
+    if *aws {
+        let keys = if ctx.dry_run {
+            BTreeMap::new()
+        } else {
+            source::aws_keys(aws_credentials_file.as_deref(), aws_profile)?
+        };
+        secrets.push((AWS_SECRET, keys));
+    }
+    ensure!(!secrets.is_empty(), "nothing to store: --no-hf-token without --aws");
+    namespace(ctx, &kubectl)?;
+    for (name, data) in &secrets {
+        store(ctx, &kubectl, name, data)?;
+    }
+    if !ctx.dry_run {
+        eprintln!(
+            "note    a pod takes them when it starts: kubectl rollout restart deployment/vllm -n {NAMESPACE}"
+        );
+    }
+    Ok(())
+}
+
+/// Only made if it is not there: `deploy` owns its labels.
+fn namespace(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
+    let look = || {
+        let get = kubectl.command("get namespace").arg(NAMESPACE);
+        Ok(match Kubectl::get::<serde_json::Value>(&get)? {
+            Some(_) => State::Met("there".to_owned()),
+            None => State::Unmet("not there".to_owned()),
+        })
+    };
+    ctx.converge(NAMESPACE, look, &[kubectl.command("create namespace").arg(NAMESPACE)])
+}
+
+fn store(ctx: &Ctx, kubectl: &Kubectl, name: &str, data: &BTreeMap<String, String>) -> Result<()> {
+    let values: Vec<&str> = data.values().map(String::as_str).collect();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": { "name": name, "namespace": NAMESPACE, "labels": { "app": "vllm" } },
+        "stringData": data,
+    });
+    let apply = kubectl.apply().secret(&format!("secret {name}"), secret.to_string(), &values);
+    let look = || {
+        if ctx.dry_run {
+            return Ok(State::Unmet("not compared in a dry run".to_owned()));
+        }
+        Ok(match stored(kubectl, name)? {
+            None => State::Unmet("not there".to_owned()),
+            Some(stored) if stored == *data => State::Met("there, with these values".to_owned()),
+            Some(_) => State::Unmet("there, with other values".to_owned()),
+        })
+    };
+    ctx.converge(&format!("secret {name}"), look, &[apply])
+}
+
+/// Decoded by kubectl, into this process only.
+fn stored(kubectl: &Kubectl, name: &str) -> Result<Option<BTreeMap<String, String>>> {
+    let template =
+        "go-template={{range $key, $value := .data}}{{$key}}={{$value | base64decode}}\n{{end}}";
+    let get: Command = kubectl.namespaced("get secret").arg(name).words("-o").arg(template);
+    let output = get.output()?;
+    if !output.is_success() {
+        if output.stderr.contains("(NotFound)") {
+            return Ok(None);
+        }
+        bail!("cannot read the secret {name}: {}", output.stderr.trim());
+    }
+    let known: Vec<&str> = [HF_SECRET_KEY].into_iter().chain(AWS_SECRET_KEYS).collect();
+    let pairs = output.stdout.lines().filter_map(|line| line.split_once('='));
+    let pairs = pairs.filter(|(key, _)| known.contains(key));
+    Ok(Some(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
+}
+
+/// Text of one line, without what an editor or `echo` has left around it.
+fn single_line(text: &str, what: &str) -> Result<String> {
+    let text = text.trim();
+    ensure!(!text.is_empty(), "{what} is empty");
+    ensure!(
+        !text.contains(|c: char| c.is_whitespace() || c.is_control()),
+        "{what} has white space inside: is it the right file?"
+    );
+    Ok(text.to_owned())
+}

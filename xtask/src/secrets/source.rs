@@ -1,0 +1,127 @@
+//! Where secret values come from: a file, the environment, a prompt without echo.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+use super::single_line;
+use crate::cluster::names::AWS_SECRET_KEYS;
+
+pub(super) fn token(file: Option<&Path>) -> Result<String> {
+    let what = "the Hugging Face token";
+    if let Some(file) = file {
+        return single_line(&read(file)?, &format!("{what} in {}", file.display()));
+    }
+    for variable in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+        if let Some(token) = env::var(variable).ok().filter(|token| !token.trim().is_empty()) {
+            return single_line(&token, variable);
+        }
+    }
+    ensure!(
+        io::stdin().is_terminal(),
+        "no Hugging Face token: set HF_TOKEN, name a file with --hf-token-file, or give --no-hf-token"
+    );
+    single_line(&ask("Hugging Face token (not shown): ")?, what)
+}
+
+fn read(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        io::stdin().read_to_string(&mut text).context("cannot read the token from stdin")?;
+        return Ok(text);
+    }
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Keys by the names of their variables.
+pub(super) fn aws_keys(file: Option<&Path>, profile: &str) -> Result<BTreeMap<String, String>> {
+    let is_set = |name: &str| env::var(name).is_ok_and(|value| !value.trim().is_empty());
+    let keys: BTreeMap<String, String> = if file.is_none() && is_set(AWS_SECRET_KEYS[0]) {
+        AWS_SECRET_KEYS
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), env::var(name).ok()?)))
+            .filter(|(_, value)| !value.trim().is_empty())
+            .collect()
+    } else {
+        let default = env::home_dir().map(|home| home.join(".aws/credentials"));
+        let file = file.map(Path::to_owned).or(default).context("there is no home directory")?;
+        let text = fs::read_to_string(&file).with_context(|| {
+            format!("no AWS keys: AWS_ACCESS_KEY_ID is not set, and cannot read {}", file.display())
+        })?;
+        of_profile(&text, profile)
+            .with_context(|| format!("{} has no profile {profile:?}", file.display()))?
+    };
+    for name in &AWS_SECRET_KEYS[..2] {
+        ensure!(keys.contains_key(*name), "{name} is missing beside the other key");
+    }
+    keys.into_iter().map(|(name, value)| Ok((name.clone(), single_line(&value, &name)?))).collect()
+}
+
+fn of_profile(text: &str, profile: &str) -> Option<BTreeMap<String, String>> {
+    let heading = format!("[{profile}]");
+    let mut lines = text.lines().map(str::trim);
+    lines.find(|line| *line == heading)?;
+    let section = lines.take_while(|line| !line.starts_with('['));
+    let pairs = section.filter_map(|line| line.split_once('='));
+    Some(
+        pairs
+            .map(|(key, value)| (key.trim().to_uppercase(), value.trim().to_owned()))
+            .filter(|(key, _)| AWS_SECRET_KEYS.contains(&key.as_str()))
+            .collect(),
+    )
+}
+
+/// A line from the terminal, which does not repeat it.
+fn ask(question: &str) -> Result<String> {
+    let stdin = io::stdin();
+    let shown = tcgetattr(&stdin).context("cannot read the settings of the terminal")?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden).context("cannot hide what is typed")?;
+    eprint!("{question}");
+    let flushed = io::stderr().flush();
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    tcsetattr(&stdin, OptionalActions::Flush, &shown).context("cannot restore the terminal")?;
+    eprintln!();
+    flushed.and(read.map(drop)).context("cannot read from the terminal")?;
+    if line.trim().is_empty() {
+        bail!("nothing was typed");
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_the_profile_and_of_no_other() {
+        let text = "[default]\naws_access_key_id = A\naws_secret_access_key=B\nregion = x\n\n[other]\naws_access_key_id = C\n";
+        let keys = of_profile(text, "default").unwrap();
+        let pairs: Vec<(&str, &str)> =
+            keys.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "B")]);
+        assert_eq!(of_profile(text, "other").unwrap().len(), 1);
+        assert_eq!(of_profile(text, "none"), None);
+    }
+
+    #[test]
+    fn a_token_is_one_word() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        fs::write(&file, "  hf_abc\n\n").unwrap();
+        assert_eq!(token(Some(&file)).unwrap(), "hf_abc");
+        fs::write(&file, "hf_abc def\n").unwrap();
+        let error = token(Some(&file)).unwrap_err().to_string();
+        assert!(error.contains("white space inside") && !error.contains("hf_abc"), "{error}");
+        fs::write(&file, "\n").unwrap();
+        assert!(token(Some(&file)).unwrap_err().to_string().ends_with("is empty"));
+    }
+}

@@ -1,0 +1,229 @@
+//! `cargo xtask verify` on the cluster: the four checks, and whether what lies in S3 is whole.
+
+mod stored;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::Check;
+use crate::{
+    advice::of_tracer_log,
+    cluster::{
+        Cluster,
+        kubectl::Kubectl,
+        names::TRACER,
+        observe::Snapshot,
+        tracer::{Status, Uploads},
+    },
+    ctx::Ctx,
+};
+
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Returns whether all checks have passed; asks again until then, or until the patience is over:
+/// the first upload takes a rotation and an upload interval.
+pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, patience: Duration) -> Result<bool> {
+    let kubectl = Kubectl::find(ctx, cluster)?;
+    if ctx.dry_run {
+        show_commands(&kubectl);
+        return Ok(true);
+    }
+    let deadline = Instant::now() + patience;
+    let mut said = String::new();
+    let (mut checks, status) = loop {
+        let (checks, status) = four_checks(&kubectl)?;
+        let failed: Vec<&str> =
+            checks.iter().filter(|check| !check.passed).map(|check| check.name).collect();
+        if failed.is_empty() || Instant::now() >= deadline {
+            break (checks, status);
+        }
+        let line = format!("wait    not yet: {}", failed.join("; "));
+        if line != said {
+            eprintln!("{line}");
+            said = line;
+        }
+        thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
+    };
+    let (whole, report) = stored::check(&kubectl, status.as_ref());
+    checks.push(whole);
+    let passed = checks.iter().all(|check| check.passed);
+    if json {
+        let result = serde_json::json!({
+            "passed": passed, "checks": checks, "tracer": status, "trace": report,
+        });
+        println!("{}", serde_json::to_string_pretty(&result).context("cannot print the result")?);
+    } else {
+        super::print(&checks);
+    }
+    Ok(passed)
+}
+
+/// Nothing of it changes anything; said for those who want to know.
+fn show_commands(kubectl: &Kubectl) {
+    let pods = kubectl.namespaced("get pods -l app=vllm -o json");
+    let status =
+        kubectl.namespaced("exec POD -c ebpf-tracer --").words("/ebpf-cuda-tracer status --json");
+    eprintln!("would run: {}\nwould run: {}", pods.shown(), status.shown());
+    eprintln!("would download the traces of the run from S3, and check that they are whole");
+}
+
+fn four_checks(kubectl: &Kubectl) -> Result<(Vec<Check>, Option<Status>)> {
+    let snapshot = Snapshot::take(kubectl)?;
+    let running = sidecar_is_running(&snapshot);
+    let asked = match snapshot.pod().filter(|_| running.passed) {
+        Some(pod) => Status::ask(kubectl, &pod.metadata.name).map_err(|error| format!("{error:#}")),
+        None => Err("the sidecar does not run".to_owned()),
+    };
+    let names = ["vLLM process is discovered", "trace files are created", "S3 uploads work"];
+    let checks = match &asked {
+        Ok(status) => {
+            let judged =
+                [vllm_is_discovered(status), files_are_created(status), uploads_work(status)];
+            names.into_iter().zip(judged).map(|(name, judged)| Check::new(name, judged)).collect()
+        }
+        Err(error) => names.map(|name| Check::new(name, Err(error.clone()))).to_vec(),
+    };
+    Ok(([vec![running], checks].concat(), asked.ok()))
+}
+
+type Judged = Result<String, String>;
+
+fn sidecar_is_running(snapshot: &Snapshot) -> Check {
+    let container = snapshot.pod().and_then(|pod| Some((pod, pod.container(TRACER)?)));
+    let judged = match container {
+        None => Err("there is no pod with it: cargo xtask deploy".to_owned()),
+        Some((pod, container)) => {
+            let detail = format!("{}: {}", pod.metadata.name, container.describe());
+            if container.state.running.is_some() { Ok(detail) } else { Err(detail) }
+        }
+    };
+    Check::new("sidecar is running", judged)
+}
+
+fn vllm_is_discovered(status: &Status) -> Judged {
+    if let Some(process) = status.traced().find(|process| process.has_called) {
+        return Ok(format!("pid {}, {:?}: {}", process.pid, process.title(), process.reason));
+    }
+    if let Some(process) = status.traced().next() {
+        return Err(format!("pid {} is a target, but has not called CUDA yet", process.pid));
+    }
+    let seen = status.visible_processes;
+    let foreign = status.processes.iter().find(|process| process.is_running);
+    Err(match foreign {
+        Some(process) => format!(
+            "pid {}, {:?} uses CUDA, but {}: set TARGET_PROCESS",
+            process.pid,
+            process.title(),
+            process.reason
+        ),
+        None if seen <= 1 => format!(
+            "the sidecar sees {seen} processes: the pod needs shareProcessNamespace, or hostPID"
+        ),
+        None => format!(
+            "none of the {seen} processes that the sidecar sees uses CUDA; it looks for {:?}",
+            status.target_process
+        ),
+    })
+}
+
+fn files_are_created(status: &Status) -> Judged {
+    let segments = &status.segments;
+    let detail = format!(
+        "{} closed, {} bytes, {} waiting; {} calls, {} dropped",
+        segments.closed,
+        segments.written_bytes,
+        segments.waiting,
+        status.calls.recorded,
+        status.dropped()
+    );
+    if segments.written_bytes > 0 { Ok(detail) } else { Err(detail) }
+}
+
+fn uploads_work(status: &Status) -> Judged {
+    let Some(uploads) = &status.uploads else {
+        return Err("uploads are switched off: UPLOAD_ENABLED is false".to_owned());
+    };
+    let Uploads { destination, stored, failing } = uploads;
+    match failing {
+        Some(failing) => {
+            let mut detail = format!("{} (since {})", failing.error, failing.since);
+            if let Some((advice, _)) = of_tracer_log(&failing.error) {
+                detail = format!("{detail}; cause: {}; next: {}", advice.cause, advice.next);
+            }
+            Err(detail)
+        }
+        None if *stored == 0 => Err(format!("nothing was uploaded to {destination} yet")),
+        None => Ok(format!("{stored} objects in {destination}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(json: serde_json::Value) -> Status {
+        let mut all = serde_json::json!({
+            "phase": "recording", "run": "node_x", "target_process": "python",
+            "visible_processes": 5, "processes": [], "segments":
+            { "closed": 0, "written_bytes": 0, "waiting": 0 },
+            "calls": { "recorded": 0, "dropped_at_ring": 0, "dropped_at_disk": 0 },
+        });
+        for (key, value) in json.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn process(matched_by: Option<&str>, has_called: bool) -> serde_json::Value {
+        serde_json::json!({ "processes": [{
+            "pid": 17, "command": "VLLM::EngineCore", "comm": "VLLM::EngineCor",
+            "matched_by": matched_by, "has_called": has_called, "is_running": true,
+            "reason": "a target started it",
+        }]})
+    }
+
+    #[test]
+    fn a_target_counts_when_it_has_called() {
+        let found = vllm_is_discovered(&status(process(Some("ancestor"), true)));
+        assert_eq!(found.unwrap(), "pid 17, \"VLLM::EngineCore\": a target started it");
+        assert!(vllm_is_discovered(&status(process(Some("ancestor"), false))).is_err());
+        let foreign = vllm_is_discovered(&status(process(None, true))).unwrap_err();
+        assert!(foreign.contains("TARGET_PROCESS"), "{foreign}");
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_shared_is_named() {
+        let alone = status(serde_json::json!({ "visible_processes": 1 }));
+        assert!(vllm_is_discovered(&alone).unwrap_err().contains("shareProcessNamespace"));
+    }
+
+    /// In the words of the sidecar.
+    #[test]
+    fn a_store_that_refuses_is_explained() {
+        for (error, expected) in [
+            (
+                "cannot put s3://b/k: S3 in us-east-1 answers 403 AccessDenied (the credentials need s3:PutObject on b)",
+                "cargo xtask secrets --aws",
+            ),
+            (
+                "cannot use s3://b/k: S3 in us-east-1 answers 404 NoSuchBucket (check S3_BUCKET, and whether S3 in us-east-1 is the right place)",
+                "correct S3_BUCKET",
+            ),
+            (
+                "cannot put s3://b/k: S3 in us-east-1 answers 301 PermanentRedirect (set AWS_REGION to eu-west-1)",
+                "AWS_REGION",
+            ),
+        ] {
+            let failing = serde_json::json!({ "since": "2026-11-24T00:00:00Z", "error": error });
+            let uploads = serde_json::json!({ "uploads": {
+                "destination": "s3://b/", "stored": 3, "failing": failing,
+            }});
+            let judged = uploads_work(&status(uploads)).unwrap_err();
+            assert!(judged.contains("next:") && judged.contains(expected), "{judged}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether what the sidecar's run has put into S3 is whole, as far as a run can be that goes on.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use trace::check::{self, Problem, Report};
+
+use super::Check;
+use crate::{
+    cluster::{bucket::Bucket, kubectl::Kubectl, tracer::Status},
+    ctx::target_directory,
+    segments::segments,
+};
+
+const NAME: &str = "traces in S3 are whole";
+
+/// What was found in S3.
+#[derive(Debug, Serialize)]
+pub(super) struct Stored {
+    files: usize,
+    calls: u64,
+    dropped: u64,
+    ignored: u64,
+    problems: Vec<Problem>,
+}
+
+pub(super) fn check(kubectl: &Kubectl, status: Option<&Status>) -> (Check, Option<Stored>) {
+    let Some(status) = status else {
+        return (
+            Check::new(NAME, Err("the sidecar does not say which run is its".to_owned())),
+            None,
+        );
+    };
+    match check_run(kubectl, &status.run) {
+        Err(error) => (Check::new(NAME, Err(format!("{error:#}"))), None),
+        Ok(report) => {
+            let stored = Stored::of(report);
+            (Check::new(NAME, stored.judge()), Some(stored))
+        }
+    }
+}
+
+fn check_run(kubectl: &Kubectl, run: &str) -> Result<Report> {
+    let bucket = Bucket::find(Some(kubectl))?;
+    let directory = target_directory().join("xtask/traces").join(&bucket.location);
+    let fetch = bucket.fetch(&directory).variable("RUST_LOG", "warn");
+    // The paths of all files, also of other runs.
+    fetch.read_in_view()?;
+    let prefix = format!("trace_{run}_");
+    let of_run: Vec<PathBuf> = segments(&directory)?
+        .into_iter()
+        .filter(|file| {
+            file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        })
+        .collect();
+    ensure!(!of_run.is_empty(), "S3 has nothing of the run {run} yet, in {}", bucket.location);
+    Ok(check::check(&of_run))
+}
+
+impl Stored {
+    /// Of a run that goes on the end is missing, and that is all that may be.
+    fn of(report: Report) -> Self {
+        let Report { files, calls, dropped, ignored, mut problems, .. } = report;
+        problems.retain(|problem| !matches!(problem, Problem::NotEnded { .. }));
+        Self { files, calls, dropped, ignored, problems }
+    }
+
+    fn judge(&self) -> Result<String, String> {
+        let Self { files, calls, dropped, problems, .. } = self;
+        let detail = format!("{files} files, {calls} calls, {dropped} dropped");
+        match problems.first() {
+            Some(problem) => {
+                Err(format!("{detail}, {} problems, the first: {problem}", problems.len()))
+            }
+            None if *dropped > 0 => Err(detail),
+            None if *calls == 0 => Err(format!("{detail}: nothing was traced yet")),
+            None => Ok(detail),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_goes_on_may_lack_its_end_and_nothing_else() {
+        let not_ended = Problem::NotEnded { run: "node_x".to_owned() };
+        let missing = Problem::MissingSegments { run: "node_x".to_owned(), first: 2, last: 2 };
+        let report = |problems| Report { files: 3, calls: 9, problems, ..Report::default() };
+        assert!(Stored::of(report(vec![not_ended.clone()])).judge().is_ok());
+        let judged = Stored::of(report(vec![not_ended, missing])).judge().unwrap_err();
+        assert!(judged.starts_with("3 files, 9 calls, 0 dropped, 1 problems"), "{judged}");
+        let dropped = Report { dropped: 1, ..report(Vec::new()) };
+        assert!(Stored::of(dropped).judge().is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! `deploy`, `status` and `logs` on clusters that are not as they should be.
+
+use serde_json::{Value, json};
+
+use crate::scripted::{Machine, Run, namespace, objects, pod_with_vllm, ready_pod};
+
+const DEPLOY: [&str; 7] =
+    ["deploy", "--timeout", "1", "--tracer-image", "a/b:1", "--s3-bucket", "traces"];
+
+/// The cluster as it is after applying.
+fn deploy_to(pod: &Value, extra: &[(&str, &str)]) -> Run {
+    let machine = Machine::node();
+    machine.state("after_apply-objects.json", &objects(pod, false).to_string());
+    for (name, content) in extra {
+        machine.state(name, content);
+    }
+    machine.run(&DEPLOY)
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    pod_with_vllm(json!({ "state": { "waiting": { "reason": reason, "message": message } } }))
+}
+
+fn unschedulable(message: &str) -> Value {
+    let mut pod = pod_with_vllm(json!({}));
+    pod["status"] = json!({ "phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+    }]});
+    pod
+}
+
+#[test]
+fn a_ready_pod_ends_the_wait_and_a_missing_token_is_noted() {
+    let machine = Machine::node();
+    machine.state("after_apply-objects.json", &objects(&ready_pod(), true).to_string());
+    let run = machine.run(&DEPLOY);
+    run.succeeds();
+    assert!(run.stderr.contains("done    vLLM is ready after "), "{}", run.stderr);
+    assert!(run.stderr.contains("note    there is no secret hf-token"), "{}", run.stderr);
+}
+
+#[test]
+fn no_gpu_capacity() {
+    deploy_to(&unschedulable("0/1 nodes are available: 1 Insufficient nvidia.com/gpu."), &[])
+        .fails_with(&["Insufficient nvidia.com/gpu", "no GPU is free", "cargo xtask install"]);
+}
+
+#[test]
+fn an_image_that_was_not_imported() {
+    let message = "Container image \"a/b:1\" is not present with pull policy of Never";
+    let mut pod = ready_pod();
+    pod["status"]["initContainerStatuses"] = json!([
+        { "name": "ebpf-tracer", "state": { "waiting": { "reason": "ErrImageNeverPull", "message": message } } }
+    ]);
+    deploy_to(&pod, &[]).fails_with(&["is not present with pull policy", "cargo xtask build"]);
+}
+
+#[test]
+fn a_token_without_access_to_the_model() {
+    let pod = pod_with_vllm(json!({
+        "restartCount": 1, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+    }));
+    for (log, cause) in [
+        ("huggingface_hub.errors.GatedRepoError: 403 Client Error.", "has not been granted access"),
+        (
+            "requests.exceptions.HTTPError: 401 Client Error: Unauthorized",
+            "does not accept the token",
+        ),
+    ] {
+        deploy_to(&pod, &[("log-vllm", log)]).fails_with(&[log, cause, "cargo xtask secrets"]);
+    }
+}
+
+#[test]
+fn a_missing_secret() {
+    let pod = waiting("CreateContainerConfigError", "secret \"hf-token\" not found");
+    deploy_to(&pod, &[]).fails_with(&["secret \"hf-token\" not found", "cargo xtask secrets"]);
+}
+
+#[test]
+fn a_claim_that_stays_pending() {
+    let mut all = objects(
+        &unschedulable(
+            "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+        ),
+        false,
+    );
+    all["items"].as_array_mut().unwrap().push(json!({
+        "kind": "PersistentVolumeClaim", "metadata": { "name": "vllm-traces" },
+        "status": { "phase": "Pending" },
+    }));
+    let event = json!({ "items": [{
+        "reason": "ProvisioningFailed", "message": "storageclass.storage.k8s.io \"local-path\" not found",
+        "involvedObject": { "kind": "PersistentVolumeClaim", "name": "vllm-traces" },
+    }]});
+    let machine = Machine::node();
+    machine.state("after_apply-objects.json", &all.to_string());
+    machine.state("events.json", &event.to_string());
+    machine.run(&DEPLOY).fails_with(&[
+        "the claim vllm-traces is pending",
+        "no such storage class",
+        "kubectl get storageclass",
+    ]);
+}
+
+#[test]
+fn a_node_port_that_is_taken() {
+    let error = "The Service \"vllm-api\" is invalid: spec.ports[0].nodePort: Invalid value: 30800: provided port is already allocated";
+    deploy_to(&ready_pod(), &[("apply_error", error)]).fails_with(&[
+        error,
+        "another service has the node port",
+        "NODE_PORT",
+    ]);
+}
+
+#[test]
+fn a_namespace_that_does_not_go() {
+    let mut stuck = namespace("Terminating");
+    stuck["status"]["conditions"] = json!([{
+        "type": "NamespaceDeletionDiscoveryFailure", "status": "True", "reason": "DiscoveryFailed",
+        "message": "unable to retrieve the complete list of server APIs: metrics.k8s.io/v1beta1",
+    }]);
+    let machine = Machine::node();
+    machine.state("namespace.json", &stuck.to_string());
+    machine.run(&DEPLOY).fails_with(&[
+        "still being deleted",
+        "metrics.k8s.io",
+        "kubectl get apiservices",
+    ]);
+    assert!(!machine.calls().iter().any(|call| call.contains("apply")));
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_read() {
+    let machine = Machine::deployed();
+    machine.state(
+        "kubectl_error",
+        "error: error loading config file \"/etc/rancher/k3s/k3s.yaml\": open /etc/rancher/k3s/k3s.yaml: permission denied\n",
+    );
+    for task in [&DEPLOY[..], &["status"], &["destroy"]] {
+        machine.run(task).fails_with(&["readable by root only", "~/.kube/config"]);
+    }
+    machine
+        .run(&["status", "--kubeconfig", "/no/such/file"])
+        .fails_with(&["cannot read the kubeconfig /no/such/file", "--kubeconfig"]);
+}
+
+#[test]
+fn an_api_server_that_is_down() {
+    let machine = Machine::deployed();
+    machine.state(
+        "kubectl_error",
+        "The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?\n",
+    );
+    machine
+        .run(&["status"])
+        .fails_with(&["the API server of the kubeconfig does not run", "systemctl status k3s"]);
+}
+
+#[test]
+fn kubectl_is_missing_or_another_one_serves() {
+    let machine = Machine::deployed();
+    machine.remove_tool("k3s");
+    machine
+        .run(&["status"])
+        .fails_with(&["neither `k3s` nor `kubectl` is on PATH", "cargo xtask install"]);
+    machine.tool("kubectl", &format!("set -- kubectl \"$@\"\n{}", include_str!("scripted/k3s.sh")));
+    machine.run(&["status"]).succeeds();
+}
+
+#[test]
+fn settings_are_checked_by_the_program_that_knows_them() {
+    let machine = Machine::node();
+    machine.run(&["deploy", "--tracer-image", "a/b:1"]).fails_with(&["--package manifests"]);
+    machine
+        .run(&["deploy", "--s3-bucket", "traces"])
+        .fails_with(&["no image of the sidecar was built here"]);
+    // As in `S3_BUCKET=... cargo xtask deploy`.
+    machine.state("after_apply-objects.json", &objects(&ready_pod(), true).to_string());
+    let variables = [("S3_BUCKET", "traces"), ("TRACER_IMAGE", "a/b:1")];
+    machine.run_with(&["deploy"], &variables).succeeds();
+}
+
+#[test]
+fn status_shows_all_of_it_and_says_by_its_exit_code_whether_vllm_is_ready() {
+    let machine = Machine::deployed();
+    let run = machine.run(&["status"]);
+    run.succeeds();
+    insta::assert_snapshot!(run.stdout, @r#"
+    node        gpu-node: Ready, v1.36.2+k3s1, 1 of 1 GPUs usable
+    deployment  vllm: ready
+    image       docker.io/vllm/vllm-openai:v0.20.2
+    image       docker.io/littleboy/ebpf-cuda-tracer:1
+    pod         vllm-7d4b9c-xk2lp: Running, ready: ebpf-tracer ready; vllm ready
+    service     vllm-api: http://localhost:30800 on the node
+    tracer      recording: 1 processes traced, 2 calls, 0 dropped, 1 segments closed, 1 objects in s3://traces/k3s-vllm/
+
+    ready: cargo xtask test, cargo xtask verify
+    "#);
+    let json: Value = serde_json::from_str(&machine.run(&["status", "--json"]).stdout).unwrap();
+    assert_eq!((&json["ready"], &json["tracer"]["phase"]), (&json!(true), &json!("recording")));
+    let empty = Machine::node().run(&["status"]);
+    assert_eq!(empty.code, Some(1));
+    assert!(empty.stdout.contains("nothing is deployed"), "{}", empty.stdout);
+}
+
+#[test]
+fn logs_are_those_of_the_container_that_is_asked_for() {
+    let machine = Machine::deployed();
+    let run = machine.run(&["logs"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "the logs\n"));
+    for (arguments, expected) in [
+        (&["logs", "tracer"][..], "logs -l app=vllm --tail=200 -c ebpf-tracer"),
+        (&["logs", "-f", "vllm", "--tail", "-1"], "logs -l app=vllm --tail=-1 -c vllm --follow"),
+    ] {
+        machine.run(arguments);
+        let call = machine.calls().pop().unwrap();
+        assert!(call.ends_with(expected), "{call}");
+    }
+}
