@@ -3,11 +3,30 @@
 mod commands;
 mod logs;
 
+use std::fmt;
+
+use anyhow::anyhow;
+
 /// A cause, and what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Advice {
     pub(crate) cause: &'static str,
     pub(crate) next: &'static str,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cause: {}\nnext:  {}", self.cause, self.next)
+    }
+}
+
+/// An error in the form of all that people can do something about.
+pub(crate) fn explained(
+    what: impl fmt::Display,
+    cause: impl fmt::Display,
+    next: impl fmt::Display,
+) -> anyhow::Error {
+    anyhow!("{what}\ncause: {cause}\nnext:  {next}")
 }
 
 /// What a line holds if the rule applies: all of these, in lower case.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 use crate::{
+    advice::explained,
     build::{self, Build},
     cluster::{Cluster, kubectl::Kubectl},
     ctx::Ctx,
@@ -15,15 +16,12 @@ use crate::{
     verify,
 };
 
-/// Build, deploy, wait for vLLM, send a prompt and a batch of 15, and verify the traces
+/// Build, deploy, wait for vLLM, send prompts, verify the traces
 ///
-/// Stops at the first step that fails, with exit code 1. Every step can be run alone: `build`,
-/// `deploy`, `test single`, `test batch`, `verify`.
+/// One prompt, then a batch of 15. Stops at the first step that fails, with exit code 1. Every step
+/// can be run alone: `build`, `deploy`, `test single`, `test batch`, `verify`.
 #[derive(Debug, Args)]
 pub(crate) struct All {
-    #[command(flatten)]
-    cluster: Cluster,
-
     #[command(flatten)]
     build: Build,
 
@@ -38,13 +36,17 @@ pub(crate) struct All {
     verify_timeout: u64,
 
     #[command(flatten)]
+    cluster: Cluster,
+
+    #[command(flatten)]
     settings: Settings,
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &All) -> Result<()> {
-    let All { cluster, build, wait, target, verify_timeout, settings } = task;
-    // Said before minutes are spent on building.
+    let All { build, wait, target, verify_timeout, cluster, settings } = task;
+    settings.check::<All>()?;
     let kubectl = Kubectl::find(ctx, cluster)?;
+    ctx.step("look at settings and cluster", || deploy::check(ctx, &kubectl, settings))?;
     build::run(ctx, build)?;
     ctx.step("deploy", || deploy::apply(ctx, &kubectl, settings, wait.timeout()))?;
     ctx.step("wait", || deploy::until_ready(ctx, &kubectl, *wait))?;
@@ -53,9 +55,14 @@ pub(crate) fn run(ctx: &Ctx, task: &All) -> Result<()> {
     tester.run("batch", tester.batch(BATCH))?;
     ctx.step("verify", || {
         let patience = Duration::from_secs(*verify_timeout);
-        let passed = verify::cluster::verify(ctx, cluster, false, patience)?;
-        ensure!(passed, "traces are not captured and uploaded as they should");
-        Ok(())
+        if verify::cluster::verify(ctx, cluster, false, patience)? {
+            return Ok(());
+        }
+        Err(explained(
+            "traces are not captured and uploaded as they should be",
+            "what stands beside FAILED above",
+            "cargo xtask status; cargo xtask logs tracer",
+        ))
     })?;
     if !ctx.dry_run {
         eprintln!("\nall: everything passed in {}; next: cargo xtask fetch", ctx.elapsed());

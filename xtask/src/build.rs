@@ -4,14 +4,20 @@ mod archive;
 mod context;
 pub(crate) mod engine;
 mod import;
-pub(crate) use import::removal;
+pub(crate) use context::static_program;
+pub(crate) use import::remove_all;
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::{
+    advice::explained,
     cluster::names::IMAGE,
     command::is_on_path,
     ctx::{Ctx, target_directory},
@@ -22,7 +28,7 @@ use engine::Engine;
 /// What the image may weigh, in bytes.
 const MOST_BYTES: u64 = 25_000_000;
 
-/// Build the image of the sidecar and import it into K3s
+/// Build the sidecar's image and import it into K3s
 ///
 /// Prints the image's name on stdout; `deploy` uses it from then on. The tag is derived from what
 /// is in the image, so an unchanged one is neither built nor imported again.
@@ -49,12 +55,13 @@ pub(crate) struct Image {
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Build) -> Result<()> {
-    ensure!(
-        task.no_import || ctx.dry_run || is_on_path("k3s"),
-        "`k3s` is not on PATH, so the image cannot be imported\n\
-         cause: K3s is not installed on this machine\n\
-         next:  `cargo xtask install` on the GPU node, or `cargo xtask build --no-import`"
-    );
+    if !task.no_import && !ctx.dry_run && !is_on_path("k3s") {
+        return Err(explained(
+            "the image could not be imported: `k3s` is not on PATH",
+            "K3s is not installed on this machine",
+            "`cargo xtask install` on the GPU node, or `cargo xtask build --no-import`",
+        ));
+    }
     let image = ctx.step("build the image", || image(ctx, task))?;
     if !task.no_import {
         ctx.step("import the image into K3s", || import::into_k3s(ctx, &image))?;
@@ -71,8 +78,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Build) -> Result<()> {
 pub(crate) fn image(ctx: &Ctx, task: &Build) -> Result<Image> {
     let engine = Engine::find(ctx, task.engine.as_deref())?;
     let context = Context::new();
-    let program = context.build_program();
-    ctx.change(&program).context("cannot build the sidecar as a static program")?;
+    ctx.change(&static_program("build")).context("cannot build the sidecar as a static program")?;
     let reference = if ctx.dry_run {
         eprintln!("note    TAG will be the first digits of the SHA-256 of what is in the image");
         format!("{IMAGE}:TAG")
@@ -98,7 +104,7 @@ pub(crate) fn last() -> Option<String> {
     Some(reference.trim().to_owned()).filter(|reference| !reference.is_empty())
 }
 
-fn report(engine: &Engine, reference: &str, archive: &std::path::Path) -> Result<()> {
+fn report(engine: &Engine, reference: &str, archive: &Path) -> Result<()> {
     let bytes = fs::metadata(archive).context("cannot read the size of the image")?.len();
     let megabytes = bytes as f64 / 1e6;
     eprintln!("size    {megabytes:.1} MB");

@@ -6,6 +6,7 @@ pub(crate) mod kubectl;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod observe;
+pub(crate) mod secret;
 pub(crate) mod tracer;
 
 use std::path::PathBuf;
@@ -18,6 +19,6 @@ pub(crate) struct Cluster {
     /// File that says how to reach the cluster
     ///
     /// Without it: that of KUBECONFIG, else K3s's own /etc/rancher/k3s/k3s.yaml, else ~/.kube/config.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", display_order = 800)]
     pub(crate) kubeconfig: Option<PathBuf>,
 }

@@ -1,25 +1,17 @@
 //! A command as data: it can be shown, compared in a test, run, or only read from.
 
 mod failure;
+mod run;
 mod view;
 
 use std::{
     env,
     fmt::Write as _,
-    io,
-    path::Path,
-    time::{Duration, Instant},
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, anyhow};
-use duct::Expression;
-
-use crate::ctx::variables_of_cargo;
-pub(crate) use failure::Failure;
-use view::View;
-
-/// What only looks has answered by then, or something hangs.
-const LOOK_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) use failure::{Failure, in_short};
+pub(crate) use run::Output;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command {
@@ -27,7 +19,8 @@ pub(crate) struct Command {
     variables: Vec<Variable>,
     input: Input,
     needs_root: bool,
-    limit: Option<Duration>,
+    /// Of this environment, and let through by `sudo`.
+    kept: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,19 +48,9 @@ enum Input {
     },
 }
 
-/// What a command has answered, whether it succeeded or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Output {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Output {
-    pub(crate) fn is_success(&self) -> bool {
-        self.code == Some(0)
-    }
-}
+/// How programs are told of a proxy.
+const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
 
 impl Command {
     /// Words stand between white space; [`Self::arg`] adds one that may hold anything.
@@ -77,7 +60,7 @@ impl Command {
             variables: Vec::new(),
             input: Input::Nothing,
             needs_root: false,
-            limit: None,
+            kept: Vec::new(),
         }
     }
 
@@ -119,9 +102,10 @@ impl Command {
         self
     }
 
-    /// It is stopped when this has passed.
-    pub(crate) fn limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
+    /// Behind `sudo` too it knows of the proxy, whose address may hold a password: by name, not value.
+    pub(crate) fn through_proxy(mut self) -> Self {
+        let is_set = |name: &&&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.kept = PROXIES.iter().filter(is_set).map(|&name| name.to_owned()).collect();
         self
     }
 
@@ -170,6 +154,9 @@ impl Command {
         let mut words = Vec::new();
         if self.needs_root && !root {
             words.push("sudo".to_owned());
+            if !self.kept.is_empty() {
+                words.push(format!("--preserve-env={}", self.kept.join(",")));
+            }
             if !self.variables.is_empty() {
                 words.push("env".to_owned());
                 let assignment = |Variable { name, value, .. }: &_| format!("{name}={value}");
@@ -178,102 +165,6 @@ impl Command {
         }
         words.extend(self.words.iter().cloned());
         words
-    }
-
-    /// Runs it in view: says it, and passes on what it prints, to stderr; an error quotes the end of
-    /// that, with its cause and the way out where both are known.
-    pub(crate) fn run(&self) -> Result<()> {
-        self.in_view(&self.expression().stdout_to_stderr()).map(drop)
-    }
-
-    /// Its stdout is that of the task: what it prints was asked for.
-    pub(crate) fn run_for_output(&self) -> Result<()> {
-        let output = self.finish(&self.expression(), self.limit)?;
-        self.successful(output).map(drop)
-    }
-
-    /// What it says, without the final newline; for commands that change nothing.
-    pub(crate) fn read(&self) -> Result<String> {
-        let output = self.output()?;
-        Ok(self.successful(output)?.stdout.trim_end().to_owned())
-    }
-
-    /// What it prints on stdout, while its stderr is in view; for commands that take a while.
-    pub(crate) fn read_in_view(&self) -> Result<String> {
-        Ok(self.in_view(&self.expression().stdout_capture())?.stdout)
-    }
-
-    /// The same, whatever its exit code.
-    pub(crate) fn output(&self) -> Result<Output> {
-        self.captured(self.limit.or(Some(LOOK_LIMIT)))
-    }
-
-    fn in_view(&self, expression: &Expression) -> Result<Output> {
-        eprintln!("$ {}", self.shown());
-        let secrets = self.secrets();
-        let (view, expression) = View::of(expression, move |line| without(&secrets, line))?;
-        let output = self.finish(&expression, self.limit);
-        drop(expression);
-        self.successful(Output { stderr: view.seen(), ..output? })
-    }
-
-    fn successful(&self, output: Output) -> Result<Output> {
-        if output.is_success() {
-            return Ok(output);
-        }
-        Err(Failure::new(self.shown(), output).into())
-    }
-
-    fn captured(&self, limit: Option<Duration>) -> Result<Output> {
-        self.finish(&self.expression().stdout_capture().stderr_capture(), limit)
-    }
-
-    fn expression(&self) -> Expression {
-        let words = self.words_as(is_root());
-        let (program, arguments) = words.split_first().expect("a command has a program");
-        let mut expression = duct::cmd(program, arguments).unchecked();
-        for name in variables_of_cargo() {
-            expression = expression.env_remove(name);
-        }
-        for Variable { name, value, .. } in &self.variables {
-            expression = expression.env(name, value);
-        }
-        match &self.input {
-            Input::Nothing => expression.stdin_null(),
-            Input::Text(text) | Input::From { text, .. } | Input::Secret { text, .. } => {
-                expression.stdin_bytes(text.as_bytes())
-            }
-        }
-    }
-
-    fn finish(&self, expression: &Expression, limit: Option<Duration>) -> Result<Output> {
-        let program = self.words.first().expect("a command has a program");
-        let handle = expression.start().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => anyhow!("`{program}` is not on PATH"),
-            _ => anyhow!(error).context(format!("cannot run `{program}`")),
-        })?;
-        let started = Instant::now();
-        let output = match limit {
-            None => Some(handle.wait()),
-            Some(limit) => handle.wait_deadline(started + limit).transpose(),
-        };
-        let Some(output) = output else {
-            // It may have ended just now.
-            let _: io::Result<()> = handle.kill();
-            return Err(anyhow!(
-                "`{}` did not end within {:?}",
-                self.shown(),
-                limit.unwrap_or_default()
-            ));
-        };
-        let output = output.with_context(|| format!("cannot run `{program}`"))?;
-        let secrets = self.secrets();
-        let text = |bytes| without(&secrets, &String::from_utf8_lossy(bytes));
-        Ok(Output {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        })
     }
 
     fn secrets(&self) -> Vec<String> {
@@ -290,15 +181,14 @@ impl Command {
     }
 }
 
-fn without(secrets: &[String], text: &str) -> String {
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+/// Where the shell would find a program.
+pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
-/// Whether a program can be found as the shell would.
 pub(crate) fn is_on_path(program: &str) -> bool {
-    env::var_os("PATH").is_some_and(|path| {
-        env::split_paths(&path).any(|directory| directory.join(program).is_file())
-    })
+    find_on_path(program).is_some()
 }
 
 pub(crate) fn is_root() -> bool {
@@ -336,27 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_read_by_the_command_and_shown_nowhere() {
+    fn sudo_lets_a_proxy_through_without_showing_it() {
+        let kept = vec!["HTTPS_PROXY".to_owned()];
+        let command = Command { kept, ..Command::new("apt-get update").with_root() };
+        let expected = ["sudo", "--preserve-env=HTTPS_PROXY", "apt-get", "update"];
+        assert_eq!(command.words_as(false), expected);
+        assert_eq!(command.words_as(true), expected[2..]);
+    }
+
+    #[test]
+    fn a_secret_is_shown_by_its_name() {
         let command = Command::new("wc -c").secret("hf-token", "hf_abc", &["hf_abc"]);
         assert_eq!(command.shown(), "wc -c  # hf-token on stdin, not shown");
-        assert_eq!(command.read().unwrap(), "6");
-        let failing =
-            Command::new("sh -c").arg("cat >&2; exit 3").secret("hf-token", "hf_abc", &["hf_abc"]);
-        let error = format!("{:#}", failing.read().unwrap_err());
-        assert!(error.contains("exit code 3\n  ***"), "{error}");
-    }
-
-    #[test]
-    fn a_command_that_hangs_or_is_missing_is_named() {
-        let command = Command::new("sleep 60").limit(Duration::from_millis(50));
-        let error = command.read().unwrap_err().to_string();
-        assert_eq!(error, "`sleep 60` did not end within 50ms");
-        let error = Command::new("no-such-program").read().unwrap_err().to_string();
-        assert_eq!(error, "`no-such-program` is not on PATH");
-    }
-
-    #[test]
-    fn cargo_is_run_as_if_from_a_shell() {
-        assert!(!Command::new("env").read().unwrap().contains("CARGO_PKG_"));
+        let command = Command::new("fetch").secret_variable("AWS_SECRET_ACCESS_KEY", "shhh");
+        assert_eq!(command.shown(), "AWS_SECRET_ACCESS_KEY=*** fetch");
     }
 }

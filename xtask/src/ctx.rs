@@ -5,13 +5,17 @@ use std::{
     env,
     ffi::OsString,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use xshell::{Cmd, Shell};
 
-use crate::command::Command;
+use crate::command::{Command, in_short};
+
+/// Between two looks at what takes its time.
+const PAUSE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Ctx {
     /// Stands at the workspace root.
@@ -68,9 +72,20 @@ impl Ctx {
         look: impl Fn() -> Result<State>,
         act: &[Command],
     ) -> Result<()> {
-        let found = look().with_context(|| format!("cannot look at {name}"));
-        let found = match found {
-            Err(_) if self.dry_run => State::Unmet("cannot be looked at now".to_owned()),
+        self.converge_within(Duration::ZERO, name, look, act)
+    }
+
+    /// The same for what takes its time: after acting, looks until it has helped or the time is up.
+    pub(crate) fn converge_within(
+        &self,
+        limit: Duration,
+        name: &str,
+        look: impl Fn() -> Result<State>,
+        act: &[Command],
+    ) -> Result<()> {
+        let look = || look().with_context(|| format!("cannot look at {name}"));
+        let found = match look() {
+            Err(error) if self.dry_run => State::Unmet(format!("not known: {}", in_short(&error))),
             found => found?,
         };
         match found {
@@ -86,12 +101,18 @@ impl Ctx {
         if self.dry_run {
             return Ok(());
         }
-        match look().with_context(|| format!("cannot look at {name}"))? {
-            State::Met(found) => {
-                eprintln!("done    {name}: {found}");
-                Ok(())
+        let acted = Instant::now();
+        loop {
+            match look()? {
+                State::Met(found) => {
+                    eprintln!("done    {name}: {found}");
+                    return Ok(());
+                }
+                State::Unmet(why) if acted.elapsed() >= limit => {
+                    bail!("{name}: still {why}, {} s after the change", acted.elapsed().as_secs())
+                }
+                State::Unmet(_) => thread::sleep(PAUSE.min(limit)),
             }
-            State::Unmet(why) => bail!("{name}: still {why} after the change"),
         }
     }
 
@@ -157,6 +178,8 @@ fn seconds(elapsed: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use xshell::cmd;
 
     use super::*;
@@ -180,9 +203,25 @@ mod tests {
         ctx.converge("thing", || Ok(State::Met("there".to_owned())), &failing).unwrap();
         let unmet = || Ok(State::Unmet("absent".to_owned()));
         let error = ctx.converge("thing", unmet, &[Command::new("true")]).unwrap_err();
-        assert_eq!(error.to_string(), "thing: still absent after the change");
+        assert_eq!(error.to_string(), "thing: still absent, 0 s after the change");
         assert!(ctx.converge("thing", unmet, &failing).is_err());
         Ctx::new(true).unwrap().converge("thing", unmet, &failing).unwrap();
+    }
+
+    #[test]
+    fn what_takes_its_time_is_looked_at_until_it_has_helped() {
+        let ctx = Ctx::new(false).unwrap();
+        let looks = Cell::new(0);
+        let look = || {
+            looks.set(looks.get() + 1);
+            Ok(match looks.get() {
+                1 | 2 => State::Unmet("starting".to_owned()),
+                _ => State::Met("there".to_owned()),
+            })
+        };
+        let act = [Command::new("true")];
+        ctx.converge_within(Duration::from_secs(60), "thing", look, &act).unwrap();
+        assert_eq!(looks.get(), 3);
     }
 
     #[test]

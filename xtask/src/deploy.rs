@@ -5,66 +5,68 @@ mod wait;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::{
+    advice::explained,
     build,
     cluster::{
         Cluster,
         kubectl::Kubectl,
-        names::{FIELD_MANAGER, HF_SECRET, IMAGE},
+        names::{DEPLOYMENT, HF_SECRET, IMAGE},
+        secret,
     },
     command::Command,
     ctx::{Ctx, State},
-    manifests::{self, Settings},
+    manifests::Settings,
 };
 pub(crate) use wait::{Wait, until_ready};
 
-/// Apply the manifests and wait until vLLM has its model and is ready
+/// Apply the manifests and wait until vLLM has its model
 ///
 /// Applying again what is there changes nothing. While it waits it says what the pod does, and ends
 /// early when waiting makes no sense, with the cause and the command that helps.
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
-    #[command(flatten)]
-    cluster: Cluster,
+    /// Only apply
+    #[arg(long)]
+    no_wait: bool,
 
     #[command(flatten)]
     wait: Wait,
 
-    /// Only apply
+    /// Start the pod anew, even if nothing else changes: it takes secrets only when it starts
     #[arg(long)]
-    no_wait: bool,
+    restart: bool,
+
+    #[command(flatten)]
+    cluster: Cluster,
 
     #[command(flatten)]
     settings: Settings,
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Deploy) -> Result<()> {
-    let Deploy { cluster, wait, no_wait, settings } = task;
+    let Deploy { no_wait, wait, restart, cluster, settings } = task;
+    settings.check::<Deploy>()?;
     let kubectl = Kubectl::find(ctx, cluster)?;
     let patience = wait.timeout();
     ctx.step("apply the manifests", || apply(ctx, &kubectl, settings, patience))?;
+    if *restart {
+        let restart = kubectl.namespaced("rollout restart").arg(format!("deployment/{DEPLOYMENT}"));
+        ctx.step("start the pod anew", || ctx.change(&restart))?;
+    }
     if *no_wait {
         return Ok(());
     }
     ctx.step("wait until vLLM is ready", || until_ready(ctx, &kubectl, *wait))
 }
 
-/// The settings' own, or the one that was built last.
-fn image(ctx: &Ctx, settings: &Settings) -> Result<Option<String>> {
-    if settings.says("tracer-image") {
-        return Ok(None);
-    }
-    match build::last() {
-        Some(image) => Ok(Some(image)),
-        None if ctx.dry_run => Ok(Some(format!("{IMAGE}:TAG"))),
-        None => bail!(
-            "no image of the sidecar was built here\n\
-             next:  `cargo xtask build`, or name one: `cargo xtask deploy --tracer-image IMAGE`"
-        ),
-    }
+/// Fails if a setting is wrong, or if the cluster does not answer: before minutes go into a build.
+pub(crate) fn check(ctx: &Ctx, kubectl: &Kubectl, settings: &Settings) -> Result<()> {
+    ctx.change(&settings.render(&["--check"]))?;
+    if ctx.dry_run { Ok(()) } else { namespace::get(kubectl).map(drop) }
 }
 
 /// `patience`: with a namespace that is still being deleted.
@@ -74,42 +76,50 @@ pub(crate) fn apply(
     settings: &Settings,
     patience: Duration,
 ) -> Result<()> {
-    let mut render = manifests::program().words("--only app");
-    if let Some(image) = image(ctx, settings)? {
-        render = render.words("--tracer-image").arg(image);
-    }
-    let render = render.args(settings.settings.iter().cloned());
+    let render = match image(ctx, settings)? {
+        Some(image) => settings.render(&["--tracer-image", &image]),
+        None => settings.render(&[]),
+    };
     namespace::wait_until_usable(ctx, kubectl, patience)?;
     apply_rendered(ctx, kubectl, &render)?;
     if ctx.dry_run { Ok(()) } else { note_missing_secret(kubectl) }
 }
 
+/// The one that was built last, unless the settings have their own.
+fn image(ctx: &Ctx, settings: &Settings) -> Result<Option<String>> {
+    if settings.says("tracer-image") {
+        return Ok(None);
+    }
+    match build::last() {
+        Some(image) => Ok(Some(image)),
+        None if ctx.dry_run => Ok(Some(format!("{IMAGE}:TAG"))),
+        None => Err(explained(
+            "there is no image of the sidecar to deploy",
+            "none was built here, and TRACER_IMAGE names none",
+            "`cargo xtask build`, or `cargo xtask deploy --tracer-image IMAGE`",
+        )),
+    }
+}
+
 /// Applies what a command prints, unless the cluster has it already.
 pub(crate) fn apply_rendered(ctx: &Ctx, kubectl: &Kubectl, render: &Command) -> Result<()> {
-    let text = if ctx.dry_run { String::new() } else { render.read_in_view()? };
-    let apply = kubectl.apply().text_from(render, &text);
     if ctx.dry_run {
-        return ctx.change(&apply);
+        return ctx.change(&kubectl.apply().text_from(render, ""));
     }
-    match look(kubectl, render, &text)? {
+    let text = render.read_in_view()?;
+    match look(&kubectl.diff().text_from(render, &text))? {
         State::Met(found) => eprintln!("ok      manifests: {found}"),
         State::Unmet(why) => {
             eprintln!("change  manifests: {why}");
-            apply.run()?;
+            kubectl.apply().text_from(render, &text).run()?;
         }
     }
     Ok(())
 }
 
 /// Compares by what the server would make of it, so that defaults are no difference.
-fn look(kubectl: &Kubectl, render: &Command, text: &str) -> Result<State> {
-    let diff = kubectl
-        .command("diff --server-side --force-conflicts")
-        .arg(format!("--field-manager={FIELD_MANAGER}"))
-        .words("-f -")
-        .text_from(render, text)
-        .limit(Duration::from_secs(60))
-        .output()?;
+fn look(diff: &Command) -> Result<State> {
+    let diff = diff.output()?;
     Ok(match diff.code {
         Some(0) => State::Met("the cluster has them as rendered".to_owned()),
         Some(1) => {
@@ -123,8 +133,7 @@ fn look(kubectl: &Kubectl, render: &Command, text: &str) -> Result<State> {
 }
 
 fn note_missing_secret(kubectl: &Kubectl) -> Result<()> {
-    let get = kubectl.namespaced("get secret").arg(HF_SECRET);
-    if Kubectl::get::<serde_json::Value>(&get)?.is_none() {
+    if secret::read(kubectl, HF_SECRET)?.is_none() {
         eprintln!(
             "note    there is no secret {HF_SECRET}: a gated model needs it, see `cargo xtask secrets`"
         );

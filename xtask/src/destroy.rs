@@ -9,28 +9,28 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    advice::explained,
     build,
     cluster::{
         Cluster,
         kubectl::Kubectl,
-        names::{DEPLOYMENT, NAMESPACE, SERVICE},
-        objects::Namespace,
+        names::{ACCOUNT, DEPLOYMENT, NAMESPACE, SERVICE, SETTINGS},
+        observe::Snapshot,
+        tracer::Status,
     },
     command::{Command, is_on_path},
     ctx::{Ctx, State},
-    deploy::namespace::stuck,
+    deploy::namespace,
 };
 
-/// Remove the deployment: first the pod, which lets the tracer upload what it has, then the rest
+/// Remove the deployment; storage and secrets stay
 ///
-/// Storage (models, traces that were not uploaded), secrets and the namespace stay, unless --purge
-/// is given. K3s and what `install` brought stay in any case: see `uninstall`.
+/// First the pod, which lets the tracer upload what it has, and then the rest. Storage (models,
+/// traces that were not uploaded), secrets and the namespace go only with --purge. K3s and what
+/// `install` has brought stay in any case: see `uninstall`.
 #[derive(Debug, Args)]
 pub(crate) struct Destroy {
-    #[command(flatten)]
-    cluster: Cluster,
-
-    /// Also delete storage with models and traces, secrets, the namespace and the sidecar's image
+    /// Also delete storage with models and traces, secrets, the namespace and the sidecar's images
     #[arg(long)]
     purge: bool,
 
@@ -41,27 +41,44 @@ pub(crate) struct Destroy {
     /// Longest wait for the pod to close and upload its trace, and for the namespace to go
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Destroy) -> Result<()> {
-    let Destroy { cluster, purge, yes, timeout } = task;
+    let Destroy { purge, yes, timeout, cluster } = task;
     let kubectl = Kubectl::find(ctx, cluster)?;
     if *purge {
-        confirm(
-            ctx,
-            *yes,
-            "This deletes the model cache, traces that were not uploaded, and the secrets in the \
-             namespace vllm-tracing.",
-        )?;
+        let warning = format!(
+            "This deletes the model cache, traces that were not uploaded{}, and the secrets in the \
+             namespace {NAMESPACE}.",
+            not_uploaded(ctx, &kubectl)
+        );
+        confirm(ctx, *yes, &warning)?;
     }
     let limit = Duration::from_secs(*timeout);
     ctx.step("remove the deployment", || remove_deployment(ctx, &kubectl, limit))?;
     ctx.step("remove service, settings and account", || rest(ctx, &kubectl))?;
     if *purge {
-        ctx.step("delete storage, secrets and namespace", || namespace(ctx, &kubectl, limit))?;
-        ctx.step("remove the image from K3s", || image(ctx))?;
+        ctx.step("delete storage, secrets and namespace", || {
+            delete_namespace(ctx, &kubectl, limit)
+        })?;
+        ctx.step("remove the sidecar's images from K3s", || images(ctx))?;
     }
     Ok(())
+}
+
+/// What the tracer says of it, if it can be asked.
+fn not_uploaded(ctx: &Ctx, kubectl: &Kubectl) -> String {
+    let ask = || {
+        let snapshot = Snapshot::take(kubectl).ok().filter(|_| !ctx.dry_run)?;
+        Status::ask(kubectl, &snapshot.pod()?.metadata.name).ok()
+    };
+    let Some(status) = ask() else { return String::new() };
+    let failing = status.uploads.and_then(|uploads| uploads.failing);
+    let failing = failing.map(|failing| format!(", and uploads fail: {}", failing.error));
+    format!(" ({} files now{})", status.segments.waiting, failing.unwrap_or_default())
 }
 
 /// In the foreground: it returns when the pod is gone, and the tracer has uploaded.
@@ -72,22 +89,19 @@ pub(crate) fn remove_deployment(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -
         .arg(&name)
         .words("--ignore-not-found --cascade=foreground --wait")
         .arg(format!("--timeout={}s", limit.as_secs()));
-    gone(ctx, kubectl, &[&name], delete).context(
-        "the pod is not gone, so its last traces may not be uploaded: cargo xtask logs tracer",
-    )
+    gone(ctx, kubectl, &[&name], delete)
 }
 
 fn rest(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
-    let service = format!("service/{SERVICE}");
     let names = [
-        &service[..],
-        "configmap/ebpf-tracer",
-        "rolebinding/vllm",
-        "role/vllm",
-        "serviceaccount/vllm",
+        format!("service/{SERVICE}"),
+        format!("configmap/{SETTINGS}"),
+        format!("rolebinding/{ACCOUNT}"),
+        format!("role/{ACCOUNT}"),
+        format!("serviceaccount/{ACCOUNT}"),
     ];
-    let delete = kubectl.namespaced("delete").args(names).words("--ignore-not-found");
-    gone(ctx, kubectl, &names, delete)
+    let delete = kubectl.namespaced("delete").args(names.clone()).words("--ignore-not-found");
+    gone(ctx, kubectl, &names.each_ref().map(String::as_str), delete)
 }
 
 fn gone(ctx: &Ctx, kubectl: &Kubectl, names: &[&str], delete: Command) -> Result<()> {
@@ -106,12 +120,9 @@ fn state(present: &str) -> State {
     State::Unmet(format!("there: {}", present.join(", ")))
 }
 
-fn namespace(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -> Result<()> {
-    let get = || -> Result<Option<Namespace>> {
-        Kubectl::get(&kubectl.command("get namespace").arg(NAMESPACE))
-    };
+fn delete_namespace(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -> Result<()> {
     let look = || {
-        Ok(match get()? {
+        Ok(match namespace::get(kubectl)? {
             None => State::Met("not there".to_owned()),
             Some(_) => State::Unmet("there".to_owned()),
         })
@@ -121,29 +132,20 @@ fn namespace(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -> Result<()> {
         .arg(NAMESPACE)
         .words("--ignore-not-found --wait")
         .arg(format!("--timeout={}s", limit.as_secs()));
-    ctx.converge(NAMESPACE, look, &[delete]).or_else(|error| match get() {
+    ctx.converge(NAMESPACE, look, &[delete]).map_err(|error| match namespace::get(kubectl) {
         Ok(Some(namespace)) if namespace.status.phase == "Terminating" => {
-            bail!("{}", stuck(&namespace, limit))
+            namespace::stuck(&namespace, limit)
         }
-        _ => Err(error),
+        _ => error,
     })
 }
 
-fn image(ctx: &Ctx) -> Result<()> {
-    let Some(reference) = build::last() else {
-        eprintln!("ok      image: none was built here");
-        return Ok(());
-    };
+fn images(ctx: &Ctx) -> Result<()> {
     if !is_on_path("k3s") && !ctx.dry_run {
-        eprintln!("note    K3s is not on this machine: {reference} stays where it is");
+        eprintln!("note    K3s is not on this machine, so there is no image to remove");
         return Ok(());
     }
-    let list = || Command::new("k3s ctr -n k8s.io images ls -q").with_root();
-    let look = || {
-        let is_there = list().read()?.lines().any(|image| image == reference);
-        Ok(state(if is_there { &reference } else { "" }))
-    };
-    ctx.converge(&reference, look, &[build::removal(&reference)])
+    build::remove_all(ctx)
 }
 
 /// Asks on the terminal; without one, only a `--yes` counts.
@@ -153,7 +155,11 @@ pub(crate) fn confirm(ctx: &Ctx, yes: bool, warning: &str) -> Result<()> {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        bail!("{warning} Nobody can be asked, as stdin is no terminal: repeat with --yes");
+        return Err(explained(
+            "nothing was deleted",
+            format!("nobody can be asked, as stdin is no terminal. {warning}"),
+            "if that is what you want, repeat with --yes",
+        ));
     }
     eprint!("{warning}\nGo on? [y/N] ");
     io::stderr().flush().context("cannot ask")?;

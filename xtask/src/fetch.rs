@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::{
     cluster::{Cluster, bucket::Bucket, kubectl::Kubectl},
+    command::in_short,
     ctx::Ctx,
 };
 
@@ -17,27 +18,22 @@ use crate::{
 /// there already is not downloaded again. Prints the path of each file.
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
-    #[command(flatten)]
-    cluster: Cluster,
-
     /// Where files go
     #[arg(long, value_name = "DIR", default_value = "traces")]
     out: PathBuf,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
-pub(crate) fn run(ctx: &Ctx, Fetch { cluster, out }: &Fetch) -> Result<()> {
+pub(crate) fn run(ctx: &Ctx, Fetch { out, cluster }: &Fetch) -> Result<()> {
     // A bucket that is named here needs no cluster.
-    let kubectl = Kubectl::find(ctx, cluster);
-    let bucket = match &kubectl {
-        Ok(kubectl) => Bucket::find(Some(kubectl))
-            .or_else(|of_cluster| Bucket::find(None).map_err(|_| of_cluster)),
-        Err(_) => Bucket::find(None),
-    };
-    let bucket = bucket.context("cannot tell where the traces are")?;
+    let of_cluster = Kubectl::find(ctx, cluster).and_then(|kubectl| Bucket::find(Some(&kubectl)));
+    let bucket = of_cluster.or_else(|of_cluster| {
+        Bucket::find(None).map_err(|error| {
+            anyhow!("{error}\nand the cluster cannot be asked: {}", in_short(&of_cluster))
+        })
+    })?;
     let fetch = bucket.fetch(out);
-    if ctx.dry_run {
-        return ctx.change(&fetch);
-    }
-    eprintln!("$ {}", fetch.shown());
-    fetch.run_for_output()
+    if ctx.dry_run { ctx.change(&fetch) } else { fetch.run_as_it_is() }
 }

@@ -1,26 +1,26 @@
 //! `cargo xtask test`: prompts to the deployed vLLM, by the program `loadtest`.
 
-use std::fmt::Write as _;
-
-use anyhow::{Context as _, Result};
+use anyhow::{Error, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{
+    advice::explained,
     cluster::{
-        Cluster, diagnosis::diagnose, kubectl::Kubectl, names::NODE_PORT, observe::Snapshot,
+        Cluster,
+        diagnosis::{Finding, diagnose},
+        kubectl::Kubectl,
+        names::NODE_PORT,
+        observe::Snapshot,
     },
-    command::Command,
+    command::{Command, in_short},
     ctx::Ctx,
 };
 
-/// Send prompts to the deployed vLLM: one, a batch, or first one and then a batch
+/// Send prompts to the deployed vLLM: one, then a batch
 ///
 /// Results go into single_prompt_result_*.json and batch_prompts_result_*.json.
 #[derive(Debug, Args)]
 pub(crate) struct Test {
-    #[command(flatten)]
-    cluster: Cluster,
-
     /// Which test; without it both
     which: Option<Which>,
 
@@ -38,6 +38,9 @@ pub(crate) struct Test {
     /// Requests in flight with --parallel
     #[arg(long, value_name = "N", default_value_t = 4, requires = "parallel")]
     workers: u32,
+
+    #[command(flatten)]
+    cluster: Cluster,
 
     /// More arguments of `loadtest`, such as --max-tokens 128 --json
     #[arg(last = true, value_name = "ARGUMENTS")]
@@ -65,7 +68,7 @@ enum Which {
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Test) -> Result<()> {
-    let Test { cluster, which, target, count, parallel, workers, arguments } = task;
+    let Test { which, target, count, parallel, workers, cluster, arguments } = task;
     // The cluster is asked for the port, and for reasons; neither is a must.
     let kubectl = Kubectl::find(ctx, cluster).ok();
     let tester = Tester::new(ctx, kubectl.as_ref(), target);
@@ -108,7 +111,7 @@ impl<'a> Tester<'a> {
     }
 
     fn program(&self, test: &str) -> Command {
-        Command::new("cargo run --quiet --locked --package loadtest --")
+        Command::new("cargo run --locked --package loadtest --")
             .arg(test)
             .words("--host")
             .arg(&self.host)
@@ -122,25 +125,31 @@ impl<'a> Tester<'a> {
             if self.ctx.dry_run {
                 return self.ctx.change(&test);
             }
-            eprintln!("$ {}", test.shown());
-            test.run_for_output().with_context(|| self.reasons())
+            test.run_as_it_is().map_err(|error| self.explain(&error))
         })
     }
 
-    /// What the cluster knows of why vLLM did not answer.
-    fn reasons(&self) -> String {
-        let mut text = format!("vLLM at {}:{} did not answer as it should", self.host, self.port);
+    /// With what the cluster knows of why vLLM did not answer.
+    fn explain(&self, error: &Error) -> Error {
+        let Self { host, port, .. } = self;
+        let what =
+            format!("vLLM at {host}:{port} did not answer as it should: {}", in_short(error));
         let snapshot = self.kubectl.and_then(|kubectl| Snapshot::take(kubectl).ok());
-        let Some(snapshot) = snapshot else { return text };
-        for finding in diagnose(&snapshot) {
-            let _: std::fmt::Result = write!(text, "\n{finding}\n");
+        let findings = snapshot.as_ref().map(diagnose).unwrap_or_default();
+        if let Some(Finding { what: found, cause, next, .. }) = findings.first() {
+            return explained(format!("{what}\n{found}"), cause, next);
         }
-        if snapshot.is_complete() && self.host == "localhost" {
-            text.push_str(
-                ", although its pod is ready: if nothing answers at the port, a firewall may be in \
-                 the way (sudo ufw status)",
+        if snapshot.is_some_and(|snapshot| snapshot.is_complete()) && host == "localhost" {
+            return explained(
+                what,
+                "its pod is ready; if nothing answers at the port, a firewall is in the way",
+                "sudo ufw status; cargo xtask logs vllm",
             );
         }
-        text
+        explained(
+            what,
+            "not known; the lines above have the reason of each request",
+            "cargo xtask status",
+        )
     }
 }

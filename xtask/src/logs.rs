@@ -15,9 +15,6 @@ use crate::{
 /// Print the logs of vLLM, of the tracer, or of both
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    #[command(flatten)]
-    cluster: Cluster,
-
     /// Whose; without it both, each line with its origin
     container: Option<Whose>,
 
@@ -32,6 +29,9 @@ pub(crate) struct Logs {
     /// Lines from the end; -1 for all
     #[arg(long, value_name = "LINES", default_value_t = 200, allow_hyphen_values = true)]
     tail: i64,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -41,7 +41,7 @@ enum Whose {
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Logs) -> Result<()> {
-    let Logs { cluster, container, follow, previous, tail } = task;
+    let Logs { container, follow, previous, tail, cluster } = task;
     let kubectl = Kubectl::find(ctx, cluster)?;
     let mut logs = kubectl.namespaced("logs -l").arg(SELECTOR).arg(format!("--tail={tail}"));
     logs = match container {
@@ -55,6 +55,5 @@ pub(crate) fn run(ctx: &Ctx, task: &Logs) -> Result<()> {
     if *previous {
         logs = logs.words("--previous");
     }
-    eprintln!("$ {}", logs.shown());
     logs.run_for_output()
 }

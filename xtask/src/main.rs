@@ -38,19 +38,23 @@ use crate::ctx::Ctx;
 
 /// Trace the CUDA calls of vLLM on K3s
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = WORKFLOW)]
 struct Cli {
     /// Show what would be run, and change nothing
-    #[arg(short = 'n', long, global = true)]
+    #[arg(short = 'n', long, global = true, display_order = 900)]
     dry_run: bool,
 
     #[command(subcommand)]
     command: Command,
 }
 
+/// In the order in which they are met: on any machine, on a node, on its deployment, on the sources.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Install(install::Install),
+    Secrets(secrets::Secrets),
     All(all::All),
     Build(build::Build),
     Deploy(deploy::Deploy),
@@ -61,16 +65,20 @@ enum Command {
     Fetch(fetch::Fetch),
     Destroy(destroy::Destroy),
     Uninstall(uninstall::Uninstall),
-    Secrets(secrets::Secrets),
     Manifests(manifests::Manifests),
-    Demo(demo::Demo),
-    Doctor(doctor::Doctor),
     Ci(ci::Ci),
     #[command(subcommand)]
     Bench(bench::Bench),
     #[command(subcommand)]
     Ebpf(ebpf::Ebpf),
 }
+
+const WORKFLOW: &str = "\
+Without a GPU:   cargo xtask demo
+On a GPU node:   cargo xtask install, then secrets, then S3_BUCKET=... S3_PREFIX=... cargo xtask all
+When it runs:    status, logs, test, verify, fetch
+In the end:      destroy, and uninstall
+Each TASK --help says more.";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

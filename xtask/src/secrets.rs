@@ -5,30 +5,31 @@
 
 mod source;
 
-use anyhow::{Result, bail, ensure};
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::json;
-use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     cluster::{
         Cluster,
         kubectl::Kubectl,
-        names::{AWS_SECRET, AWS_SECRET_KEYS, HF_SECRET, HF_SECRET_KEY, NAMESPACE},
+        names::{AWS_SECRET, HF_SECRET, HF_SECRET_KEY, NAMESPACE},
+        secret,
     },
     command::Command,
     ctx::{Ctx, State},
+    deploy::namespace,
 };
 
-/// Store the Hugging Face token, and on request AWS keys, as secrets of the cluster
+/// Store the Hugging Face token, and AWS keys, in the cluster
 ///
 /// The token is that of --hf-token-file, of HF_TOKEN, or is asked for. AWS keys are needed only
-/// where pods cannot get them from the role of the instance.
+/// where pods cannot get them from the role of the instance. None of them shows in an argument, in a
+/// dry run or in a log.
 #[derive(Debug, Args)]
 pub(crate) struct Secrets {
-    #[command(flatten)]
-    cluster: Cluster,
-
     /// File with the token; - is stdin
     #[arg(long, value_name = "FILE")]
     hf_token_file: Option<PathBuf>,
@@ -48,10 +49,13 @@ pub(crate) struct Secrets {
     /// Which keys of that file
     #[arg(long, value_name = "NAME", env = "AWS_PROFILE", default_value = "default")]
     aws_profile: String,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Secrets) -> Result<()> {
-    let Secrets { cluster, hf_token_file, no_hf_token, aws, aws_credentials_file, aws_profile } =
+    let Secrets { hf_token_file, no_hf_token, aws, aws_credentials_file, aws_profile, cluster } =
         task;
     let kubectl = Kubectl::find(ctx, cluster)?;
     // All is read before anything is changed.
@@ -70,23 +74,20 @@ pub(crate) fn run(ctx: &Ctx, task: &Secrets) -> Result<()> {
         secrets.push((AWS_SECRET, keys));
     }
     ensure!(!secrets.is_empty(), "nothing to store: --no-hf-token without --aws");
-    namespace(ctx, &kubectl)?;
+    create_namespace(ctx, &kubectl)?;
     for (name, data) in &secrets {
         store(ctx, &kubectl, name, data)?;
     }
     if !ctx.dry_run {
-        eprintln!(
-            "note    a pod takes them when it starts: kubectl rollout restart deployment/vllm -n {NAMESPACE}"
-        );
+        eprintln!("note    a pod that runs takes them by `cargo xtask deploy --restart`");
     }
     Ok(())
 }
 
 /// Only made if it is not there: `deploy` owns its labels.
-fn namespace(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
+fn create_namespace(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
     let look = || {
-        let get = kubectl.command("get namespace").arg(NAMESPACE);
-        Ok(match Kubectl::get::<serde_json::Value>(&get)? {
+        Ok(match namespace::get(kubectl)? {
             Some(_) => State::Met("there".to_owned()),
             None => State::Unmet("not there".to_owned()),
         })
@@ -95,42 +96,33 @@ fn namespace(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
 }
 
 fn store(ctx: &Ctx, kubectl: &Kubectl, name: &str, data: &BTreeMap<String, String>) -> Result<()> {
-    let values: Vec<&str> = data.values().map(String::as_str).collect();
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": { "name": name, "namespace": NAMESPACE, "labels": { "app": "vllm" } },
-        "stringData": data,
-    });
-    let apply = kubectl.apply().secret(&format!("secret {name}"), secret.to_string(), &values);
     let look = || {
         if ctx.dry_run {
             return Ok(State::Unmet("not compared in a dry run".to_owned()));
         }
-        Ok(match stored(kubectl, name)? {
+        Ok(match secret::read(kubectl, name)? {
             None => State::Unmet("not there".to_owned()),
             Some(stored) if stored == *data => State::Met("there, with these values".to_owned()),
             Some(_) => State::Unmet("there, with other values".to_owned()),
         })
     };
-    ctx.converge(&format!("secret {name}"), look, &[apply])
+    ctx.converge(&format!("secret {name}"), look, &[apply(kubectl, name, data)?])
 }
 
-/// Decoded by kubectl, into this process only.
-fn stored(kubectl: &Kubectl, name: &str) -> Result<Option<BTreeMap<String, String>>> {
-    let template =
-        "go-template={{range $key, $value := .data}}{{$key}}={{$value | base64decode}}\n{{end}}";
-    let get: Command = kubectl.namespaced("get secret").arg(name).words("-o").arg(template);
-    let output = get.output()?;
-    if !output.is_success() {
-        if output.stderr.contains("(NotFound)") {
-            return Ok(None);
-        }
-        bail!("cannot read the secret {name}: {}", output.stderr.trim());
+/// As `data`: of what is applied as `stringData` the server would keep keys that are gone here.
+fn apply(kubectl: &Kubectl, name: &str, data: &BTreeMap<String, String>) -> Result<Command> {
+    let mut encoded = BTreeMap::new();
+    for (key, value) in data {
+        let encode = Command::new("base64 --wrap=0").secret(key, value, &[value]);
+        encoded.insert(key, encode.read().context("cannot encode the secret")?);
     }
-    let known: Vec<&str> = [HF_SECRET_KEY].into_iter().chain(AWS_SECRET_KEYS).collect();
-    let pairs = output.stdout.lines().filter_map(|line| line.split_once('='));
-    let pairs = pairs.filter(|(key, _)| known.contains(key));
-    Ok(Some(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
+    let hidden: Vec<&str> = data.values().chain(encoded.values()).map(String::as_str).collect();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": { "name": name, "namespace": NAMESPACE, "labels": { "app": "vllm" } },
+        "data": encoded,
+    });
+    Ok(kubectl.apply().secret(&format!("secret {name}"), secret.to_string(), &hidden))
 }
 
 /// Text of one line, without what an editor or `echo` has left around it.

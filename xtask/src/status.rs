@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     cluster::{
         Cluster,
-        diagnosis::{Finding, diagnose},
+        diagnosis::{Finding, diagnose, of_uploads},
         kubectl::Kubectl,
         names::{DEPLOYMENT, SERVICE, TRACER, VLLM},
         objects::{ContainerStatus, List, Node},
@@ -19,15 +19,17 @@ use crate::{
     ctx::Ctx,
 };
 
-/// Say what is deployed, how it does, and what is wrong; exit code 1 if vLLM is not ready
+/// Say what is deployed, how it does, and what is wrong
+///
+/// Exit code 1 if vLLM is not ready.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    #[command(flatten)]
-    cluster: Cluster,
-
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Debug, Serialize)]
@@ -39,7 +41,7 @@ struct Overview {
     tracer: Option<Tracer>,
 }
 
-pub(crate) fn run(ctx: &Ctx, Status { cluster, json }: &Status) -> Result<ExitCode> {
+pub(crate) fn run(ctx: &Ctx, Status { json, cluster }: &Status) -> Result<ExitCode> {
     let kubectl = Kubectl::find(ctx, cluster)?;
     let overview = Overview::of(&kubectl)?;
     if *json {
@@ -91,12 +93,11 @@ impl Overview {
             Some(Err(error)) => say("tracer", format!("does not answer: {error}")),
             Some(Ok(tracer)) => say("tracer", of_tracer(tracer)),
         }
-        Self {
-            ready: snapshot.is_complete(),
-            lines,
-            findings: diagnose(snapshot),
-            tracer: tracer.and_then(Result::ok),
-        }
+        let tracer = tracer.and_then(Result::ok);
+        let uploads = tracer.as_ref().and_then(|tracer| tracer.uploads.as_ref());
+        let mut findings = diagnose(snapshot);
+        findings.extend(uploads.and_then(of_uploads));
+        Self { ready: snapshot.is_complete(), lines, findings, tracer }
     }
 
     fn to_text(&self) -> String {
@@ -128,7 +129,7 @@ fn of_tracer(tracer: &Tracer) -> String {
     let uploads = match &tracer.uploads {
         None => "uploads switched off".to_owned(),
         Some(uploads) => match &uploads.failing {
-            Some(failing) => format!("uploads fail: {}", failing.error),
+            Some(_) => "uploads fail".to_owned(),
             None => format!("{} objects in {}", uploads.stored, uploads.destination),
         },
     };
@@ -164,6 +165,7 @@ mod tests {
                 "initContainers": [{ "name": "ebpf-tracer", "image": "littleboy/tracer:1" }],
                 "containers": [{ "name": "vllm", "image": "vllm/vllm-openai:v1" }],
             }}},
+            "status": { "observedGeneration": 1, "updatedReplicas": 1 },
         }))
         .unwrap();
         let pod = serde_json::from_value(json!({

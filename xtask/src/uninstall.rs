@@ -1,30 +1,30 @@
 //! `cargo xtask uninstall`: K3s with everything on it, and on request the container toolkit.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    cluster::{Cluster, kubectl::Kubectl},
-    command::Command,
+    cluster::kubectl::Kubectl,
+    command::{Command, find_on_path, in_short, is_on_path},
     ctx::{Ctx, State},
     destroy::{confirm, remove_deployment},
-    install::toolkit_removal,
+    install::remove_toolkit,
 };
 
-const SCRIPT: &str = "/usr/local/bin/k3s-uninstall.sh";
+/// K3s's installer leaves it beside K3s.
+const SCRIPT: &str = "k3s-uninstall.sh";
 
 const WARNING: &str = "This removes K3s with all that is in /var/lib/rancher/k3s: every image, every volume (model cache, \
-     traces that were not uploaded) and everything else that runs on this cluster. Driver, CUDA and \
-     what is in S3 stay.";
+     traces that were not uploaded) and everything else that runs on this cluster. Driver, CUDA, copies \
+     of the kubeconfig and what is in S3 stay.";
 
-/// Remove K3s from this machine, with all its images and volumes; asks first
+/// Remove K3s from this machine, with all images and volumes
+///
+/// Asks first, and says what data goes. The pod goes before K3s, so that the tracer can upload.
 #[derive(Debug, Args)]
 pub(crate) struct Uninstall {
-    #[command(flatten)]
-    cluster: Cluster,
-
     /// Also remove NVIDIA's container toolkit and its package repository
     #[arg(long)]
     toolkit: bool,
@@ -34,29 +34,32 @@ pub(crate) struct Uninstall {
     yes: bool,
 }
 
-pub(crate) fn run(ctx: &Ctx, Uninstall { cluster, toolkit, yes }: &Uninstall) -> Result<()> {
+pub(crate) fn run(ctx: &Ctx, Uninstall { toolkit, yes }: &Uninstall) -> Result<()> {
     confirm(ctx, *yes, WARNING)?;
-    ctx.step("remove the deployment", || {
-        // What is not deployed, or on a cluster that does not answer, cannot upload anything.
-        let removed = Kubectl::find(ctx, cluster)
-            .and_then(|kubectl| remove_deployment(ctx, &kubectl, Duration::from_secs(300)));
-        if let Err(error) = removed {
-            eprintln!("note    the deployment is not removed first: {error:#}");
-        }
-        Ok(())
-    })?;
+    if is_on_path("k3s") {
+        ctx.step("remove the deployment", || {
+            let removed =
+                remove_deployment(ctx, &Kubectl::of_this_node(), Duration::from_secs(300));
+            if let Err(error) = removed {
+                // A cluster that does not answer cannot upload anything either.
+                eprintln!("note    the deployment is not removed first: {}", in_short(&error));
+            }
+            Ok(())
+        })?;
+    }
     ctx.step("remove K3s", || {
+        let script = find_on_path(SCRIPT);
         let look = || {
-            Ok(if Path::new(SCRIPT).exists() {
-                State::Unmet("installed".to_owned())
-            } else {
-                State::Met("not installed".to_owned())
+            Ok(match find_on_path(SCRIPT) {
+                Some(_) => State::Unmet("installed".to_owned()),
+                None => State::Met("not installed".to_owned()),
             })
         };
-        ctx.converge("K3s", look, &[Command::new(SCRIPT).with_root()])
+        let remove = script.map(|script| Command::new("").path(&script).with_root());
+        ctx.converge("K3s", look, remove.as_slice())
     })?;
     if *toolkit {
-        ctx.step("remove the container toolkit", || toolkit_removal(ctx))?;
+        ctx.step("remove the container toolkit", || remove_toolkit(ctx))?;
     }
     Ok(())
 }

@@ -18,17 +18,15 @@ use crate::{
 /// How long the first upload may take: the default rotation and upload interval, and some.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Check that traces are captured and uploaded, or that a trace is whole; exit code 1 if not
+/// Check that traces are captured, uploaded and whole
 ///
 /// Without --demo or --traces it checks the deployment on the cluster: the sidecar runs, has
 /// discovered vLLM, writes traces and uploads them, and what its run has put into S3 is whole.
+/// Exit code 1 if one of these is not so.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
     subject: Subject,
-
-    #[command(flatten)]
-    cluster: Cluster,
 
     /// Longest wait for the deployment to pass: the first upload takes its time
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE.as_secs())]
@@ -41,6 +39,9 @@ pub(crate) struct Verify {
     /// Print what was found as JSON on stdout
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Debug, Args)]

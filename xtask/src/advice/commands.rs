@@ -23,8 +23,7 @@ pub(super) const RULES: Rules = &[
         &["localhost:8080"],
         Advice {
             cause: "kubectl has no kubeconfig and asked localhost:8080",
-            next: "--kubeconfig /etc/rancher/k3s/k3s.yaml, or `cargo xtask install` where K3s is not \
-                   installed",
+            next: "name one with --kubeconfig FILE; on the GPU node, `cargo xtask install`",
         },
     ),
     (&["connection refused"], API_SERVER_IS_DOWN),
@@ -35,29 +34,38 @@ pub(super) const RULES: Rules = &[
         &["because it is being terminated"],
         Advice {
             cause: "the namespace is being deleted",
-            next: "wait, then repeat; what holds it: kubectl get namespace vllm-tracing -o \
+            next: "repeat when it is gone; what holds it: kubectl get namespace vllm-tracing -o \
                    jsonpath='{.status.conditions}'",
+        },
+    ),
+    (
+        &["timed out waiting for the condition"],
+        Advice {
+            cause: "what was deleted is not gone yet: a pod that uploads its last traces takes its time, \
+                    and one whose node does not answer stays",
+            next: "cargo xtask logs tracer; then repeat, with a longer --timeout",
         },
     ),
     (
         &["provided port is already allocated"],
         Advice {
             cause: "another service has the node port",
-            next: "kubectl get services -A | grep NodePort, then deploy with another NODE_PORT",
+            next: "kubectl get services -A | grep NodePort; deploy again with another NODE_PORT",
         },
     ),
     (
         &["spec is immutable after creation"],
         Advice {
             cause: "the spec of a claim cannot change, except that its size can grow",
-            next: "keep the size, or `cargo xtask destroy --purge` (deletes the data) and deploy again",
+            next: "deploy again with the old size and class; or first `cargo xtask destroy --purge`, \
+                   which deletes the data",
         },
     ),
     (
         &["field is immutable"],
         Advice {
             cause: "Kubernetes does not change this field of an existing object",
-            next: "`cargo xtask destroy`, then deploy again: storage and secrets stay",
+            next: "`cargo xtask destroy` (storage and secrets stay), then `cargo xtask deploy`",
         },
     ),
     (
@@ -79,14 +87,14 @@ pub(super) const RULES: Rules = &[
         &["server gave http response to https client"],
         Advice {
             cause: "the address in the kubeconfig is no API server",
-            next: "kubectl config view --minify; name another with --kubeconfig FILE",
+            next: "kubectl config view --minify; name another file with --kubeconfig FILE",
         },
     ),
     (
         &["(forbidden)"],
         Advice {
             cause: "the user of this kubeconfig may not do this",
-            next: "use K3s's own: --kubeconfig /etc/rancher/k3s/k3s.yaml",
+            next: "repeat with K3s's own: --kubeconfig /etc/rancher/k3s/k3s.yaml",
         },
     ),
     (
@@ -147,7 +155,57 @@ pub(super) const RULES: Rules = &[
             next: "add cgroup_memory=1 cgroup_enable=memory to the kernel's command line, and reboot",
         },
     ),
+    (
+        &["bind: address already in use"],
+        Advice {
+            cause: "another program has a port that K3s needs",
+            next: "sudo ss -ltnp | grep -E ':(6443|6444|10010|10250) ', and stop it",
+        },
+    ),
+    (&["no default routes found"], DEFAULT_ROUTE),
+    (&["unable to select an ip from default routes"], DEFAULT_ROUTE),
+    (
+        &["no policy.json file found"],
+        Advice {
+            cause: "the container engine's package of common files is missing",
+            next: "sudo apt-get install golang-github-containers-common",
+        },
+    ),
+    (
+        &["a password is required"],
+        Advice {
+            cause: "sudo asks for a password, and there is no terminal to type it into",
+            next: "run it from a terminal, or as root: sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask ...",
+        },
+    ),
+    (&["could not resolve host"], NO_NETWORK),
+    (&["failed to connect to", "curl:"], NO_NETWORK),
+    (&["curl: (28)"], NO_NETWORK),
+    (
+        &["curl: (22)"],
+        Advice {
+            cause: "the server does not have the file, or a proxy refuses it",
+            next: "curl -I of the address; another version is named in xtask/src/pins.rs",
+        },
+    ),
+    (
+        &["computed checksum", "did not match"],
+        Advice {
+            cause: "a file is not what was published: half downloaded, or of another version",
+            next: "repeat; with --airgap, copy the file anew from the release that it belongs to",
+        },
+    ),
 ];
+
+const DEFAULT_ROUTE: Advice = Advice {
+    cause: "there is no default route, by which K3s finds the node's address",
+    next: "sudo ip route add default via ADDRESS; without a network, to a dummy interface",
+};
+
+const NO_NETWORK: Advice = Advice {
+    cause: "the server cannot be reached from here",
+    next: "look at the network, or set HTTPS_PROXY; without a network `cargo xtask install --airgap DIR`",
+};
 
 const KUBECONFIG_IS_ROOTS: Advice = Advice {
     cause: "K3s's kubeconfig is readable by root only",

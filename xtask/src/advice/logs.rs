@@ -12,37 +12,28 @@ pub(super) const VLLM: Rules = &[
         &["is not a valid model identifier"],
         Advice {
             cause: "Hugging Face has no model of this name, or the token may not see it",
-            next: "correct the model of the deployment, or `cargo xtask secrets`",
+            next: "deploy again with another MODEL; or `cargo xtask secrets` with a token that may see \
+                   it, then `cargo xtask deploy --restart`",
         },
     ),
     (
         &["keyboardinterrupt: terminated"],
         Advice {
             cause: "the startup probe gave up before the model was loaded",
-            next: "give vLLM more time to start, and deploy again",
+            next: "deploy again with a longer STARTUP_TIMEOUT (seconds)",
         },
     ),
     (
         &["error 803"],
         Advice {
             cause: "the image loads its own, incompatible libcuda instead of the driver's",
-            next: "use a vLLM image of 2026-03 or later",
+            next: "deploy again with a VLLM_IMAGE of 2026-03 or later, or with \
+                   VLLM_ENV=LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu",
         },
     ),
-    (
-        &["driver on your system is too old"],
-        Advice {
-            cause: "the image's CUDA needs a later NVIDIA driver",
-            next: "nvidia-smi; CUDA 13 needs driver 580, CUDA 12 needs 525",
-        },
-    ),
-    (
-        &["cuda driver version is insufficient"],
-        Advice {
-            cause: "the image's CUDA needs a later NVIDIA driver",
-            next: "nvidia-smi; CUDA 13 needs driver 580, CUDA 12 needs 525",
-        },
-    ),
+    (&["driver on your system is too old"], DRIVER),
+    (&["cuda driver version is insufficient"], DRIVER),
+    (&["unsatisfied condition: cuda"], DRIVER),
     (
         &["appears to be a uri"],
         Advice {
@@ -59,7 +50,7 @@ pub(super) const VLLM: Rules = &[
         Advice {
             cause: "the container has lost its GPU: `systemctl daemon-reload` does that with container \
                     toolkits before 1.18",
-            next: "kubectl rollout restart deployment -n vllm-tracing -l app=vllm",
+            next: "cargo xtask deploy --restart",
         },
     ),
     (
@@ -77,7 +68,7 @@ pub(super) const VLLM: Rules = &[
         &["unrecognized arguments"],
         Advice {
             cause: "this vLLM does not know one of its arguments",
-            next: "compare the arguments with `vllm serve --help` of this image",
+            next: "compare VLLM_ARGS with `vllm serve --help` of this image, and deploy again",
         },
     ),
 ];
@@ -86,9 +77,9 @@ pub(super) const TRACER: Rules = &[
     (
         &["is missing, needed to"],
         Advice {
-            cause: "a capability is missing",
-            next: "compare the tracer's securityContext with `cargo xtask manifests`; the profile \
-                   `privileged` has all",
+            cause: "the tracer lacks a capability",
+            next: "cargo xtask deploy --profile privileged, if something on the node withholds it; \
+                   else compare its securityContext with `cargo xtask manifests`",
         },
     ),
     (
@@ -111,8 +102,8 @@ pub(super) const TRACER: Rules = &[
         &["accessdenied"],
         Advice {
             cause: "the credentials may not write there",
-            next: "grant s3:PutObject and s3:GetObject on the prefix; or other keys: `cargo xtask \
-                   secrets --aws`",
+            next: "grant s3:PutObject and s3:GetObject on the prefix; or `cargo xtask secrets --aws` \
+                   with other keys, then `cargo xtask deploy --restart`",
         },
     ),
     (&["invalidaccesskeyid"], KEYS),
@@ -121,7 +112,7 @@ pub(super) const TRACER: Rules = &[
         &["expiredtoken"],
         Advice {
             cause: "the temporary AWS credentials have expired",
-            next: "`cargo xtask secrets --aws` with fresh ones, and deploy again",
+            next: "`cargo xtask secrets --aws` with fresh ones, then `cargo xtask deploy --restart`",
         },
     ),
     (
@@ -129,37 +120,46 @@ pub(super) const TRACER: Rules = &[
         Advice {
             cause: "no AWS credentials reach the pod: no secret, and no role of the instance, whose \
                     service pods reach only with a hop limit of 2",
-            next: "`cargo xtask secrets --aws`, or aws ec2 modify-instance-metadata-options \
-                   --http-put-response-hop-limit 2",
+            next: "`cargo xtask secrets --aws`, then `cargo xtask deploy --restart`; or aws ec2 \
+                   modify-instance-metadata-options --http-put-response-hop-limit 2",
         },
     ),
     (
         &["requesttimetooskewed"],
-        Advice { cause: "the node's clock is wrong", next: "timedatectl status" },
+        Advice {
+            cause: "the node's clock is wrong",
+            next: "timedatectl status; sudo timedatectl set-ntp true",
+        },
     ),
     (
         &["cannot reach"],
         Advice {
             cause: "the store cannot be reached from the pod",
-            next: "check S3_ENDPOINT, and the node's way out",
+            next: "deploy again with the right S3_ENDPOINT; or look at the node's way out: curl -v of it",
         },
     ),
 ];
 
 const TOKEN: Advice = Advice {
     cause: "Hugging Face does not accept the token",
-    next: "`cargo xtask secrets` with a valid token, then `cargo xtask deploy`",
+    next: "`cargo xtask secrets` with a valid token, then `cargo xtask deploy --restart`",
 };
 
 const LICENCE: Advice = Advice {
     cause: "the model is gated, and the account of the token has not been granted access",
     next: "accept the licence on the model's page, or `cargo xtask secrets` with the token of an \
-           account that has",
+           account that has; then `cargo xtask deploy --restart`",
+};
+
+const DRIVER: Advice = Advice {
+    cause: "the image's CUDA needs a later NVIDIA driver",
+    next: "nvidia-smi; CUDA 13 needs driver 580, CUDA 12 needs 525: upgrade it, or deploy again with \
+           another VLLM_IMAGE",
 };
 
 const GPU_MEMORY: Advice = Advice {
     cause: "the GPU has too little free memory for the model and its cache",
-    next: "nvidia-smi; a smaller --max-model-len or model, or a GPU of its own",
+    next: "nvidia-smi; deploy again with a smaller MAX_MODEL_LEN or MODEL, or free the GPU",
 };
 
 const REGION: Advice = Advice {
@@ -169,5 +169,5 @@ const REGION: Advice = Advice {
 
 const KEYS: Advice = Advice {
     cause: "the AWS keys are not valid",
-    next: "`cargo xtask secrets --aws` with valid ones, and deploy again",
+    next: "`cargo xtask secrets --aws` with valid ones, then `cargo xtask deploy --restart`",
 };

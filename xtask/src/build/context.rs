@@ -1,11 +1,12 @@
 //! What goes into the image: the static program and the certificates, in a directory of their own.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     cluster::names::IMAGE,
@@ -30,27 +31,32 @@ const ON_THIS_MACHINE: [&str; 4] = [
 pub(super) struct Context {
     /// Holds the Dockerfile and `root/`.
     directory: PathBuf,
-    /// Of cargo, apart from the others: other flags of rustc would build everything again by turns.
-    target: PathBuf,
+}
+
+/// `cargo build`, or `cargo run` with what a caller adds: the image's program runs here as well, and is
+/// not compiled once more for that.
+///
+/// `--target` keeps build scripts and procedural macros dynamic, which they must be.
+pub(crate) fn static_program(verb: &str) -> Command {
+    Command::new("cargo")
+        .arg(verb)
+        .words("--locked --release --package sidecar --bin")
+        .arg(PROGRAM)
+        .words("--target")
+        .arg(TARGET)
+        .words("--target-dir")
+        .path(&static_target())
+        .variable("RUSTFLAGS", "-C target-feature=+crt-static")
+}
+
+/// Apart from the others: other flags of rustc would build everything again by turns.
+fn static_target() -> PathBuf {
+    target_directory().join("static")
 }
 
 impl Context {
     pub(super) fn new() -> Self {
-        Self {
-            directory: super::scratch().join("context"),
-            target: target_directory().join("static"),
-        }
-    }
-
-    /// `--target` keeps build scripts and procedural macros dynamic, which they must be.
-    pub(super) fn build_program(&self) -> Command {
-        Command::new("cargo build --locked --release --package sidecar --bin")
-            .arg(PROGRAM)
-            .words("--target")
-            .arg(TARGET)
-            .words("--target-dir")
-            .path(&self.target)
-            .variable("RUSTFLAGS", "-C target-feature=+crt-static")
+        Self { directory: super::scratch().join("context") }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -66,7 +72,7 @@ impl Context {
         let certificates = root.join(CERTIFICATES);
         fs::create_dir_all(certificates.parent().expect("the path has directories"))
             .context("cannot create the build context")?;
-        let program = self.target.join(TARGET).join("release").join(PROGRAM);
+        let program = static_target().join(TARGET).join("release").join(PROGRAM);
         copy(&program, &root.join(PROGRAM))?;
         copy(&workspace_root().join("sidecar/Dockerfile"), &self.directory.join("Dockerfile"))?;
         match authorities(ca_file)? {
@@ -82,20 +88,27 @@ impl Context {
         Ok(format!("{IMAGE}:{}", self.tag()?))
     }
 
+    /// Of names and contents, so that the same content has the same tag wherever it is built.
     fn tag(&self) -> Result<String> {
-        let sum = |file: &Path| Command::new("sha256sum").path(file);
-        let directory = &self.directory;
-        let files =
-            ["Dockerfile", "root/ebpf-cuda-tracer", "root/etc/ssl/certs/ca-certificates.crt"];
-        let mut digests = String::new();
-        for file in files.map(|file| directory.join(file)).iter().filter(|file| file.exists()) {
-            let line = sum(file).read().context("cannot compute the tag of the image")?;
-            digests.push_str(line.split(' ').next().unwrap_or_default());
-            digests.push('\n');
+        let root = Path::new("root");
+        let files = [PathBuf::from("Dockerfile"), root.join(PROGRAM), root.join(CERTIFICATES)];
+        let mut sums = String::new();
+        for file in files {
+            let path = self.directory.join(&file);
+            if path.exists() {
+                let sum = sha256(&Command::new("sha256sum").path(&path))?;
+                let _: std::fmt::Result = writeln!(sums, "{sum}  {}", file.display());
+            }
         }
-        let all = Command::new("sha256sum").text(digests).read()?;
-        Ok(all.chars().take(12).collect())
+        Ok(sha256(&Command::new("sha256sum").text(sums))?[..12].to_owned())
     }
+}
+
+fn sha256(sum: &Command) -> Result<String> {
+    let line = sum.read().context("cannot compute the tag of the image")?;
+    let digest = line.split(' ').next().unwrap_or_default();
+    ensure!(digest.len() == 64, "sha256sum says {line:?}");
+    Ok(digest.to_owned())
 }
 
 fn authorities(ca_file: Option<&Path>) -> Result<Option<PathBuf>> {

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command::{Command, Failure, is_on_path},
+    advice::explained,
+    command::{Command, Failure, in_short, is_on_path},
     ctx::{Ctx, State},
 };
 
@@ -48,16 +49,17 @@ impl Engine {
             let engine = Self { kind, program: kind.name().to_owned() };
             match engine.answers() {
                 Ok(()) => return Ok(engine),
-                Err(error) => failures = format!("{failures}\n{error:#}"),
+                Err(error) => failures = format!("{failures}\n  {}", in_short(&error)),
             }
         }
         if ctx.dry_run {
             return Ok(Self { kind: Kind::Podman, program: "podman".to_owned() });
         }
-        bail!(
-            "neither podman, docker nor buildah works here, and one of them builds the image\n\
-             next:  sudo apt-get install podman{failures}"
-        )
+        Err(explained(
+            format!("none of podman, docker and buildah works here{failures}"),
+            "one of them is needed to build the image",
+            "sudo apt-get install podman",
+        ))
     }
 
     fn named(program: &str) -> Result<Self> {
@@ -96,11 +98,15 @@ impl Engine {
         }
     }
 
-    /// Attestations of buildx would make an index of it, with parts that the archive lacks.
+    /// Without the time, so that the same content gives the same digest too. Attestations of buildx
+    /// would make an index of it, with parts that the archive lacks.
     pub(super) fn build(&self, context: &Path, reference: &str) -> Command {
         let build = match self.kind {
-            Kind::Podman | Kind::Buildah => self.command("build"),
-            Kind::Docker => self.command("build").variable("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"),
+            Kind::Podman | Kind::Buildah => self.command("build --timestamp 0"),
+            Kind::Docker => self
+                .command("build")
+                .variable("SOURCE_DATE_EPOCH", "0")
+                .variable("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"),
         };
         build.words("--tag").arg(reference).path(context)
     }
@@ -140,11 +146,11 @@ mod tests {
             commands.map(|command| command.shown()).join("\n")
         });
         insta::assert_snapshot!(shown.join("\n"), @"
-        podman build --tag a/b:1 context
+        podman build --timestamp 0 --tag a/b:1 context
         podman save --output image.tar a/b:1
-        BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --tag a/b:1 context
+        SOURCE_DATE_EPOCH=0 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --tag a/b:1 context
         docker save --output image.tar a/b:1
-        buildah build --tag a/b:1 context
+        buildah build --timestamp 0 --tag a/b:1 context
         buildah push a/b:1 docker-archive:image.tar:a/b:1
         ");
     }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Image, archive};
 use crate::{
+    cluster::names::IMAGE,
     command::{Command, Failure},
     ctx::{Ctx, State},
 };
@@ -45,9 +46,27 @@ fn commands(reference: &str, archive: &Path) -> [Command; 2] {
     ]
 }
 
-/// Removes the image, pinned or not.
-pub(crate) fn removal(reference: &str) -> Command {
-    Command::new("k3s ctr -n k8s.io images rm").arg(reference).with_root()
+/// Removes every image of the sidecar, pinned or not: each content has left one.
+pub(crate) fn remove_all(ctx: &Ctx) -> Result<()> {
+    let prefix = format!("{IMAGE}:");
+    let list = || {
+        let list = Command::new("k3s ctr -n k8s.io images ls -q").with_root().read()?;
+        let images = list.lines().filter(|image| image.starts_with(&prefix)).map(str::to_owned);
+        anyhow::Ok(images.collect::<Vec<_>>())
+    };
+    let found = match list() {
+        Err(_) if ctx.dry_run => vec![format!("{prefix}TAG")],
+        found => found?,
+    };
+    let look = || {
+        let there = list()?;
+        Ok(match &there[..] {
+            [] => State::Met("not there".to_owned()),
+            images => State::Unmet(format!("there: {}", images.join(", "))),
+        })
+    };
+    let remove = Command::new("k3s ctr -n k8s.io images rm").args(found).with_root();
+    ctx.converge("image in K3s", look, &[remove])
 }
 
 fn look(reference: &str, digest: &str) -> Result<State> {

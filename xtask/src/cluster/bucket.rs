@@ -1,15 +1,16 @@
 //! Where the traces of the deployment are: from this environment, else as it was deployed.
 
-use std::{collections::BTreeMap, env};
+use std::{collections::BTreeMap, env, path::Path};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Deserialize;
 
 use super::{
     kubectl::Kubectl,
     names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS},
+    secret,
 };
-use crate::command::Command;
+use crate::{advice::explained, build::static_program, command::Command};
 
 const VARIABLES: [&str; 4] = ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT", "AWS_REGION"];
 
@@ -33,7 +34,7 @@ pub(crate) struct Bucket {
 impl Bucket {
     pub(crate) fn find(kubectl: Option<&Kubectl>) -> Result<Self> {
         let data = kubectl.map(of_cluster).transpose()?.unwrap_or_default();
-        Self::from(data, &is_set, || kubectl.map(secret).transpose().map(Option::unwrap_or_default))
+        Self::from(data, &is_set, || kubectl.map(keys).transpose().map(Option::unwrap_or_default))
     }
 
     fn from(
@@ -46,10 +47,11 @@ impl Bucket {
             .filter(|(name, _)| VARIABLES.contains(&name.as_str()) && !is_set(name))
             .collect();
         if !is_set("S3_BUCKET") && !deployed.contains_key("S3_BUCKET") {
-            bail!(
-                "S3_BUCKET is not set, and nothing that is deployed here names a bucket\n\
-                 next:  S3_BUCKET=... S3_PREFIX=... in front of the command, or `cargo xtask deploy`"
-            );
+            return Err(explained(
+                "nothing says where the traces are",
+                "S3_BUCKET is not set, and nothing is deployed that names a bucket",
+                "put S3_BUCKET=... S3_PREFIX=... in front of the command, or `cargo xtask deploy` first",
+            ));
         }
         let of_this_machine = is_set("AWS_ACCESS_KEY_ID")
             || is_set("AWS_PROFILE")
@@ -67,10 +69,8 @@ impl Bucket {
     }
 
     /// Downloads what is not in the directory yet; prints the path of each file.
-    pub(crate) fn fetch(&self, directory: &std::path::Path) -> Command {
-        let mut fetch = Command::new("cargo run --quiet --locked --package sidecar --")
-            .words("fetch --out")
-            .path(directory);
+    pub(crate) fn fetch(&self, directory: &Path) -> Command {
+        let mut fetch = static_program("run").words("-- fetch --out").path(directory);
         for (name, value) in &self.deployed {
             fetch = fetch.variable(name, value);
         }
@@ -91,17 +91,10 @@ fn of_cluster(kubectl: &Kubectl) -> Result<BTreeMap<String, String>> {
     Ok(map.unwrap_or_default().data)
 }
 
-/// kubectl decodes it; nothing shows it.
-fn secret(kubectl: &Kubectl) -> Result<BTreeMap<String, String>> {
-    let template =
-        "go-template={{range $key, $value := .data}}{{$key}}={{$value | base64decode}}\n{{end}}";
-    let get = kubectl.namespaced("get secret").arg(AWS_SECRET).words("--ignore-not-found -o");
-    let output = get.arg(template).output()?;
-    let pairs = output.stdout.lines().filter_map(|line| line.split_once('='));
-    Ok(pairs
-        .filter(|(name, value)| AWS_SECRET_KEYS.contains(name) && !value.is_empty())
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect())
+fn keys(kubectl: &Kubectl) -> Result<BTreeMap<String, String>> {
+    let mut secret = secret::read(kubectl, AWS_SECRET)?.unwrap_or_default();
+    secret.retain(|name, value| AWS_SECRET_KEYS.contains(&&name[..]) && !value.is_empty());
+    Ok(secret)
 }
 
 #[cfg(test)]

@@ -7,8 +7,11 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::observe::Snapshot;
-use crate::advice::Advice;
+use super::{
+    observe::Snapshot,
+    tracer::{Failing, Uploads},
+};
+use crate::advice::{Advice, of_tracer_log};
 
 /// One reason why the deployment is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,7 +42,7 @@ pub(crate) fn diagnose(snapshot: &Snapshot) -> Vec<Finding> {
         ));
     }
     findings.extend(pods::claims(snapshot));
-    match snapshot.pod() {
+    match snapshot.current_pod() {
         Some(pod) => {
             findings.extend(pods::scheduling(pod));
             findings.extend(pods::sandbox(pod, &snapshot.events));
@@ -51,6 +54,16 @@ pub(crate) fn diagnose(snapshot: &Snapshot) -> Vec<Finding> {
         None => findings.extend(pods::creation(&snapshot.events)),
     }
     findings
+}
+
+/// Why traces do not get into S3, where the tracer says so.
+pub(crate) fn of_uploads(uploads: &Uploads) -> Option<Finding> {
+    let Failing { since, error } = uploads.failing.as_ref()?;
+    let what = format!("uploads fail since {since}: {error}");
+    Some(match of_tracer_log(error) {
+        Some((advice, _)) => Finding::advised(what, advice, None),
+        None => Finding::new(what, "the message says it", "cargo xtask logs tracer", None),
+    })
 }
 
 impl Finding {
@@ -68,6 +81,7 @@ impl Finding {
     }
 }
 
+/// As one of several.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, cause, next, patience: _ } = self;

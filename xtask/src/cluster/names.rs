@@ -23,6 +23,8 @@ pub(crate) const RUNTIME_CLASS: &str = "nvidia";
 pub(crate) const IMAGE: &str = "docker.io/littleboy/ebpf-cuda-tracer";
 /// The settings of the tracer: a ConfigMap.
 pub(crate) const SETTINGS: &str = "ebpf-tracer";
+/// Of the service account, its role and the binding of the two.
+pub(crate) const ACCOUNT: &str = "vllm";
 /// The sidecar's program in its image.
 pub(crate) const TRACER_PROGRAM: &str = "/ebpf-cuda-tracer";
 
@@ -47,6 +49,7 @@ mod tests {
             ("TRACER_CONTAINER", TRACER),
             ("SERVICE", SERVICE),
             ("SETTINGS", SETTINGS),
+            ("ACCOUNT", ACCOUNT),
             ("HF_SECRET", HF_SECRET),
             ("HF_SECRET_KEY", HF_SECRET_KEY),
             ("AWS_SECRET", AWS_SECRET),

@@ -244,13 +244,15 @@ impl ContainerStatus {
 impl Deployment {
     /// The pods of the last spec are there and ready.
     pub(crate) fn is_complete(&self) -> bool {
-        let DeploymentStatus { observed_generation, updated_replicas, ready_replicas, .. } =
-            self.status;
+        let DeploymentStatus { updated_replicas, ready_replicas, .. } = self.status;
         let wanted = self.spec.replicas;
-        observed_generation >= self.metadata.generation
-            && wanted > 0
-            && updated_replicas == wanted
-            && ready_replicas == wanted
+        self.has_its_pod() && updated_replicas == wanted && ready_replicas == wanted
+    }
+
+    /// The controller has seen the last spec, and has made a pod of it.
+    pub(crate) fn has_its_pod(&self) -> bool {
+        self.status.observed_generation >= self.metadata.generation
+            && self.status.updated_replicas > 0
     }
 
     pub(crate) fn image(&self, container: &str) -> Option<&str> {

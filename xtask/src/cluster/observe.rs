@@ -11,6 +11,7 @@ use super::{
     names::DEPLOYMENT,
     objects::{Claim, ContainerStatus, Deployment, Event, List, Pod, Service},
 };
+use crate::command::Command;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
@@ -25,11 +26,11 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn take(kubectl: &Kubectl) -> Result<Self> {
-        let get = |words: &str| {
-            let list: Option<List<Value>> = Kubectl::get(&kubectl.namespaced(words))?;
+        let get = |get: &Command| {
+            let list: Option<List<Value>> = Kubectl::get(get)?;
             anyhow::Ok(list.unwrap_or_default().items)
         };
-        let objects = get("get deployments,pods,persistentvolumeclaims,services")?;
+        let objects = get(&Self::command(kubectl))?;
         let mut deployments: Vec<Deployment> = of_kind(&objects, "Deployment")?;
         let mut pods: Vec<Pod> = of_kind(&objects, "Pod")?;
         let name = format!("{DEPLOYMENT}-");
@@ -42,7 +43,7 @@ impl Snapshot {
             pods,
             claims: of_kind(&objects, "PersistentVolumeClaim")?,
             services: of_kind(&objects, "Service")?,
-            events: get("get events --sort-by=.lastTimestamp")?
+            events: get(&kubectl.namespaced("get events --sort-by=.lastTimestamp"))?
                 .into_iter()
                 .filter_map(parse)
                 .collect(),
@@ -52,10 +53,21 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// What it looks at first; events and logs explain the rest.
+    pub(crate) fn command(kubectl: &Kubectl) -> Command {
+        kubectl.namespaced("get deployments,pods,persistentvolumeclaims,services")
+    }
+
     /// The pod that is to stay: others are on their way out, or were evicted.
     pub(crate) fn pod(&self) -> Option<&Pod> {
         let staying = || self.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         staying().find(|pod| pod.status.phase != "Failed").or_else(|| staying().next())
+    }
+
+    /// The same, but none of an earlier spec: that is on its way out, whatever is wrong with it.
+    pub(crate) fn current_pod(&self) -> Option<&Pod> {
+        let has_made_one = self.deployment.as_ref().is_none_or(Deployment::has_its_pod);
+        self.pod().filter(|_| has_made_one)
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -69,7 +81,7 @@ impl Snapshot {
     }
 
     fn logs_of_troubled(&self, kubectl: &Kubectl) -> BTreeMap<String, String> {
-        let Some(pod) = self.pod() else { return BTreeMap::new() };
+        let Some(pod) = self.current_pod() else { return BTreeMap::new() };
         let troubled = pod.containers().filter(|container| !container.ready);
         troubled
             .filter_map(|container| {

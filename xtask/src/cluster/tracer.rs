@@ -7,6 +7,7 @@ use super::{
     kubectl::Kubectl,
     names::{TRACER, TRACER_PROGRAM},
 };
+use crate::command::Command;
 
 /// The fields that are used here; `sidecar::status::Status` has all.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -62,9 +63,14 @@ pub(crate) struct Failing {
 
 impl Status {
     pub(crate) fn ask(kubectl: &Kubectl, pod: &str) -> Result<Self> {
-        let ask = kubectl.namespaced("exec").arg(pod).words("-c").arg(TRACER).words("--");
-        let json = ask.arg(TRACER_PROGRAM).words("status --json").read()?;
+        let json = Self::command(kubectl, pod).read()?;
         serde_json::from_str(&json).context("cannot read what the tracer says of itself")
+    }
+
+    /// In a pod, or in one of a deployment.
+    pub(crate) fn command(kubectl: &Kubectl, place: &str) -> Command {
+        let exec = kubectl.namespaced("exec").arg(place).words("-c").arg(TRACER).words("--");
+        exec.arg(TRACER_PROGRAM).words("status --json")
     }
 
     pub(crate) fn traced(&self) -> impl Iterator<Item = &Process> {

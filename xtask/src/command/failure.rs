@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use super::Output;
-use crate::advice::{Advice, of_output};
+use crate::advice::of_output;
 
 /// Lines of output that an error quotes.
 const QUOTED: usize = 6;
@@ -26,6 +26,19 @@ impl Failure {
     }
 }
 
+/// One line, for a look that may fail: the last that the command said tells most.
+pub(crate) fn in_short(error: &anyhow::Error) -> String {
+    let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    let said = failure.map(Failure::said).unwrap_or_default();
+    let last = lines(&said).next_back().map(str::to_owned);
+    last.unwrap_or_else(|| error.root_cause().to_string().lines().next().unwrap_or("").to_owned())
+}
+
+/// What kubectl logs of its own tries, five times over, says less than the line after it.
+fn lines(said: &str) -> impl DoubleEndedIterator<Item = &str> {
+    said.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.contains("memcache.go"))
+}
+
 impl Error for Failure {}
 
 impl fmt::Display for Failure {
@@ -35,13 +48,31 @@ impl fmt::Display for Failure {
             None => write!(f, "`{}` was ended by a signal", self.shown)?,
         }
         let said = self.said();
-        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> = lines(&said).collect();
         for line in &lines[lines.len().saturating_sub(QUOTED)..] {
             write!(f, "\n  {line}")?;
         }
-        if let Some(Advice { cause, next }) = of_output(&said) {
-            write!(f, "\ncause: {cause}\nnext:  {next}")?;
-        }
-        Ok(())
+        of_output(&said).map_or(Ok(()), |advice| write!(f, "\n{advice}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As kubectl 1.32 without a kubeconfig.
+    #[test]
+    fn noise_is_left_out() {
+        let refused = "The connection to the server localhost:8080 was refused - did you specify the right host or port?";
+        let noise = "E1124 08:55:26.304117   23215 memcache.go:265] \"Unhandled Error\" err=\"couldn't get current server API group list: connect: connection refused\"\n";
+        let output = Output {
+            code: Some(1),
+            stdout: String::new(),
+            stderr: format!("{}{refused}\n", noise.repeat(5)),
+        };
+        let error = anyhow::Error::new(Failure::new("kubectl get nodes".to_owned(), output));
+        assert_eq!(in_short(&error.context("cannot look")), refused);
+        let error = anyhow::anyhow!("`podman` is not on PATH").context("cannot look");
+        assert_eq!(in_short(&error), "`podman` is not on PATH");
     }
 }

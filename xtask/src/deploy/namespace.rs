@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result};
 
 use crate::{
+    advice::explained,
     cluster::{kubectl::Kubectl, names::NAMESPACE, objects::Namespace},
     ctx::Ctx,
 };
@@ -15,7 +16,7 @@ use crate::{
 /// An earlier deployment takes its pod's grace period to go.
 const LIMIT: Duration = Duration::from_secs(180);
 
-fn get(kubectl: &Kubectl) -> Result<Option<Namespace>> {
+pub(crate) fn get(kubectl: &Kubectl) -> Result<Option<Namespace>> {
     Kubectl::get(&kubectl.command("get namespace").arg(NAMESPACE))
 }
 
@@ -37,14 +38,14 @@ pub(super) fn wait_until_usable(ctx: &Ctx, kubectl: &Kubectl, patience: Duration
             said = true;
         }
         if Instant::now() >= deadline {
-            bail!("{}", stuck(&namespace, limit));
+            return Err(stuck(&namespace, limit));
         }
         thread::sleep(Duration::from_millis(500));
     }
 }
 
 /// What holds it is told by its conditions.
-pub(crate) fn stuck(namespace: &Namespace, waited: Duration) -> String {
+pub(crate) fn stuck(namespace: &Namespace, waited: Duration) -> Error {
     let mut holds: Vec<String> = namespace
         .status
         .conditions
@@ -65,9 +66,7 @@ pub(crate) fn stuck(namespace: &Namespace, waited: Duration) -> String {
             "kubectl get all,pvc -n vllm-tracing, then repeat",
         )
     };
-    format!(
-        "the namespace {NAMESPACE} is still being deleted after {} s{}\ncause: {cause}\nnext:  {next}",
-        waited.as_secs(),
-        holds.concat()
-    )
+    let waited = waited.as_secs();
+    let what = format!("the namespace {NAMESPACE} is still being deleted after {waited} s");
+    explained(format!("{what}{}", holds.concat()), cause, next)
 }

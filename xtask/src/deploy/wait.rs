@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow};
 use clap::Args;
 
 use crate::{
+    advice::explained,
     cluster::{
         diagnosis::{Finding, diagnose},
         kubectl::Kubectl,
@@ -18,6 +19,7 @@ use crate::{
         objects::ContainerStatus,
         observe::Snapshot,
     },
+    command::in_short,
     ctx::Ctx,
 };
 
@@ -25,6 +27,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A sign of life while nothing changes.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// How long a cluster that has answered may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Wait {
@@ -49,17 +53,25 @@ pub(crate) fn until_ready(ctx: &Ctx, kubectl: &Kubectl, wait: Wait) -> Result<()
     let mut progress = Progress::default();
     let mut pause = SHORTEST_PAUSE;
     loop {
-        let snapshot = Snapshot::take(kubectl)?;
-        if snapshot.is_complete() {
-            eprintln!("done    vLLM is ready after {} s", started.elapsed().as_secs());
-            return Ok(());
-        }
-        let findings = diagnose(&snapshot);
-        if let Some(hopeless) = progress.see(&snapshot, &findings) {
-            bail!("vLLM will not become ready: {hopeless}");
-        }
-        if Instant::now() >= deadline {
-            bail!("{}", late(&snapshot, &findings, wait.timeout()));
+        let looked = Snapshot::take(kubectl);
+        let is_late = Instant::now() >= deadline;
+        match looked {
+            Ok(snapshot) if snapshot.is_complete() => {
+                eprintln!("done    vLLM is ready after {} s", started.elapsed().as_secs());
+                return Ok(());
+            }
+            Ok(snapshot) => {
+                let findings = diagnose(&snapshot);
+                if let Some(Finding { what, cause, next, .. }) = progress.see(&snapshot, &findings)
+                {
+                    let what = format!("vLLM will not become ready: {what}");
+                    return Err(explained(what, cause, next));
+                }
+                if is_late {
+                    return Err(late(&snapshot, &findings, wait.timeout()));
+                }
+            }
+            Err(error) => progress.miss(error, is_late)?,
         }
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
@@ -71,6 +83,8 @@ pub(crate) fn until_ready(ctx: &Ctx, kubectl: &Kubectl, wait: Wait) -> Result<()
 struct Progress {
     said: String,
     said_at: Option<Instant>,
+    /// When the cluster has answered last.
+    answered_at: Option<Instant>,
     /// By cause: what Kubernetes says of it may contain changing numbers.
     wrong_since: BTreeMap<String, Instant>,
 }
@@ -79,10 +93,14 @@ impl Progress {
     /// Returns a finding that waiting will not heal.
     fn see(&mut self, snapshot: &Snapshot, findings: &[Finding]) -> Option<Finding> {
         let now = Instant::now();
+        self.answered_at = Some(now);
         self.wrong_since.retain(|cause, _| findings.iter().any(|finding| finding.cause == *cause));
         for finding in findings {
-            if !self.wrong_since.contains_key(&finding.cause) {
-                self.wrong_since.insert(finding.cause.clone(), now);
+            let since = *self.wrong_since.entry(finding.cause.clone()).or_insert(now);
+            if finding.patience.is_some_and(|patience| now - since >= patience) {
+                return Some(finding.clone());
+            }
+            if since == now {
                 eprintln!("note    {finding}");
             }
         }
@@ -94,16 +112,25 @@ impl Progress {
             self.said = line;
             self.said_at = Some(now);
         }
-        let is_over = |finding: &&Finding| {
-            let since = self.wrong_since.get(&finding.cause).copied().unwrap_or(now);
-            finding.patience.is_some_and(|patience| now - since >= patience)
-        };
-        findings.iter().find(is_over).cloned()
+        None
+    }
+
+    /// What is wrong with the first look is wrong for good; later the API server may be restarting.
+    fn miss(&mut self, error: Error, is_late: bool) -> Result<()> {
+        if is_late || self.answered_at.is_none_or(|at| at.elapsed() >= SILENCE) {
+            return Err(error);
+        }
+        let line = format!("the cluster does not answer: {}", in_short(&error));
+        if line != self.said {
+            eprintln!("wait    {line}");
+            self.said = line;
+        }
+        Ok(())
     }
 }
 
 fn describe(snapshot: &Snapshot) -> String {
-    let Some(pod) = snapshot.pod() else {
+    let Some(pod) = snapshot.current_pod() else {
         return "the pod is not created yet".to_owned();
     };
     let containers: Vec<String> = pod.containers().map(ContainerStatus::describe).collect();
@@ -119,22 +146,23 @@ fn last_line(snapshot: &Snapshot) -> Option<&str> {
     log.lines().rev().map(str::trim).find(|line| !line.is_empty())
 }
 
-fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> String {
-    let mut text =
+fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> Error {
+    let mut what =
         format!("vLLM is not ready after {} s: {}", waited.as_secs(), describe(snapshot));
-    for finding in findings {
-        let _: std::fmt::Result = write!(text, "\n{finding}");
+    if let [finding, others @ ..] = findings {
+        let _: std::fmt::Result = write!(what, "\n{}", finding.what);
+        let error = explained(what, &finding.cause, &finding.next);
+        let others: Vec<String> = others.iter().map(|other| format!("\nand {other}")).collect();
+        return anyhow!("{error}{}", others.concat());
     }
-    if findings.is_empty() {
-        if let Some(line) = last_line(snapshot) {
-            let _: std::fmt::Result = write!(text, "\nvllm says: {line}");
-        }
-        text.push_str(
-            "\ncause: it still downloads or loads, as far as can be told\n\
-             next:  cargo xtask logs -f vllm; wait longer with `cargo xtask deploy --timeout SECONDS`",
-        );
+    if let Some(line) = last_line(snapshot) {
+        let _: std::fmt::Result = write!(what, "\nvllm says: {line}");
     }
-    text
+    explained(
+        what,
+        "it still downloads or loads, as far as can be told",
+        "cargo xtask logs -f vllm; wait longer with `cargo xtask deploy --timeout SECONDS`",
+    )
 }
 
 #[cfg(test)]
@@ -165,9 +193,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_has_answered_may_be_silent_for_a_moment() {
+        let refused = || anyhow!("connection refused");
+        let mut progress = Progress::default();
+        assert!(progress.miss(refused(), false).is_err());
+        progress.see(&Snapshot::default(), &[]);
+        progress.miss(refused(), false).unwrap();
+        assert!(progress.miss(refused(), true).is_err());
+        progress.answered_at = Instant::now().checked_sub(SILENCE);
+        assert!(progress.miss(refused(), false).is_err());
+    }
+
+    #[test]
     fn what_takes_long_for_no_known_reason_shows_how_to_look_on() {
-        let text = late(&Snapshot::default(), &[], Duration::from_secs(5));
-        insta::assert_snapshot!(text, @"
+        let error = late(&Snapshot::default(), &[], Duration::from_secs(5));
+        insta::assert_snapshot!(error.to_string(), @"
         vLLM is not ready after 5 s: the pod is not created yet
         cause: it still downloads or loads, as far as can be told
         next:  cargo xtask logs -f vllm; wait longer with `cargo xtask deploy --timeout SECONDS`

@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result};
 
 use super::node::nodes;
 use crate::{
+    advice::explained,
     cluster::{
         kubectl::Kubectl,
         names::{GPU, RUNTIME_CLASS},
-        objects::{ContainerStatus, List, Pod},
+        objects::{ContainerStatus, List, Node, Pod},
     },
     ctx::Ctx,
     deploy::apply_rendered,
@@ -23,6 +24,13 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(2);
 
 const PLUGIN: &str = "-n kube-system -l name=nvidia-device-plugin-ds";
+
+/// What the plugin logs where the runtime has not shown it the driver.
+const WITHOUT_DRIVER: [&str; 3] = [
+    "could not load NVML library",
+    "Incompatible strategy detected",
+    "did you configure the NVIDIA Container Toolkit",
+];
 
 pub(super) fn apply(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
     apply_rendered(ctx, kubectl, &manifests::program().words("--only node"))
@@ -42,41 +50,34 @@ pub(super) fn wait(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -> Result<()> 
             return Ok(());
         }
         if Instant::now() >= deadline {
-            let known = nodes.iter().map(crate::cluster::objects::Node::known_gpus).sum();
-            bail!("no node offers {GPU} after {} s{}", limit.as_secs(), diagnosis(kubectl, known));
+            return Err(late(kubectl, nodes.iter().map(Node::known_gpus).sum(), limit));
         }
         thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
     }
 }
 
-fn diagnosis(kubectl: &Kubectl, known: u32) -> String {
+fn late(kubectl: &Kubectl, known: u32, limit: Duration) -> Error {
     let pods: Option<List<Pod>> =
         Kubectl::get(&kubectl.command("get pods").words(PLUGIN)).unwrap_or_default();
     let pods = pods.unwrap_or_default().items;
     let log = kubectl.command("logs").words(PLUGIN).words("--tail=30").output();
     let log = log.map(|output| output.stdout).unwrap_or_default();
-    let mut text = String::new();
+    let mut what = format!("no node offers {GPU} after {} s", limit.as_secs());
     for pod in &pods {
         let containers: Vec<String> = pod.containers().map(ContainerStatus::describe).collect();
         let _: std::fmt::Result =
-            write!(text, "\n  {}: {}", pod.metadata.name, containers.join("; "));
+            write!(what, "\n  {}: {}", pod.metadata.name, containers.join("; "));
     }
     if let Some(line) = log.lines().rev().find(|line| !line.trim().is_empty()) {
-        let _: std::fmt::Result = write!(text, "\n  it says: {}", line.trim());
+        let _: std::fmt::Result = write!(what, "\n  it says: {}", line.trim());
     }
     let (cause, next) = cause(&pods, &log, known);
-    let _: std::fmt::Result = write!(text, "\ncause: {cause}\nnext:  {next}");
-    text
+    explained(what, cause, next)
 }
 
 /// In the plugin's own words.
 fn cause(pods: &[Pod], log: &str, known: u32) -> (String, &'static str) {
     let says = |text: &str| log.contains(text);
-    let without_driver = [
-        "could not load NVML library",
-        "Incompatible strategy detected",
-        "did you configure the NVIDIA Container Toolkit",
-    ];
     if known > 0 {
         return (
             format!("{known} GPUs are known, and none is healthy"),
@@ -89,7 +90,7 @@ fn cause(pods: &[Pod], log: &str, known: u32) -> (String, &'static str) {
             "kubectl describe daemonset -n kube-system nvidia-device-plugin-daemonset",
         );
     }
-    if without_driver.iter().any(|text| says(text)) {
+    if WITHOUT_DRIVER.iter().any(|text| says(text)) {
         return (
             format!("the plugin sees no driver: it does not run by the runtime {RUNTIME_CLASS}"),
             "sudo systemctl restart k3s, then cargo xtask install",

@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result};
 
 use crate::{
+    advice::{Advice, explained, of_output},
     cluster::{
         kubectl::Kubectl,
         objects::{List, Node},
     },
-    command::Command,
+    command::{Command, in_short},
     ctx::Ctx,
 };
 
@@ -36,7 +37,7 @@ pub(super) fn wait(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -> Result<()> 
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bail!("no node is Ready after {} s{}", limit.as_secs(), diagnosis(kubectl, found));
+            return Err(late(kubectl, found, limit));
         }
         thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
     }
@@ -47,43 +48,51 @@ pub(super) fn nodes(kubectl: &Kubectl) -> Result<Vec<Node>> {
     Ok(list.unwrap_or_default().items)
 }
 
-fn diagnosis(kubectl: &Kubectl, found: Result<Vec<Node>>) -> String {
-    let mut text = String::new();
+fn late(kubectl: &Kubectl, found: Result<Vec<Node>>, limit: Duration) -> Error {
+    let mut what = format!("no node is Ready after {} s", limit.as_secs());
     let mut say = |line: String| {
-        let _: std::fmt::Result = write!(text, "\n  {line}");
+        let _: std::fmt::Result = write!(what, "\n  {line}");
     };
-    let mut next = "sudo journalctl -u k3s -n 100";
+    let mut disk_is_full = false;
     match found {
-        Err(error) => say(format!("the API server does not answer: {error:#}")),
+        Err(error) => say(format!("the API server does not answer: {}", in_short(&error))),
         Ok(nodes) if nodes.is_empty() => say("the API server has no node yet".to_owned()),
         Ok(nodes) => {
             for condition in nodes.iter().flat_map(|node| &node.status.conditions) {
-                let is_wrong = (condition.r#type == "Ready") != (condition.status == "True");
-                if is_wrong {
+                if (condition.r#type == "Ready") != (condition.status == "True") {
                     say(format!("{}: {}", condition.reason, condition.message));
-                }
-                if is_wrong && condition.r#type == "DiskPressure" {
-                    next = "df -h /var/lib/rancher, and make room";
+                    disk_is_full |= condition.r#type == "DiskPressure";
                 }
             }
         }
     }
-    let events = kubectl.command("get events -A --field-selector type=Warning");
-    if let Ok(events) = events.words("--sort-by=.lastTimestamp --no-headers").read() {
-        let lines: Vec<&str> = events.lines().collect();
-        for line in &lines[lines.len().saturating_sub(5)..] {
-            say(format!("event: {line}"));
-        }
+    for event in warnings(kubectl) {
+        say(format!("event: {event}"));
     }
-    if let Some(end) = journal() {
-        say(format!("journal of k3s:\n{end}"));
+    let journal = journal().unwrap_or_default();
+    if !journal.is_empty() {
+        say(format!("its journal ends with\n{journal}"));
     }
-    let _: std::fmt::Result = write!(
-        text,
-        "\ncause: mostly a full disk, ufw (ports 6443, 10.42.0.0/16, 10.43.0.0/16) or another Kubernetes\n\
-         next:  {next}"
-    );
-    text
+    if disk_is_full {
+        return explained(what, "the disk is nearly full", "df -h /var/lib/rancher, and make room");
+    }
+    match of_output(&journal) {
+        Some(Advice { cause, next }) => explained(what, cause, next),
+        None => explained(
+            what,
+            "not known; mostly ufw (it must let 6443, 10.42.0.0/16 and 10.43.0.0/16 through), or \
+             another Kubernetes",
+            "sudo ufw status; sudo journalctl -u k3s -n 100",
+        ),
+    }
+}
+
+/// The last of them, from all namespaces.
+fn warnings(kubectl: &Kubectl) -> Vec<String> {
+    let get = kubectl.command("get events -A --field-selector type=Warning");
+    let events = get.words("--sort-by=.lastTimestamp --no-headers").read().unwrap_or_default();
+    let lines: Vec<&str> = events.lines().collect();
+    lines[lines.len().saturating_sub(5)..].iter().map(|&line| line.to_owned()).collect()
 }
 
 /// Its last lines; none where there is no journal.

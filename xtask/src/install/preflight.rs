@@ -3,9 +3,11 @@
 mod driver;
 mod facts;
 
-use anyhow::{Result, bail};
+use std::path::Path;
 
-use crate::ctx::Ctx;
+use anyhow::Result;
+
+use crate::{advice::explained, ctx::Ctx};
 use facts::Facts;
 
 /// Images of vLLM, K3s and a model of 7 billion parameters.
@@ -31,25 +33,34 @@ enum Mark {
     Note,
 }
 
-pub(super) fn run(ctx: &Ctx, minimum_driver: Option<u32>, force: bool) -> Result<()> {
-    let findings = judge(&Facts::gather(), minimum_driver);
-    let mut missing = 0;
+pub(super) fn run(
+    ctx: &Ctx,
+    airgap: Option<&Path>,
+    minimum_driver: Option<u32>,
+    force: bool,
+) -> Result<()> {
+    let findings = judge(&Facts::gather(airgap), minimum_driver);
     for Finding { mark, topic, found, next } in &findings {
         let mark = match mark {
             Mark::Ok => "ok",
             Mark::Note => "note",
-            Mark::Missing => {
-                missing += 1;
-                "missing"
-            }
+            Mark::Missing => "missing",
         };
-        let next = if next.is_empty() { String::new() } else { format!(": {next}") };
-        eprintln!("{mark:<7} {topic}: {found}{next}");
+        eprintln!("{mark:<7} {topic}: {found}");
+        if !next.is_empty() {
+            eprintln!("        next:  {next}");
+        }
     }
-    if missing > 0 && !force && !ctx.dry_run {
-        bail!("this machine lacks {missing} of what a GPU node needs, see above; --force goes on");
+    let missing = findings.iter().filter(|finding| finding.mark == Mark::Missing);
+    let missing: Vec<&str> = missing.map(|finding| finding.topic).collect();
+    if missing.is_empty() || force || ctx.dry_run {
+        return Ok(());
     }
-    Ok(())
+    Err(explained(
+        "this machine lacks what a GPU node needs",
+        format!("missing: {}", missing.join(", ")),
+        "what stands beside each above; --force goes on without",
+    ))
 }
 
 fn judge(facts: &Facts, minimum_driver: Option<u32>) -> Vec<Finding> {
@@ -58,6 +69,7 @@ fn judge(facts: &Facts, minimum_driver: Option<u32>) -> Vec<Finding> {
     findings.push(ports(facts));
     findings.push(route(facts));
     findings.extend([disk(facts), memory(facts)].into_iter().flatten());
+    findings.extend(files(facts));
     if facts.ufw_is_active {
         findings.push(note(
             "firewall",
@@ -75,25 +87,30 @@ fn judge(facts: &Facts, minimum_driver: Option<u32>) -> Vec<Finding> {
     findings
 }
 
-fn system(Facts { machine, systemd, .. }: &Facts) -> Finding {
+fn system(Facts { machine, os, systemd, .. }: &Facts) -> Finding {
+    let found = format!("{os}, {machine}");
     if machine != "x86_64" {
         return missing("machine", machine, "images and checksums here are for x86_64");
     }
     if !systemd {
-        return missing("system", "systemd does not run", "K3s is installed as its service");
+        let found = format!("{found}, systemd does not run");
+        return missing(
+            "system",
+            &found,
+            "use a machine with systemd: K3s is installed as its service",
+        );
     }
-    ok("system", &format!("{machine}, systemd"))
+    ok("system", &found)
 }
 
 fn tools(Facts { missing_tools, .. }: &Facts) -> Finding {
     if missing_tools.is_empty() {
-        return ok("tools", "apt-get, curl, gpg");
+        return ok("tools", "all are there");
     }
-    let list = missing_tools.join(", ");
     missing(
         "tools",
-        &format!("{list} not on PATH"),
-        "Ubuntu 22.04 or later, or Debian 12, with curl and gpg",
+        &format!("{} not on PATH", missing_tools.join(", ")),
+        "use Ubuntu 22.04 or later, or Debian 12; sudo apt-get install curl gpg",
     )
 }
 
@@ -101,27 +118,36 @@ fn kernel(Facts { kernel, btf, .. }: &Facts) -> Finding {
     let mut parts = kernel.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
     let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version < (5, 15) {
-        return missing("kernel", kernel, "the sidecar needs 5.15 or later");
+        return missing("kernel", kernel, "upgrade it: the sidecar needs 5.15 or later");
     }
     if !btf {
-        return note("kernel", &format!("{kernel}, without BTF"), "CONFIG_DEBUG_INFO_BTF=y");
+        let found = format!("{kernel}, without BTF");
+        return note("kernel", &found, "use a kernel with CONFIG_DEBUG_INFO_BTF=y");
     }
     ok("kernel", kernel)
 }
 
-fn ports(Facts { ports_in_use, k3s_runs, .. }: &Facts) -> Finding {
+fn ports(Facts { ports, ports_in_use, k3s_runs, .. }: &Facts) -> Finding {
+    let list = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     if *k3s_runs {
         return ok("ports", "K3s has them");
     }
     if ports_in_use.is_empty() {
-        return ok("ports", "6443, 6444, 10010, 10250 and 30800 are free");
+        return ok("ports", &format!("{} are free", list(ports)));
     }
-    let list: Vec<String> = ports_in_use.iter().map(u16::to_string).collect();
+    let in_use = list(ports_in_use);
     missing(
         "ports",
-        &format!("{} in use: another Kubernetes, or what one has left behind", list.join(", ")),
+        &format!("{in_use} in use: by another Kubernetes, or by what one has left behind"),
         "sudo ss -ltnp, and stop what holds them",
     )
+}
+
+fn files(Facts { missing_files, .. }: &Facts) -> Option<Finding> {
+    (!missing_files.is_empty()).then(|| {
+        let next = "copy them there; `cargo xtask install --dry-run` shows where they come from";
+        missing("--airgap", &format!("DIR lacks {}", missing_files.join(", ")), next)
+    })
 }
 
 fn route(Facts { default_route, .. }: &Facts) -> Finding {
@@ -139,7 +165,7 @@ fn disk(Facts { free_disk_gb, .. }: &Facts) -> Option<Finding> {
     let free = (*free_disk_gb)?;
     let found = format!("{free} GB free for /var/lib/rancher");
     Some(if free < LEAST_DISK_GB {
-        let next = format!("{LEAST_DISK_GB} GB are needed, or kubelet evicts pods");
+        let next = format!("make room: {LEAST_DISK_GB} GB are needed, or kubelet evicts pods");
         missing("disk", &found, &next)
     } else {
         ok("disk", &found)
@@ -175,6 +201,7 @@ mod tests {
     fn good() -> Facts {
         Facts {
             machine: "x86_64".to_owned(),
+            os: "Ubuntu 22.04.5 LTS".to_owned(),
             kernel: "6.8.0-45-generic".to_owned(),
             btf: true,
             systemd: true,
@@ -182,7 +209,10 @@ mod tests {
             nvidia_smi: Ok("580.95.05, NVIDIA A10, 23028 MiB, 8.6".to_owned()),
             module_version: Some("580.95.05".to_owned()),
             vllm_image: None,
+            model: None,
+            ports: vec![6443, 30800],
             ports_in_use: Vec::new(),
+            missing_files: Vec::new(),
             k3s_runs: false,
             default_route: true,
             free_disk_gb: Some(200),
@@ -210,7 +240,9 @@ mod tests {
             machine: "aarch64".to_owned(),
             kernel: "5.4.0-150-generic".to_owned(),
             missing_tools: vec!["apt-get"],
+            nvidia_smi: Ok("580.95.05, NVIDIA GeForce GTX 1070, 8192 MiB, 6.1".to_owned()),
             ports_in_use: vec![6443, 30800],
+            missing_files: vec!["k3s".to_owned()],
             default_route: false,
             free_disk_gb: Some(20),
             memory_gb: Some(8),
@@ -224,10 +256,12 @@ mod tests {
                 ("machine", Mark::Missing),
                 ("tools", Mark::Missing),
                 ("kernel", Mark::Missing),
+                ("GPU memory", Mark::Note),
                 ("ports", Mark::Missing),
                 ("network", Mark::Missing),
                 ("disk", Mark::Missing),
                 ("memory", Mark::Note),
+                ("--airgap", Mark::Missing),
                 ("firewall", Mark::Note),
                 ("old toolkit", Mark::Note),
             ]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::scratch;
+use super::{download, scratch};
 use crate::{
     command::Command,
     ctx::{Ctx, State},
@@ -27,28 +27,27 @@ const LIST: &str = "/etc/apt/sources.list.d/nvidia-container-toolkit.list";
 const OLDEST: (u32, u32) = (1, 18);
 
 pub(super) fn install(ctx: &Ctx, airgap: Option<&Path>) -> Result<()> {
-    let act = match airgap {
-        Some(directory) => from_directory(directory),
-        None => from_network(&scratch()),
-    };
-    ctx.converge("container toolkit", look, &act)
+    let act = airgap.map_or_else(from_network, from_directory);
+    ctx.converge("container toolkit", || Ok(judge(&listed()?)), &act)
 }
 
-fn look() -> Result<State> {
-    let query = Command::new("dpkg-query --show --showformat").arg(r"${Package} ${Version}\n");
-    // It fails if one is not installed, and still tells of the others.
-    Ok(judge(&query.args(PACKAGES).output()?.stdout))
+/// Packages that were removed are listed for as long as their configuration is there.
+fn listed() -> Result<Vec<(String, String)>> {
+    let format = r"${db:Status-Status} ${Package} ${Version}\n";
+    let query = Command::new("dpkg-query --show --showformat").arg(format).args(PACKAGES);
+    // It fails if one is not known, and still tells of the others.
+    Ok(installed(&query.output()?.stdout))
 }
 
-fn judge(listed: &str) -> State {
-    let versions: Vec<&str> = PACKAGES
-        .iter()
-        .filter_map(|package| {
-            let mut lines = listed.lines().filter_map(|line| line.split_once(' '));
-            lines.find(|(name, version)| name == package && !version.is_empty())
-        })
-        .map(|(_, version)| version)
-        .collect();
+/// Names and versions.
+fn installed(listed: &str) -> Vec<(String, String)> {
+    let lines = listed.lines().filter_map(|line| line.strip_prefix("installed "));
+    let pairs = lines.filter_map(|line| line.split_once(' '));
+    pairs.map(|(name, version)| (name.to_owned(), version.to_owned())).collect()
+}
+
+fn judge(installed: &[(String, String)]) -> State {
+    let versions: Vec<&str> = installed.iter().map(|(_, version)| &version[..]).collect();
     let Some(first) = versions.first() else {
         return State::Unmet("not installed".to_owned());
     };
@@ -66,54 +65,49 @@ fn judge(listed: &str) -> State {
     State::Met((*first).to_owned())
 }
 
-fn from_network(scratch: &Path) -> Vec<Command> {
-    let key = scratch.join("nvidia.gpgkey");
-    let list = scratch.join("nvidia-container-toolkit.list");
-    let download = |to: &Path, path: &str| {
-        Command::new("curl --fail --silent --show-error --location --create-dirs --output")
-            .path(to)
-            .arg(format!("{TOOLKIT_REPOSITORY}/{path}"))
-    };
+fn from_network() -> Vec<Command> {
+    let (key, list) = ("nvidia.gpgkey", "nvidia-container-toolkit.list");
     let signed = format!("s#deb https://#deb [signed-by={KEYRING}] https://#");
     let versions = PACKAGES.map(|package| format!("{package}={TOOLKIT}-1"));
     vec![
-        download(&key, "gpgkey"),
-        Command::new("gpg --batch --yes --dearmor --output").arg(KEYRING).path(&key).with_root(),
-        download(&list, "stable/deb/nvidia-container-toolkit.list"),
-        Command::new("sed --in-place").arg(signed).path(&list),
-        Command::new("install --mode=0644").path(&list).arg(LIST).with_root(),
-        Command::new("apt-get update").with_root(),
+        download(key, format!("{TOOLKIT_REPOSITORY}/gpgkey")),
+        Command::new("gpg --batch --yes --dearmor --output")
+            .arg(KEYRING)
+            .path(&scratch().join(key))
+            .with_root(),
+        download(list, format!("{TOOLKIT_REPOSITORY}/stable/deb/{list}")),
+        Command::new("sed --in-place").arg(signed).path(&scratch().join(list)),
+        Command::new("install --mode=0644").path(&scratch().join(list)).arg(LIST).with_root(),
+        Command::new("apt-get update").through_proxy().with_root(),
         apt_install().args(versions),
     ]
 }
 
-/// Paths with a `/` are files to apt.
-fn from_directory(directory: &Path) -> Vec<Command> {
-    let files = PACKAGES.map(|package| {
-        let file = format!("{package}_{TOOLKIT}-1_amd64.deb");
-        std::path::absolute(directory.join(&file))
-            .unwrap_or_else(|_| directory.join(&file))
-            .display()
-            .to_string()
-    });
-    vec![apt_install().args(files)]
+/// What a machine without a network needs of the toolkit.
+pub(super) fn files() -> [String; 4] {
+    PACKAGES.map(|package| format!("{package}_{TOOLKIT}-1_amd64.deb"))
 }
 
+/// Only what begins with `/` or `./` is a file to apt.
+fn from_directory(directory: &Path) -> Vec<Command> {
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    vec![apt_install().args(files().map(|file| directory.join(file).display().to_string()))]
+}
+
+/// Packages of several versions may have to go back to the pinned one.
 fn apt_install() -> Command {
-    Command::new("apt-get install --yes --no-install-recommends")
+    Command::new("apt-get install --yes --no-install-recommends --allow-downgrades")
         .variable("DEBIAN_FRONTEND", "noninteractive")
+        .through_proxy()
         .with_root()
 }
 
-pub(super) fn remove(ctx: &Ctx) -> Result<()> {
+/// The other way round, with the list of packages and its key.
+pub(crate) fn remove(ctx: &Ctx) -> Result<()> {
     let look = || {
-        let query = Command::new("dpkg-query --show --showformat").arg(r"${Package} ${Version}\n");
-        let listed = query.args(PACKAGES).output()?.stdout;
-        let there = listed.lines().filter(|line| line.trim().contains(' ')).count();
-        Ok(if there == 0 {
-            State::Met("not installed".to_owned())
-        } else {
-            State::Unmet(format!("{there} packages are installed"))
+        Ok(match listed()?.len() {
+            0 => State::Met("not installed".to_owned()),
+            count => State::Unmet(format!("{count} packages are installed")),
         })
     };
     ctx.converge("container toolkit", look, &removal())
@@ -128,33 +122,37 @@ fn removal() -> [Command; 2] {
 mod tests {
     use super::*;
 
-    fn listed(versions: [&str; 4]) -> String {
+    fn judged(listed: &str) -> State {
+        judge(&installed(listed))
+    }
+
+    /// What dpkg-query prints.
+    fn all(versions: [&str; 4]) -> String {
         let lines = PACKAGES.iter().zip(versions);
-        lines
-            .map(|(package, version)| format!("{package} {version}"))
-            .collect::<Vec<_>>()
-            .join("\n")
+        let lines = lines.map(|(package, version)| format!("installed {package} {version}\n"));
+        lines.collect::<Vec<_>>().concat()
     }
 
     #[test]
     fn four_packages_of_one_recent_version_are_enough() {
-        assert_eq!(judge(&listed(["1.20.0-1"; 4])), State::Met("1.20.0-1".to_owned()));
-        assert_eq!(judge(&listed(["1.18.0-1"; 4])), State::Met("1.18.0-1".to_owned()));
-        let unmet = |listed: &str| match judge(listed) {
+        assert_eq!(judged(&all(["1.20.0-1"; 4])), State::Met("1.20.0-1".to_owned()));
+        assert_eq!(judged(&all(["1.18.0-1"; 4])), State::Met("1.18.0-1".to_owned()));
+        let unmet = |listed: &str| match judged(listed) {
             State::Unmet(why) => why,
             State::Met(found) => panic!("{found}"),
         };
         assert_eq!(unmet(""), "not installed");
-        assert!(unmet(&listed(["1.17.8-1"; 4])).contains("older than 1.18"));
-        let mixed = listed(["1.20.0-1", "1.19.0-1", "1.20.0-1", "1.20.0-1"]);
+        assert!(unmet(&all(["1.17.8-1"; 4])).contains("older than 1.18"));
+        let mixed = all(["1.20.0-1", "1.19.0-1", "1.20.0-1", "1.20.0-1"]);
         assert!(unmet(&mixed).contains("its packages differ"));
-        assert_eq!(unmet("libnvidia-container1 1.20.0-1\n"), "1 of its 4 packages are installed");
+        let removed = all(["1.20.0-1"; 4]).replacen("installed", "config-files", 3);
+        assert_eq!(unmet(&removed), "1 of its 4 packages are installed");
     }
 
     #[test]
     fn all_four_get_the_pinned_version() {
-        let shown = from_network(Path::new("scratch")).last().unwrap().shown();
+        let shown = from_network().last().unwrap().shown();
         let shown = shown.replace("sudo env ", "");
-        insta::assert_snapshot!(shown, @"DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends nvidia-container-toolkit=1.20.0-1 nvidia-container-toolkit-base=1.20.0-1 libnvidia-container-tools=1.20.0-1 libnvidia-container1=1.20.0-1");
+        insta::assert_snapshot!(shown, @"DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --allow-downgrades nvidia-container-toolkit=1.20.0-1 nvidia-container-toolkit-base=1.20.0-1 libnvidia-container-tools=1.20.0-1 libnvidia-container1=1.20.0-1");
     }
 }

@@ -5,13 +5,14 @@ use std::{
     env, fs,
     io::{self, IsTerminal as _, Read as _, Write as _},
     path::Path,
+    process,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::single_line;
-use crate::cluster::names::AWS_SECRET_KEYS;
+use crate::{advice::explained, cluster::names::AWS_SECRET_KEYS};
 
 pub(super) fn token(file: Option<&Path>) -> Result<String> {
     let what = "the Hugging Face token";
@@ -23,10 +24,13 @@ pub(super) fn token(file: Option<&Path>) -> Result<String> {
             return single_line(&token, variable);
         }
     }
-    ensure!(
-        io::stdin().is_terminal(),
-        "no Hugging Face token: set HF_TOKEN, name a file with --hf-token-file, or give --no-hf-token"
-    );
+    if !io::stdin().is_terminal() {
+        return Err(explained(
+            "there is no Hugging Face token",
+            "HF_TOKEN is not set, and nobody can be asked: stdin is no terminal",
+            "set HF_TOKEN, name a file with --hf-token-file, or leave it alone with --no-hf-token",
+        ));
+    }
     single_line(&ask("Hugging Face token (not shown): ")?, what)
 }
 
@@ -51,8 +55,14 @@ pub(super) fn aws_keys(file: Option<&Path>, profile: &str) -> Result<BTreeMap<St
     } else {
         let default = env::home_dir().map(|home| home.join(".aws/credentials"));
         let file = file.map(Path::to_owned).or(default).context("there is no home directory")?;
-        let text = fs::read_to_string(&file).with_context(|| {
-            format!("no AWS keys: AWS_ACCESS_KEY_ID is not set, and cannot read {}", file.display())
+        let text = fs::read_to_string(&file).map_err(|error| {
+            let file = file.display();
+            explained(
+                "there are no AWS keys",
+                format!("AWS_ACCESS_KEY_ID is not set, and {file} cannot be read: {error}"),
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with \
+                 --aws-credentials-file; where the instance has a role, pods need no keys",
+            )
         })?;
         of_profile(&text, profile)
             .with_context(|| format!("{} has no profile {profile:?}", file.display()))?
@@ -78,11 +88,21 @@ fn of_profile(text: &str, profile: &str) -> Option<BTreeMap<String, String>> {
 }
 
 /// A line from the terminal, which does not repeat it.
+#[expect(clippy::exit, reason = "Ctrl-C ends the task, wherever it is")]
 fn ask(question: &str) -> Result<String> {
     let stdin = io::stdin();
     let shown = tcgetattr(&stdin).context("cannot read the settings of the terminal")?;
     let mut hidden = shown.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
+    // Ctrl-C must not leave a terminal behind that shows nothing any more.
+    let before = shown.clone();
+    ctrlc::set_handler(move || {
+        // There is no way to tell of a failure that would help.
+        let _: Result<(), _> = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
+        eprintln!();
+        process::exit(130);
+    })
+    .context("cannot watch for Ctrl-C")?;
     tcsetattr(&stdin, OptionalActions::Flush, &hidden).context("cannot hide what is typed")?;
     eprint!("{question}");
     let flushed = io::stderr().flush();

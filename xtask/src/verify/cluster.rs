@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result};
 
 use super::Check;
 use crate::{
-    advice::of_tracer_log,
     cluster::{
         Cluster,
+        diagnosis::{Finding, of_uploads},
         kubectl::Kubectl,
-        names::TRACER,
+        names::{DEPLOYMENT, TRACER},
         observe::Snapshot,
         tracer::{Status, Uploads},
     },
@@ -35,10 +35,13 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, patience: Duratio
     let deadline = Instant::now() + patience;
     let mut said = String::new();
     let (mut checks, status) = loop {
-        let (checks, status) = four_checks(&kubectl)?;
+        let snapshot = Snapshot::take(&kubectl)?;
+        let (checks, status) = four_checks(&kubectl, &snapshot);
         let failed: Vec<&str> =
             checks.iter().filter(|check| !check.passed).map(|check| check.name).collect();
-        if failed.is_empty() || Instant::now() >= deadline {
+        // What is not deployed does not come by waiting.
+        let is_over = snapshot.deployment.is_none() || Instant::now() >= deadline;
+        if failed.is_empty() || is_over {
             break (checks, status);
         }
         let line = format!("wait    not yet: {}", failed.join("; "));
@@ -64,16 +67,16 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, patience: Duratio
 
 /// Nothing of it changes anything; said for those who want to know.
 fn show_commands(kubectl: &Kubectl) {
-    let pods = kubectl.namespaced("get pods -l app=vllm -o json");
-    let status =
-        kubectl.namespaced("exec POD -c ebpf-tracer --").words("/ebpf-cuda-tracer status --json");
-    eprintln!("would run: {}\nwould run: {}", pods.shown(), status.shown());
-    eprintln!("would download the traces of the run from S3, and check that they are whole");
+    let status = Status::command(kubectl, &format!("deployment/{DEPLOYMENT}"));
+    eprintln!("would run: {}\nwould run: {}", Snapshot::command(kubectl).shown(), status.shown());
+    eprintln!(
+        "would download the traces of the run from S3, as `cargo xtask fetch` does, and check that they \
+         are whole, as `cargo xtask verify --traces DIR` does"
+    );
 }
 
-fn four_checks(kubectl: &Kubectl) -> Result<(Vec<Check>, Option<Status>)> {
-    let snapshot = Snapshot::take(kubectl)?;
-    let running = sidecar_is_running(&snapshot);
+fn four_checks(kubectl: &Kubectl, snapshot: &Snapshot) -> (Vec<Check>, Option<Status>) {
+    let running = sidecar_is_running(snapshot);
     let asked = match snapshot.pod().filter(|_| running.passed) {
         Some(pod) => Status::ask(kubectl, &pod.metadata.name).map_err(|error| format!("{error:#}")),
         None => Err("the sidecar does not run".to_owned()),
@@ -87,7 +90,7 @@ fn four_checks(kubectl: &Kubectl) -> Result<(Vec<Check>, Option<Status>)> {
         }
         Err(error) => names.map(|name| Check::new(name, Err(error.clone()))).to_vec(),
     };
-    Ok(([vec![running], checks].concat(), asked.ok()))
+    ([vec![running], checks].concat(), asked.ok())
 }
 
 type Judged = Result<String, String>;
@@ -147,17 +150,13 @@ fn uploads_work(status: &Status) -> Judged {
     let Some(uploads) = &status.uploads else {
         return Err("uploads are switched off: UPLOAD_ENABLED is false".to_owned());
     };
-    let Uploads { destination, stored, failing } = uploads;
-    match failing {
-        Some(failing) => {
-            let mut detail = format!("{} (since {})", failing.error, failing.since);
-            if let Some((advice, _)) = of_tracer_log(&failing.error) {
-                detail = format!("{detail}; cause: {}; next: {}", advice.cause, advice.next);
-            }
-            Err(detail)
-        }
-        None if *stored == 0 => Err(format!("nothing was uploaded to {destination} yet")),
-        None => Ok(format!("{stored} objects in {destination}")),
+    if let Some(Finding { what, cause, next, .. }) = of_uploads(uploads) {
+        return Err(format!("{what}; cause: {cause}; next: {next}"));
+    }
+    let Uploads { destination, stored, .. } = uploads;
+    match stored {
+        0 => Err(format!("nothing was uploaded to {destination} yet")),
+        stored => Ok(format!("{stored} objects in {destination}")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scripted::{Machine, Run, namespace, objects, pod_with_vllm, ready_pod};
+use crate::scripted::{Machine, Run, namespace, objects, pod_with_vllm, ready_pod, status};
 
 const DEPLOY: [&str; 7] =
     ["deploy", "--timeout", "1", "--tracer-image", "a/b:1", "--s3-bucket", "traces"];
@@ -56,6 +56,41 @@ fn an_image_that_was_not_imported() {
 }
 
 #[test]
+fn an_image_that_cannot_be_pulled() {
+    for (reason, message) in [
+        (
+            "ErrImagePull",
+            "rpc error: code = NotFound desc = failed to pull and unpack image \"docker.io/vllm/vllm-openai:v9\": failed to resolve reference \"docker.io/vllm/vllm-openai:v9\": docker.io/vllm/vllm-openai:v9: not found",
+        ),
+        (
+            "ImagePullBackOff",
+            "Back-off pulling image \"docker.io/vllm/vllm-openai:v9\": ErrImagePull: failed to resolve reference: pull access denied, repository does not exist or may require authorization",
+        ),
+    ] {
+        let run = deploy_to(&waiting(reason, message), &[]);
+        run.fails_with(&[message, "the image cannot be pulled", "k3s crictl pull"]);
+        assert!(run.stderr.contains("vLLM will not become ready"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_driver_that_is_too_old_for_the_image() {
+    let pod = pod_with_vllm(json!({
+        "restartCount": 1, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+    }));
+    let log = "RuntimeError: The NVIDIA driver on your system is too old (found version 12020).";
+    deploy_to(&pod, &[("log-vllm", log)]).fails_with(&[log, "later NVIDIA driver", "VLLM_IMAGE"]);
+    // With the toolkit's legacy mode the container is not even created.
+    let message = "failed to create containerd task: nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver to a newer version";
+    deploy_to(&waiting("RunContainerError", message), &[]).fails_with(&[
+        message,
+        "later NVIDIA driver",
+        "VLLM_IMAGE",
+    ]);
+}
+
+#[test]
 fn a_token_without_access_to_the_model() {
     let pod = pod_with_vllm(json!({
         "restartCount": 1, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
@@ -68,7 +103,8 @@ fn a_token_without_access_to_the_model() {
             "does not accept the token",
         ),
     ] {
-        deploy_to(&pod, &[("log-vllm", log)]).fails_with(&[log, cause, "cargo xtask secrets"]);
+        let next = ["cargo xtask secrets", "cargo xtask deploy --restart"];
+        deploy_to(&pod, &[("log-vllm", log)]).fails_with(&[log, cause, next[0], next[1]]);
     }
 }
 
@@ -128,7 +164,55 @@ fn a_namespace_that_does_not_go() {
         "metrics.k8s.io",
         "kubectl get apiservices",
     ]);
-    assert!(!machine.calls().iter().any(|call| call.contains("apply")));
+    assert!(!machine.has_called("kubectl apply"));
+}
+
+#[test]
+fn a_namespace_that_goes_is_waited_for() {
+    let machine = Machine::node();
+    machine.state("namespace.json", &namespace("Terminating").to_string());
+    machine.state("after_apply-objects.json", &objects(&ready_pod(), true).to_string());
+    machine.state("after_namespace-namespace.json", "");
+    let run = machine.run(&DEPLOY);
+    run.succeeds();
+    assert!(run.stderr.contains("wait    the namespace vllm-tracing is being deleted"));
+}
+
+/// Kubernetes deletes it a moment after it has seen the new spec.
+#[test]
+fn a_pod_of_the_spec_before_is_not_what_is_waited_for() {
+    let crashed = pod_with_vllm(json!({
+        "restartCount": 5, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+    }));
+    let mut old = objects(&crashed, false);
+    old["items"][0]["metadata"]["generation"] = json!(2);
+    let mut replaced = old.clone();
+    replaced["items"][0]["status"] = json!({ "observedGeneration": 2 });
+    for before in [old, replaced] {
+        let machine = Machine::deployed();
+        machine.state("log-vllm", "401 Client Error: Unauthorized\n");
+        machine.state("after_restart-objects.json", &before.to_string());
+        machine.state("after_look-objects.json", &objects(&ready_pod(), true).to_string());
+        let run = machine.run(&[&["deploy", "--restart"], &DEPLOY[1..]].concat());
+        run.succeeds();
+        assert!(!run.stderr.contains("401"), "{}", run.stderr);
+        assert!(machine.has_called("rollout restart deployment/vllm"));
+    }
+}
+
+#[test]
+fn an_api_server_that_is_restarted_in_between_ends_no_wait() {
+    let machine = Machine::node();
+    let starting = pod_with_vllm(json!({ "state": { "running": {} } }));
+    machine.state("after_apply-objects.json", &objects(&starting, false).to_string());
+    let refused = "The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?";
+    machine.state("after_look-objects_error", refused);
+    machine.state("then_look-objects_error", "");
+    machine.state("then_look-objects.json", &objects(&ready_pod(), true).to_string());
+    let run = machine.run(&[&["deploy", "--timeout", "60"], &DEPLOY[3..]].concat());
+    run.succeeds();
+    assert!(run.stderr.contains(&format!("wait    the cluster does not answer: {refused}")));
 }
 
 #[test]
@@ -167,6 +251,16 @@ fn kubectl_is_missing_or_another_one_serves() {
         .fails_with(&["neither `k3s` nor `kubectl` is on PATH", "cargo xtask install"]);
     machine.tool("kubectl", &format!("set -- kubectl \"$@\"\n{}", include_str!("scripted/k3s.sh")));
     machine.run(&["status"]).succeeds();
+    assert!(machine.has_called("kubectl get nodes"));
+    // K3s's own comes first, and a file that is named goes with every command.
+    machine.tool("k3s", include_str!("scripted/k3s.sh"));
+    machine.state("kubeconfig", "");
+    let file = machine.path("state").join("kubeconfig");
+    machine.forget_calls();
+    machine.run(&["status", "--kubeconfig", file.to_str().unwrap()]).succeeds();
+    let named = format!("k3s kubectl --kubeconfig {} ", file.display());
+    let calls = machine.calls();
+    assert!(!calls.is_empty() && calls.iter().all(|call| call.starts_with(&named)), "{calls:?}");
 }
 
 #[test]
@@ -175,7 +269,7 @@ fn settings_are_checked_by_the_program_that_knows_them() {
     machine.run(&["deploy", "--tracer-image", "a/b:1"]).fails_with(&["--package manifests"]);
     machine
         .run(&["deploy", "--s3-bucket", "traces"])
-        .fails_with(&["no image of the sidecar was built here"]);
+        .fails_with(&["there is no image of the sidecar to deploy", "cargo xtask build"]);
     // As in `S3_BUCKET=... cargo xtask deploy`.
     machine.state("after_apply-objects.json", &objects(&ready_pod(), true).to_string());
     let variables = [("S3_BUCKET", "traces"), ("TRACER_IMAGE", "a/b:1")];
@@ -206,6 +300,19 @@ fn status_shows_all_of_it_and_says_by_its_exit_code_whether_vllm_is_ready() {
 }
 
 #[test]
+fn status_explains_uploads_that_fail() {
+    let machine = Machine::deployed();
+    let mut status = status();
+    let error = "cannot put s3://traces/k: S3 in us-east-1 answers 403 AccessDenied";
+    status["uploads"]["failing"] = json!({ "since": "2026-11-24T04:30:00Z", "error": error });
+    machine.state("status.json", &status.to_string());
+    let run = machine.run(&["status"]);
+    run.succeeds();
+    let expected = "  cause: the credentials may not write there\n  next:  grant s3:PutObject";
+    assert!(run.stdout.contains(error) && run.stdout.contains(expected), "{}", run.stdout);
+}
+
+#[test]
 fn logs_are_those_of_the_container_that_is_asked_for() {
     let machine = Machine::deployed();
     let run = machine.run(&["logs"]);
@@ -218,4 +325,6 @@ fn logs_are_those_of_the_container_that_is_asked_for() {
         let call = machine.calls().pop().unwrap();
         assert!(call.ends_with(expected), "{call}");
     }
+    machine.state("logs_error", "The connection to the server localhost:8080 was refused\n");
+    machine.run(&["logs"]).fails_with(&["kubectl has no kubeconfig", "cargo xtask install"]);
 }

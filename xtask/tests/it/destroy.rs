@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::scripted::{Machine, namespace};
+use crate::scripted::{Machine, namespace, status};
 
 fn deletions(machine: &Machine) -> Vec<String> {
     let calls = machine.calls().into_iter();
@@ -36,14 +36,47 @@ fn what_is_gone_is_not_deleted_again() {
 #[test]
 fn purging_asks_and_without_a_terminal_wants_to_be_told() {
     let machine = Machine::deployed();
-    machine.run(&["destroy", "--purge"]).fails_with(&["model cache", "--yes"]);
+    let mut behind = status();
+    behind["segments"]["waiting"] = json!(3);
+    behind["uploads"]["failing"] = json!({ "since": "x", "error": "403 AccessDenied" });
+    machine.state("status.json", &behind.to_string());
+    machine.run(&["destroy", "--purge"]).fails_with(&[
+        "nothing was deleted",
+        "model cache",
+        "(3 files now, and uploads fail: 403 AccessDenied)",
+        "--yes",
+    ]);
+    machine.state("status.json", &status().to_string());
     assert_eq!(deletions(&machine), [""; 0]);
     machine.run(&["build"]).succeeds();
-    machine.state("namespace.json", &namespace("Active").to_string());
-    machine.run(&["destroy", "--purge", "--yes"]).succeeds();
+    let image = machine.read("pinned");
+    let run = machine.run(&["destroy", "--purge", "--yes"]);
+    run.succeeds();
+    assert!(run.stderr.contains("traces that were not uploaded (0 files now)"), "{}", run.stderr);
+    let order = [
+        "delete deployment/vllm",
+        "delete service/vllm-api",
+        "delete namespace vllm-tracing",
+        &format!("images rm {}", image.trim()),
+    ];
     let deletions = deletions(&machine);
-    let position = |text: &str| deletions.iter().position(|call| call.contains(text)).unwrap();
-    assert!(position("deployment/vllm") < position("images rm"), "{deletions:?}");
+    assert_eq!(deletions.len(), order.len(), "{deletions:?}");
+    for (call, part) in deletions.iter().zip(order) {
+        assert!(call.contains(part), "{part} in {deletions:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_does_not_go_keeps_the_rest() {
+    let machine = Machine::deployed();
+    let error = "error: timed out waiting for the condition on deployments/vllm\n";
+    machine.state("delete_deployment_error", error);
+    machine.run(&["destroy", "--purge", "--yes"]).fails_with(&[
+        "step `remove the deployment` failed",
+        "a pod that uploads its last traces takes its time",
+        "cargo xtask logs tracer",
+    ]);
+    assert_eq!(deletions(&machine).len(), 1);
 }
 
 #[test]
@@ -55,11 +88,7 @@ fn a_namespace_that_stays_is_explained() {
         "message": "Some content in the namespace has finalizers remaining: example.com/x in 1 resource instances",
     }]);
     machine.state("namespace.json", &stuck.to_string());
-    let script = include_str!("scripted/k3s.sh")
-        .replace("*\"delete namespace\"*) rm -f \"$STATE/namespace.json\" ;;", "*\"delete namespace\"*) echo 'error: timed out waiting for the condition' >&2; exit 1 ;;")
-        .replace("*\"delete deployment/vllm\"*) rm -f \"$STATE/namespace.json\" ;;", "*\"delete deployment/vllm\"*) touch \"$STATE/gone\" ;;")
-        .replace("[ ! -f \"$STATE/namespace.json\" ] || echo", "[ -f \"$STATE/gone\" ] || echo");
-    machine.tool("k3s", &script);
+    machine.state("delete_namespace_error", "error: timed out waiting for the condition\n");
     machine
         .run(&["destroy", "--purge", "--yes"])
         .fails_with(&["finalizers remaining", "kubectl get all,pvc"]);

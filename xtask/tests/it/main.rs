@@ -18,6 +18,7 @@ mod readme;
 mod scripted;
 mod secrets;
 mod test;
+mod uninstall;
 mod verify;
 mod verify_cluster;
 

@@ -11,22 +11,26 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What the scripts themselves need.
+/// What scripts use, and xtask where it says so in [`PASSED_ON`]. xtask finds nothing else of the machine that
+/// runs the tests: no `rm`, no `install`, no `apt-get`, unless a script stands in for it.
 const REAL: [&str; 13] = [
-    "sh",
+    "base64",
     "cat",
+    "chmod",
     "cp",
+    "cut",
+    "env",
+    "grep",
     "mkdir",
     "rm",
-    "grep",
     "sed",
-    "tar",
     "sha256sum",
-    "diff",
-    "timeout",
+    "tar",
     "touch",
-    "env",
 ];
+
+/// These only read, and answer as they are.
+const PASSED_ON: [&str; 4] = ["base64", "grep", "sha256sum", "tar"];
 
 pub(crate) struct Machine {
     directory: TempDir,
@@ -36,16 +40,23 @@ impl Machine {
     /// Without any tool but those that every machine has.
     pub(crate) fn bare() -> Self {
         let machine = Self { directory: tempfile::tempdir().unwrap() };
-        for part in ["bin", "state", "home", "target", "work"] {
+        for part in ["bin", "real", "state", "home", "target", "work"] {
             fs::create_dir(machine.path(part)).unwrap();
         }
         let path = std::env::var("PATH").unwrap();
         for name in REAL {
             let found = std::env::split_paths(&path).map(|part| part.join(name));
             let real = found.into_iter().find(|file| file.is_file()).expect("the tool is there");
-            symlink(real, machine.path("bin").join(name)).unwrap();
+            symlink(real, machine.path("real").join(name)).unwrap();
         }
-        machine.tool("sudo", "exec \"$@\"");
+        for name in PASSED_ON {
+            machine.tool(name, &format!("exec {name} \"$@\""));
+        }
+        // What they run is found where xtask finds it.
+        let bin = machine.path("bin");
+        machine.tool("sh", &format!("PATH={} exec /bin/sh \"$@\"", bin.display()));
+        machine.tool("env", &format!("exec env PATH={} \"$@\"", bin.display()));
+        machine.tool("sudo", &format!("PATH={}; exec \"$@\"", bin.display()));
         machine.forget_calls();
         machine
     }
@@ -67,7 +78,9 @@ impl Machine {
     pub(crate) fn deployed() -> Self {
         let machine = Self::node();
         machine.state("namespace.json", &namespace("Active").to_string());
-        machine.state("secret-hf-token.json", r#"{"kind":"Secret"}"#);
+        machine.state("deployment", "");
+        machine.state("service", "");
+        machine.state("stored-hf-token", "token=\"hf_earlier\"\n");
         machine.state("objects.json", &objects(&ready_pod(), true).to_string());
         machine.state("status.json", &status().to_string());
         machine.state(
@@ -81,19 +94,32 @@ impl Machine {
         self.directory.path().join(part)
     }
 
-    /// `body` sees the arguments as `$*`, and what the test has laid out in `$STATE`.
+    /// `body` sees the arguments as `$*`, what the test has laid out in `$STATE`, the other tools in `$BIN`,
+    /// and on its own PATH the real ones.
     pub(crate) fn tool(&self, name: &str, body: &str) {
+        let [state, bin, real] = ["state", "bin", "real"].map(|part| self.path(part));
         let text = format!(
-            "#!/bin/sh\nSTATE={}\necho \"{name} $*\" >>\"$STATE/calls\"\n{body}\n",
-            self.path("state").display()
+            "#!/bin/sh\nSTATE={} BIN={} PATH={}\nprintf '%s\\n' \"{name} $*\" >>\"$STATE/calls\"\n{body}\n",
+            state.display(),
+            bin.display(),
+            real.display()
         );
-        let file = self.path("bin").join(name);
-        // It may stand in for a link to the real one, which a write would go through.
-        if file.exists() {
-            fs::remove_file(&file).unwrap();
-        }
+        let file = bin.join(name);
         fs::write(&file, text).unwrap();
         fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What xtask runs is a script of this machine, and not something that a link leads to.
+    #[track_caller]
+    fn assert_sealed(&self) {
+        for entry in fs::read_dir(self.path("bin")).unwrap() {
+            let entry = entry.unwrap();
+            assert!(
+                entry.file_type().unwrap().is_file(),
+                "{} is no script",
+                entry.path().display()
+            );
+        }
     }
 
     pub(crate) fn remove_tool(&self, name: &str) {
@@ -125,6 +151,7 @@ impl Machine {
     }
 
     pub(crate) fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+        self.assert_sealed();
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(arguments)
             .current_dir(self.path("work"))
@@ -140,18 +167,28 @@ impl Machine {
         Run::new(output, self.directory.path())
     }
 
-    /// In order; of `sudo` only what it ran.
+    /// In order; of `sudo` and `env` only what they ran.
     pub(crate) fn calls(&self) -> Vec<String> {
-        let calls = fs::read_to_string(self.path("state").join("calls")).unwrap_or_default();
-        calls.lines().filter(|call| !call.starts_with("sudo ")).map(str::to_owned).collect()
+        let calls = self.read("calls");
+        let is_wrapper = |call: &&str| call.starts_with("sudo ") || call.starts_with("env ");
+        calls.lines().filter(|call| !is_wrapper(call)).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn has_called(&self, part: &str) -> bool {
+        self.calls().iter().any(|call| call.contains(part))
+    }
+
+    pub(crate) fn read(&self, state: &str) -> String {
+        fs::read_to_string(self.path("state").join(state)).unwrap_or_default()
     }
 
     pub(crate) fn forget_calls(&self) {
         self.state("calls", "");
     }
 
-    /// Everything but how the scripts were called, to compare before and after.
-    pub(crate) fn files(&self) -> Vec<String> {
+    /// Every file with its content, but for what scripts note of their calls: to compare before and after.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let notes = ["calls", "complaint"].map(|name| self.path("state").join(name));
         let mut files = Vec::new();
         let mut directories = vec![self.directory.path().to_owned()];
         while let Some(directory) = directories.pop() {
@@ -159,8 +196,9 @@ impl Machine {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     directories.push(path);
-                } else if !path.ends_with("calls") {
-                    files.push(path.display().to_string());
+                } else if !notes.contains(&path) {
+                    let content = fs::read(&path).unwrap();
+                    files.push((path, content));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::scripted::{Machine, objects, pod_with_vllm};
+use crate::scripted::{Machine, objects, pod_with_vllm, ready_pod};
 
 fn sent(machine: &Machine) -> Vec<String> {
     let calls = machine.calls().into_iter().filter(|call| call.contains("loadtest"));
@@ -40,6 +40,9 @@ fn a_failure_is_explained_by_the_state_of_the_pod() {
     machine.state("objects.json", &objects(&pod, false).to_string());
     machine.state("single_error", "error: cannot connect to localhost:30800: connection refused\n");
     let run = machine.run(&["test", "single"]);
-    run.fails_with(&["did not answer as it should", "cargo xtask secrets"]);
+    run.fails_with(&["did not answer as it should", "next:  cargo xtask secrets"]);
     assert!(run.stderr.contains("connection refused"), "{}", run.stderr);
+    // The pod is ready, so it is something between.
+    machine.state("objects.json", &objects(&ready_pod(), true).to_string());
+    machine.run(&["test", "single"]).fails_with(&["a firewall is in the way", "ufw status"]);
 }

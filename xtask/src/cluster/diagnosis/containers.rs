@@ -28,19 +28,21 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
         let (advice, line) = of_log(&container.name, log)?;
         return Some(Finding::advised(format!("{} says: {line}", container.name), advice, None));
     };
+    // Between two lives; one that runs again may fare better.
+    let patience = container.state.waiting.as_ref().and(AT_ONCE);
     let name = &container.name;
     let mut what = format!("{name} ended ({}, exit code {})", ended.reason, ended.exit_code);
     if ended.reason == "OOMKilled" {
         return Some(Finding::new(
             what,
             "it used more memory than its limit; shared memory and eBPF maps count too",
-            "deploy again with a higher memory limit",
-            AT_ONCE,
+            "deploy again with a higher TRACER_MEMORY_LIMIT or VLLM_MEMORY_LIMIT",
+            patience,
         ));
     }
     if let Some((advice, line)) = of_log(name, log) {
         what = format!("{what}: {line}");
-        return Some(Finding::advised(what, advice, AT_ONCE));
+        return Some(Finding::advised(what, advice, patience));
     }
     let probe = events.iter().rev().find(|event| {
         event.reason == "Unhealthy" && event.message.contains("Startup probe failed")
@@ -49,15 +51,15 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
         return Some(Finding::new(
             what,
             "the startup probe gave up before vLLM had loaded its model",
-            "give vLLM more time to start, and deploy again",
-            SHORT,
+            "deploy again with a longer STARTUP_TIMEOUT (seconds)",
+            patience,
         ));
     }
     let last_line = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
     if !last_line.is_empty() {
         what = format!("{what}: {last_line}");
     }
-    let patience = if container.restart_count >= TOO_MANY_RESTARTS { AT_ONCE } else { None };
+    let patience = patience.filter(|_| container.restart_count >= TOO_MANY_RESTARTS);
     let short = if name == TRACER { "tracer" } else { "vllm" };
     Some(Finding::new(
         what,
@@ -71,47 +73,57 @@ fn image_or_configuration(
     ContainerStatus { name, image, .. }: &ContainerStatus,
     Waiting { reason, message }: &Waiting,
 ) -> Option<Finding> {
-    let what = format!("{name} waits ({reason}): {message}");
-    let by_name = |of_tracer: &'static str, of_vllm: &'static str| {
-        if name == TRACER { of_tracer } else { of_vllm }
+    let what = match &message[..] {
+        "" => format!("{name} waits ({reason}) for {image}"),
+        message => format!("{name} waits ({reason}): {message}"),
     };
+    let is_tracer = name == TRACER;
+    let build = || "cargo xtask build, then cargo xtask deploy".to_owned();
     let (cause, next, patience) = match reason.as_str() {
         "ErrImageNeverPull" => (
             "the image is not in K3s's containerd, and may not be pulled",
-            by_name("cargo xtask build, then cargo xtask deploy", "sudo k3s crictl pull the image"),
+            if is_tracer { build() } else { format!("sudo k3s crictl pull {image}") },
             AT_ONCE,
         ),
-        "InvalidImageName" => {
-            ("the image's name is no valid one", "correct the image's name", AT_ONCE)
-        }
+        "InvalidImageName" => (
+            "the image's name is no valid one",
+            "deploy again with another TRACER_IMAGE or VLLM_IMAGE".to_owned(),
+            AT_ONCE,
+        ),
         "ErrImagePull" | "ImagePullBackOff" => {
             let is_final = ["not found", "denied", "unauthorized", "manifest unknown"]
                 .iter()
                 .any(|sign| message.contains(sign));
-            let patience = if is_final { AT_ONCE } else { LONG };
-            let next = by_name(
-                "cargo xtask build, then cargo xtask deploy",
-                "check the image's name and tag; sudo k3s crictl pull shows the whole message",
+            let pull = format!(
+                "deploy again with another VLLM_IMAGE; sudo k3s crictl pull {image} shows the whole \
+                 message"
             );
-            ("the image cannot be pulled", next, patience)
+            (
+                "the image cannot be pulled",
+                if is_tracer { build() } else { pull },
+                if is_final { AT_ONCE } else { LONG },
+            )
         }
         "CreateContainerConfigError" => {
-            let next = if message.contains("secret") {
-                "cargo xtask secrets"
-            } else {
-                "cargo xtask deploy"
-            };
-            ("a secret or a setting that the container refers to is missing", next, SHORT)
+            let task = if message.contains("secret") { "secrets" } else { "deploy" };
+            (
+                "a secret or a setting that the container refers to is missing",
+                format!("cargo xtask {task}"),
+                SHORT,
+            )
         }
-        "CreateContainerError" | "RunContainerError" | "StartError" => (
-            "the container runtime cannot start it",
-            "sudo journalctl -u k3s -n 50; for GPUs, nvidia-smi on the node",
-            SHORT,
-        ),
+        "CreateContainerError" | "RunContainerError" | "StartError" => {
+            if let Some((advice, _)) = of_log(name, message) {
+                return Some(Finding::advised(what, advice, SHORT));
+            }
+            (
+                "the container runtime cannot start it",
+                "nvidia-smi on the node; sudo journalctl -u k3s -n 50".to_owned(),
+                SHORT,
+            )
+        }
         _ => return None,
     };
-    let what =
-        if message.is_empty() { format!("{name} waits ({reason}) for {image}") } else { what };
     Some(Finding::new(what, cause, next, patience))
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::objects::Deployment;
 
 /// A pod that is scheduled, with the tracer ready and vLLM as given.
 fn with_vllm(vllm: Value) -> Snapshot {
@@ -24,12 +25,19 @@ fn with_vllm(vllm: Value) -> Snapshot {
 
 fn with_pod(pod: Value) -> Snapshot {
     Snapshot {
-        deployment: Some(
-            serde_json::from_value(json!({ "metadata": { "name": "vllm" } })).unwrap(),
-        ),
+        deployment: Some(deployment(1)),
         pods: vec![serde_json::from_value(pod).unwrap()],
         ..Snapshot::default()
     }
+}
+
+/// One that the controller has seen, with so many pods of its last spec.
+fn deployment(pods: u32) -> Deployment {
+    let json = json!({
+        "metadata": { "name": "vllm", "generation": 3 },
+        "status": { "observedGeneration": 3, "updatedReplicas": pods },
+    });
+    serde_json::from_value(json).unwrap()
 }
 
 fn unschedulable(message: &str) -> Snapshot {
@@ -118,13 +126,40 @@ fn a_gated_model_is_told_by_the_log_of_the_life_that_ended() {
     insta::assert_snapshot!(finding, @"
     vllm ended (Error, exit code 1): huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1)
       cause: the model is gated, and the account of the token has not been granted access
-      next:  accept the licence on the model's page, or `cargo xtask secrets` with the token of an account that has
+      next:  accept the licence on the model's page, or `cargo xtask secrets` with the token of an account that has; then `cargo xtask deploy --restart`
     ");
     assert_eq!(finding.patience, AT_ONCE);
     // The same in a container that still runs may be tried again.
     let mut running = with_vllm(json!({ "state": { "running": {} } }));
     running.logs = snapshot.logs;
     assert_eq!(only(&running).patience, None);
+}
+
+#[test]
+fn what_runs_again_is_given_time_and_what_waits_for_another_life_is_not() {
+    let ended = json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } });
+    let again = with_vllm(json!({
+        "restartCount": 1, "state": { "running": {} }, "lastState": ended.clone(),
+    }));
+    assert_eq!(only(&again).patience, None);
+    let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+    let waits = with_vllm(json!({ "restartCount": 1, "state": waiting, "lastState": ended }));
+    assert_eq!(only(&waits).patience, AT_ONCE);
+}
+
+#[test]
+fn a_pod_of_an_earlier_spec_explains_nothing() {
+    let mut snapshot = with_vllm(json!({
+        "restartCount": 4, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "reason": "Error", "exitCode": 1 } },
+    }));
+    assert_eq!(diagnose(&snapshot).len(), 1);
+    snapshot.deployment = Some(deployment(0));
+    assert_eq!(diagnose(&snapshot), []);
+    let mut unseen = deployment(1);
+    unseen.metadata.generation = 4;
+    snapshot.deployment = Some(unseen);
+    assert_eq!(diagnose(&snapshot), []);
 }
 
 #[test]

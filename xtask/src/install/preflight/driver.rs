@@ -3,16 +3,19 @@
 //! With recent toolkits nothing else compares them: a driver that is too old shows as a CUDA error
 //! inside vLLM, minutes later.
 
-use super::{Facts, Finding, missing, ok};
+use super::{Facts, Finding, missing, note, ok};
 
 /// Oldest drivers by CUDA's major version, as NVIDIA's page on minor version compatibility has them.
 const OLDEST: [(u32, u32); 3] = [(11, 450), (12, 525), (13, 580)];
+
+/// 7 billion parameters of two bytes, and a little cache: a T4 just has it.
+const DEFAULT_MODEL_MIB: u32 = 15_000;
 
 /// Of images whose tag says nothing.
 const USUAL_CUDA: u32 = 13;
 
 pub(super) fn judge(facts: &Facts, minimum: Option<u32>) -> Vec<Finding> {
-    let Facts { nvidia_smi, module_version, vllm_image, .. } = facts;
+    let Facts { nvidia_smi, module_version, vllm_image, model, .. } = facts;
     let gpus = match nvidia_smi {
         Err(error) => return vec![broken(error, module_version.as_deref())],
         Ok(gpus) => gpus,
@@ -39,18 +42,28 @@ pub(super) fn judge(facts: &Facts, minimum: Option<u32>) -> Vec<Finding> {
         findings.push(ok("driver", version));
     }
     findings.extend(gpus.lines().map(|line| ok("GPU", line.trim())));
+    let memory = gpus.lines().filter_map(memory_mib).max().unwrap_or(0);
+    if model.is_none() && memory < DEFAULT_MODEL_MIB {
+        let found = format!("{memory} MiB, and the default model needs {DEFAULT_MODEL_MIB}");
+        findings.push(note("GPU memory", &found, "deploy with a smaller MODEL"));
+    }
     findings
+}
+
+/// The third field: `15360 MiB`.
+fn memory_mib(gpu: &str) -> Option<u32> {
+    gpu.split(',').nth(2)?.trim().strip_suffix(" MiB")?.parse().ok()
 }
 
 fn broken(error: &str, module: Option<&str>) -> Finding {
     let next = if error.contains("version mismatch") {
-        "the driver was upgraded while its old module is loaded: sudo reboot"
+        "sudo reboot: the driver was upgraded while its old module is loaded"
     } else if module.is_some() {
-        "the module is loaded, but does not answer: sudo dmesg | grep -i nvrm"
+        "sudo dmesg | grep -i nvrm: the module is loaded, but does not answer"
     } else {
         "sudo ubuntu-drivers install --gpgpu, and reboot; with Secure Boot the module must be signed"
     };
-    missing("driver", &format!("nvidia-smi does not work: {error}"), next)
+    missing("driver", error, next)
 }
 
 /// By the tag: `v0.20.2-cu129` is CUDA 12.9.

@@ -2,15 +2,20 @@
 
 use std::{env, fs, net::TcpListener, path::Path};
 
-use crate::command::{Command, is_on_path};
+use crate::{
+    cluster::names::NODE_PORT,
+    command::{Command, is_on_path},
+    install::airgap::missing,
+};
 
-/// Of the API server, K3s's supervisor, containerd's streaming, kubelet, and vLLM.
-const PORTS: [u16; 5] = [6443, 6444, 10010, 10250, 30800];
+/// Of the API server, K3s's supervisor, containerd's streaming and kubelet.
+const PORTS: [u16; 4] = [6443, 6444, 10010, 10250];
 
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 pub(super) struct Facts {
     pub(super) machine: String,
+    pub(super) os: String,
     pub(super) kernel: String,
     pub(super) btf: bool,
     pub(super) systemd: bool,
@@ -20,7 +25,13 @@ pub(super) struct Facts {
     /// Of the kernel module that is loaded.
     pub(super) module_version: Option<String>,
     pub(super) vllm_image: Option<String>,
+    /// None: the default one.
+    pub(super) model: Option<String>,
+    /// Those that must be free, the node port of vLLM among them.
+    pub(super) ports: Vec<u16>,
     pub(super) ports_in_use: Vec<u16>,
+    /// Of those that must lie in the directory of `--airgap`.
+    pub(super) missing_files: Vec<String>,
     pub(super) k3s_runs: bool,
     pub(super) default_route: bool,
     pub(super) free_disk_gb: Option<u64>,
@@ -30,21 +41,29 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn gather() -> Self {
+    pub(super) fn gather(airgap: Option<&Path>) -> Self {
         let system = rustix::system::uname();
+        let node_port = variable("NODE_PORT").and_then(|port| port.parse().ok());
+        let ports = [&PORTS[..], &[node_port.unwrap_or(NODE_PORT)]].concat();
+        let downloaders: &[_] = if airgap.is_none() { &["curl", "gpg"] } else { &[] };
         Self {
             machine: system.machine().to_string_lossy().into_owned(),
+            os: read("/etc/os-release").and_then(|text| os(&text)).unwrap_or("Linux".to_owned()),
             kernel: system.release().to_string_lossy().into_owned(),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
             systemd: Path::new("/run/systemd/system").exists(),
-            missing_tools: ["apt-get", "curl", "gpg"]
+            missing_tools: [&["apt-get", "systemctl"], downloaders]
+                .concat()
                 .into_iter()
                 .filter(|tool| !is_on_path(tool))
                 .collect(),
             nvidia_smi: nvidia_smi(),
             module_version: read("/sys/module/nvidia/version"),
-            vllm_image: env::var("VLLM_IMAGE").ok().filter(|image| !image.is_empty()),
-            ports_in_use: PORTS.into_iter().filter(|&port| is_in_use(port)).collect(),
+            vllm_image: variable("VLLM_IMAGE"),
+            model: variable("MODEL"),
+            ports_in_use: ports.iter().copied().filter(|&port| is_in_use(port)).collect(),
+            ports,
+            missing_files: airgap.map(missing).unwrap_or_default(),
             k3s_runs: answers("systemctl is-active k3s", "active"),
             default_route: has_default_route(),
             free_disk_gb: free_disk_gb(),
@@ -64,7 +83,8 @@ fn nvidia_smi() -> Result<String, String> {
         // It complains on stdout.
         Ok(output) => {
             let said = format!("{}{}", output.stdout, output.stderr);
-            Err(said.lines().next().unwrap_or("it says nothing").trim().to_owned())
+            let line = said.lines().next().unwrap_or("it says nothing").trim();
+            Err(format!("nvidia-smi fails: {line}"))
         }
         Err(error) => Err(error.to_string()),
     }
@@ -102,6 +122,15 @@ fn memory_gb(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024 / 1_000_000_000)
+}
+
+fn os(release: &str) -> Option<String> {
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(name.trim_matches('"').to_owned())
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn read(path: &str) -> Option<String> {
