@@ -47,8 +47,8 @@ pub(crate) fn run(ctx: &Ctx, task: &All) -> Result<()> {
     settings.check::<All>()?;
     let kubectl = Kubectl::find(ctx, cluster)?;
     ctx.step("look at settings and cluster", || deploy::check(ctx, &kubectl, settings))?;
-    build::run(ctx, build)?;
-    ctx.step("deploy", || deploy::apply(ctx, &kubectl, settings, wait.timeout()))?;
+    let image = build::run(ctx, build)?;
+    ctx.step("deploy", || deploy::apply(ctx, &kubectl, settings, &image, wait.timeout()))?;
     ctx.step("wait", || deploy::until_ready(ctx, &kubectl, *wait))?;
     let tester = Tester::new(ctx, Some(&kubectl), target);
     tester.run("single", tester.single())?;

@@ -54,7 +54,8 @@ pub(crate) struct Image {
     pub(crate) archive: PathBuf,
 }
 
-pub(crate) fn run(ctx: &Ctx, task: &Build) -> Result<()> {
+/// Returns the image's name; in a dry run, with a tag that stands for the one to come.
+pub(crate) fn run(ctx: &Ctx, task: &Build) -> Result<String> {
     if !task.no_import && !ctx.dry_run && !is_on_path("k3s") {
         return Err(explained(
             "the image could not be imported: `k3s` is not on PATH",
@@ -66,12 +67,11 @@ pub(crate) fn run(ctx: &Ctx, task: &Build) -> Result<()> {
     if !task.no_import {
         ctx.step("import the image into K3s", || import::into_k3s(ctx, &image))?;
     }
-    if ctx.dry_run {
-        return Ok(());
+    if !ctx.dry_run {
+        fs::write(record(), &image.reference).context("cannot note which image was built")?;
+        println!("{}", image.reference);
     }
-    fs::write(record(), &image.reference).context("cannot note which image was built")?;
-    println!("{}", image.reference);
-    Ok(())
+    Ok(image.reference)
 }
 
 /// Builds the image, unless the engine has it, and saves it.

@@ -136,35 +136,42 @@ impl Command {
             }
             Input::From { source, .. } => format!("{source} | "),
         };
-        let words = self.words_as(is_root()).into_iter().map(|word| quoted(&word));
-        let variables = (!self.needs_root || is_root()).then_some(&self.variables);
-        let variables = variables.into_iter().flatten().map(|variable| {
-            let Variable { name, value, is_secret } = variable;
-            if *is_secret { format!("{name}=***") } else { format!("{name}={}", quoted(value)) }
-        });
-        shown.push_str(&variables.chain(words).collect::<Vec<_>>().join(" "));
+        shown.push_str(&self.shown_to(is_root()).join(" "));
         if let Input::Secret { name, .. } = &self.input {
             let _: std::fmt::Result = write!(shown, "  # {name} on stdin, not shown");
         }
         shown
     }
 
-    /// With `sudo` in front where it is needed; it drops variables that are not named to it.
+    fn shown_to(&self, root: bool) -> Vec<String> {
+        let assignments = self.variables.iter().map(|Variable { name, value, is_secret }| {
+            let value = if *is_secret { "***".to_owned() } else { quoted(value) };
+            format!("{name}={value}")
+        });
+        let words = self.words.iter().map(|word| quoted(word));
+        self.sudo(root).into_iter().chain(assignments).chain(words).collect()
+    }
+
+    /// What is executed: without `sudo`, variables are no words.
     fn words_as(&self, root: bool) -> Vec<String> {
-        let mut words = Vec::new();
-        if self.needs_root && !root {
-            words.push("sudo".to_owned());
-            if !self.kept.is_empty() {
-                words.push(format!("--preserve-env={}", self.kept.join(",")));
-            }
-            if !self.variables.is_empty() {
-                words.push("env".to_owned());
-                let assignment = |Variable { name, value, .. }: &_| format!("{name}={value}");
-                words.extend(self.variables.iter().map(assignment));
-            }
+        let mut words = self.sudo(root);
+        if !words.is_empty() {
+            let assignment = |Variable { name, value, .. }: &_| format!("{name}={value}");
+            words.extend(self.variables.iter().map(assignment));
         }
         words.extend(self.words.iter().cloned());
         words
+    }
+
+    /// What stands in front where it is needed; it drops variables that are not named to it.
+    fn sudo(&self, root: bool) -> Vec<String> {
+        if root || !self.needs_root {
+            return Vec::new();
+        }
+        let kept = format!("--preserve-env={}", self.kept.join(","));
+        let keeps = (!self.kept.is_empty()).then_some(&kept[..]);
+        let env = (!self.variables.is_empty()).then_some("env");
+        [Some("sudo"), keeps, env].into_iter().flatten().map(str::to_owned).collect()
     }
 
     fn secrets(&self) -> Vec<String> {
@@ -220,9 +227,11 @@ mod tests {
 
     #[test]
     fn sudo_gets_variables_by_name_and_only_where_it_is_needed() {
-        let command = Command::new("sh install.sh").variable("VERSION", "1").with_root();
-        assert_eq!(command.words_as(false), ["sudo", "env", "VERSION=1", "sh", "install.sh"]);
+        let command = Command::new("sh install.sh").variable("VERSION", "1 2").with_root();
+        assert_eq!(command.words_as(false), ["sudo", "env", "VERSION=1 2", "sh", "install.sh"]);
         assert_eq!(command.words_as(true), ["sh", "install.sh"]);
+        assert_eq!(command.shown_to(false).join(" "), "sudo env VERSION='1 2' sh install.sh");
+        assert_eq!(command.shown_to(true).join(" "), "VERSION='1 2' sh install.sh");
     }
 
     #[test]

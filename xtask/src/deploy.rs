@@ -51,8 +51,9 @@ pub(crate) fn run(ctx: &Ctx, task: &Deploy) -> Result<()> {
     let Deploy { no_wait, wait, restart, cluster, settings } = task;
     settings.check::<Deploy>()?;
     let kubectl = Kubectl::find(ctx, cluster)?;
-    let patience = wait.timeout();
-    ctx.step("apply the manifests", || apply(ctx, &kubectl, settings, patience))?;
+    ctx.step("apply the manifests", || {
+        apply(ctx, &kubectl, settings, &image(ctx, settings)?, wait.timeout())
+    })?;
     if *restart {
         let restart = kubectl.namespaced("rollout restart").arg(format!("deployment/{DEPLOYMENT}"));
         ctx.step("start the pod anew", || ctx.change(&restart))?;
@@ -69,30 +70,27 @@ pub(crate) fn check(ctx: &Ctx, kubectl: &Kubectl, settings: &Settings) -> Result
     if ctx.dry_run { Ok(()) } else { namespace::get(kubectl).map(drop) }
 }
 
-/// `patience`: with a namespace that is still being deleted.
+/// With this image of the tracer, unless the settings name one. `patience`: with a namespace that is
+/// still being deleted.
 pub(crate) fn apply(
     ctx: &Ctx,
     kubectl: &Kubectl,
     settings: &Settings,
+    image: &str,
     patience: Duration,
 ) -> Result<()> {
-    let render = match image(ctx, settings)? {
-        Some(image) => settings.render(&["--tracer-image", &image]),
-        None => settings.render(&[]),
-    };
+    let of_ours = ["--tracer-image", image];
+    let render = settings.render(if settings.name_an_image() { &[] } else { &of_ours });
     namespace::wait_until_usable(ctx, kubectl, patience)?;
     apply_rendered(ctx, kubectl, &render)?;
     if ctx.dry_run { Ok(()) } else { note_missing_secret(kubectl) }
 }
 
-/// The one that was built last, unless the settings have their own.
-fn image(ctx: &Ctx, settings: &Settings) -> Result<Option<String>> {
-    if settings.says("tracer-image") {
-        return Ok(None);
-    }
+/// The one that was built last.
+fn image(ctx: &Ctx, settings: &Settings) -> Result<String> {
     match build::last() {
-        Some(image) => Ok(Some(image)),
-        None if ctx.dry_run => Ok(Some(format!("{IMAGE}:TAG"))),
+        Some(image) => Ok(image),
+        None if ctx.dry_run || settings.name_an_image() => Ok(format!("{IMAGE}:TAG")),
         None => Err(explained(
             "there is no image of the sidecar to deploy",
             "none was built here, and TRACER_IMAGE names none",

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 
 use crate::{
     cluster::{Cluster, bucket::Bucket, kubectl::Kubectl},
-    command::in_short,
     ctx::Ctx,
 };
 
@@ -27,13 +26,7 @@ pub(crate) struct Fetch {
 }
 
 pub(crate) fn run(ctx: &Ctx, Fetch { out, cluster }: &Fetch) -> Result<()> {
-    // A bucket that is named here needs no cluster.
-    let of_cluster = Kubectl::find(ctx, cluster).and_then(|kubectl| Bucket::find(Some(&kubectl)));
-    let bucket = of_cluster.or_else(|of_cluster| {
-        Bucket::find(None).map_err(|error| {
-            anyhow!("{error}\nand the cluster cannot be asked: {}", in_short(&of_cluster))
-        })
-    })?;
+    let bucket = Bucket::find(Kubectl::find(ctx, cluster).as_ref())?;
     let fetch = bucket.fetch(out);
     if ctx.dry_run { ctx.change(&fetch) } else { fetch.run_as_it_is() }
 }

@@ -100,7 +100,7 @@ fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
         Command::Install(task) => install::run(ctx, &task)?,
         Command::Uninstall(task) => uninstall::run(ctx, &task)?,
         Command::All(task) => all::run(ctx, &task)?,
-        Command::Build(task) => build::run(ctx, &task)?,
+        Command::Build(task) => build::run(ctx, &task).map(drop)?,
         Command::Deploy(task) => deploy::run(ctx, &task)?,
         Command::Test(task) => load::run(ctx, &task)?,
         Command::Logs(task) => logs::run(ctx, &task)?,

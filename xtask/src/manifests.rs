@@ -52,13 +52,11 @@ impl Settings {
         render.words("--only app").args(more.iter().copied()).args(self.settings.iter().cloned())
     }
 
-    /// Whether a flag or its variable says something.
-    pub(crate) fn says(&self, flag: &str) -> bool {
-        let with_value = format!("--{flag}=");
-        let variable = flag.to_uppercase().replace('-', "_");
-        self.settings.iter().any(|one| {
-            one.starts_with(&with_value) || one[..] == with_value[..with_value.len() - 1]
-        }) || std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+    /// Whether they say which image of the tracer to deploy.
+    pub(crate) fn name_an_image(&self) -> bool {
+        let is_flag = |one: &String| one == "--tracer-image" || one.starts_with("--tracer-image=");
+        self.settings.iter().any(is_flag)
+            || variables::set().iter().any(|variable| variable.name == "TRACER_IMAGE")
     }
 
     /// All that stands behind a setting goes to the other program: fails if it was meant for the task,
@@ -91,10 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_a_flag_of_either_form() {
-        assert!(settings(&["--tracer-image=a:b"]).says("tracer-image"));
-        assert!(settings(&["--model", "m", "--tracer-image", "a:b"]).says("tracer-image"));
-        assert!(!settings(&["--tracer-image-x=a:b"]).says("tracer-image"));
+    fn an_image_is_named_by_a_flag_of_either_form() {
+        assert!(settings(&["--tracer-image=a:b"]).name_an_image());
+        assert!(settings(&["--model", "m", "--tracer-image", "a:b"]).name_an_image());
+        assert!(!settings(&["--tracer-image-x=a:b"]).name_an_image());
     }
 
     #[test]

@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::{Image, archive};
 use crate::{
     cluster::names::IMAGE,
-    command::{Command, Failure},
+    command::{Command, Failure, is_on_path},
     ctx::{Ctx, State},
 };
 
@@ -50,6 +50,7 @@ fn commands(reference: &str, archive: &Path) -> [Command; 2] {
 pub(crate) fn remove_all(ctx: &Ctx) -> Result<()> {
     let prefix = format!("{IMAGE}:");
     let list = || {
+        ensure!(is_on_path("k3s"), "`k3s` is not on PATH");
         let list = Command::new("k3s ctr -n k8s.io images ls -q").with_root().read()?;
         let images = list.lines().filter(|image| image.starts_with(&prefix)).map(str::to_owned);
         anyhow::Ok(images.collect::<Vec<_>>())

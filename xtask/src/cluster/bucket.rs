@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, path::Path};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use serde::Deserialize;
 
 use super::{
@@ -10,7 +10,11 @@ use super::{
     names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS},
     secret,
 };
-use crate::{advice::explained, build::static_program, command::Command};
+use crate::{
+    advice::explained,
+    build::static_program,
+    command::{Command, in_short},
+};
 
 const VARIABLES: [&str; 4] = ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT", "AWS_REGION"];
 
@@ -32,16 +36,27 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    pub(crate) fn find(kubectl: Option<&Kubectl>) -> Result<Self> {
-        let data = kubectl.map(of_cluster).transpose()?.unwrap_or_default();
-        Self::from(data, &is_set, || kubectl.map(keys).transpose().map(Option::unwrap_or_default))
+    /// A bucket that is named here needs no cluster.
+    pub(crate) fn find(kubectl: Result<&Kubectl, &Error>) -> Result<Self> {
+        let data = match kubectl {
+            Ok(kubectl) => of_cluster(kubectl).map_err(|error| in_short(&error)),
+            Err(error) => Err(in_short(error)),
+        };
+        let kubectl = kubectl.ok().filter(|_| data.is_ok());
+        Self::from(data, &is_set, || kubectl.map_or_else(|| Ok(BTreeMap::new()), keys))
     }
 
+    /// From what is deployed, or why that is not known.
     fn from(
-        data: BTreeMap<String, String>,
+        data: Result<BTreeMap<String, String>, String>,
         is_set: &dyn Fn(&str) -> bool,
         secret: impl FnOnce() -> Result<BTreeMap<String, String>>,
     ) -> Result<Self> {
+        let why = match &data {
+            Ok(_) => "nothing is deployed that names a bucket".to_owned(),
+            Err(error) => format!("the cluster cannot be asked: {error}"),
+        };
+        let data = data.unwrap_or_default();
         let deployed: BTreeMap<String, String> = data
             .into_iter()
             .filter(|(name, _)| VARIABLES.contains(&name.as_str()) && !is_set(name))
@@ -49,7 +64,7 @@ impl Bucket {
         if !is_set("S3_BUCKET") && !deployed.contains_key("S3_BUCKET") {
             return Err(explained(
                 "nothing says where the traces are",
-                "S3_BUCKET is not set, and nothing is deployed that names a bucket",
+                format!("S3_BUCKET is not set, and {why}"),
                 "put S3_BUCKET=... S3_PREFIX=... in front of the command, or `cargo xtask deploy` first",
             ));
         }
@@ -109,18 +124,24 @@ mod tests {
     fn what_was_deployed_fills_in_what_is_not_set_here() {
         let data = map(&[("S3_BUCKET", "traces"), ("S3_PREFIX", "a/b/"), ("TRACE_DIR", "/traces")]);
         let keys = map(&[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "very-secret")]);
-        let bucket = Bucket::from(data.clone(), &|_| false, || Ok(keys)).unwrap();
+        let bucket = Bucket::from(Ok(data.clone()), &|_| false, || Ok(keys)).unwrap();
         let shown = bucket.fetch("out".as_ref()).shown();
         assert!(shown.contains("S3_BUCKET=traces S3_PREFIX=a/b/ "), "{shown}");
         assert!(!shown.contains("very-secret") && !shown.contains("TRACE_DIR"), "{shown}");
         let own = |name: &str| ["S3_BUCKET", "AWS_ACCESS_KEY_ID"].contains(&name);
-        let bucket = Bucket::from(data, &own, || panic!("its own are used")).unwrap();
+        let bucket = Bucket::from(Ok(data), &own, || panic!("its own are used")).unwrap();
         assert_eq!(bucket.deployed, map(&[("S3_PREFIX", "a/b/")]));
     }
 
     #[test]
     fn without_a_bucket_the_way_out_is_said() {
-        let error = Bucket::from(BTreeMap::new(), &|_| false, || Ok(map(&[]))).unwrap_err();
-        assert!(error.to_string().contains("S3_BUCKET=..."), "{error}");
+        let from = |data| Bucket::from(data, &|_| false, || Ok(map(&[]))).unwrap_err().to_string();
+        let error = from(Ok(map(&[])));
+        assert!(
+            error.contains("nothing is deployed") && error.contains("S3_BUCKET=..."),
+            "{error}"
+        );
+        let error = from(Err("connection refused".to_owned()));
+        assert!(error.contains("cannot be asked: connection refused"), "{error}");
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn running() -> Result<State> {
     let state = Command::new("systemctl is-active k3s").output()?.stdout.trim().to_owned();
     Ok(match &state[..] {
         "active" => State::Met(state),
+        "" => State::Unmet("not known to systemd".to_owned()),
         _ => State::Unmet(state),
     })
 }

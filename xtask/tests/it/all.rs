@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::{
-    scripted::{Machine, Run, namespace, objects, pod_with_vllm, ready_pod, status},
+    objects::{namespace, objects, pod_with_vllm, ready_pod, status},
+    scripted::{Machine, Run},
     verify::write_trace,
 };
 

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::scripted::{Machine, namespace, status};
+use crate::{
+    objects::{namespace, status},
+    scripted::Machine,
+};
 
 fn deletions(machine: &Machine) -> Vec<String> {
     let calls = machine.calls().into_iter();

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::scripted::{Machine, objects, pod_with_vllm, ready_pod};
+use crate::{
+    objects::{objects, pod_with_vllm, ready_pod},
+    scripted::Machine,
+};
 
 fn sent(machine: &Machine) -> Vec<String> {
     let calls = machine.calls().into_iter().filter(|call| call.contains("loadtest"));

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    scripted::{Machine, objects, ready_pod, status},
+    objects::{objects, ready_pod, status},
+    scripted::Machine,
     verify::write_trace,
 };
 

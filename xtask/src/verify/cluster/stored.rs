@@ -42,7 +42,7 @@ pub(super) fn check(kubectl: &Kubectl, status: Option<&Status>) -> (Check, Optio
 }
 
 fn check_run(kubectl: &Kubectl, run: &str) -> Result<Report> {
-    let bucket = Bucket::find(Some(kubectl))?;
+    let bucket = Bucket::find(Ok(kubectl))?;
     let directory = target_directory().join("xtask/traces").join(&bucket.location);
     let fetch = bucket.fetch(&directory).variable("RUST_LOG", "warn");
     // The paths of all files, also of other runs.

@@ -19,7 +19,11 @@ case "$TOOL $*" in
     *libnvidia-container/*) echo "deb https://nvidia" >"$2" ;;
     *) echo "curl: (22) The requested URL returned error: 404" >&2; exit 22 ;;
     esac ;;
-"gpg "* | "sed --in-place "* | "mv "* | "mkdir "*) ;;
+"gpg "* | "sed --in-place "* | "mv "*) ;;
+# The kubeconfig of a user who is not root.
+"mkdir --parents $HOME/.kube") mkdir -p "$HOME/.kube" ;;
+"install --mode=0600 --owner="*" /etc/rancher/k3s/k3s.yaml $HOME/.kube/config")
+    echo 'kind: Config' >"$HOME/.kube/config" ;;
 "install --mode=0755 "*/k3s" /usr/local/bin/k3s") cp "$STATE/k3s" "$BIN/k3s" ;;
 "install "*) ;;
 "sh "*/install.sh) touch "$STATE/unit" ;;
