@@ -128,6 +128,48 @@ mod tests {
                 "older list",
                 "grep -l nvidia.github.io",
             ),
+            (
+                "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1234 (unattended-upgr)",
+                "another apt",
+                "repeat",
+            ),
+            ("curl: (6) Could not resolve host: github.com", "cannot be reached", "--airgap DIR"),
+            (
+                "curl: (7) Failed to connect to github.com port 443 after 5 ms: Couldn't connect to server",
+                "cannot be reached",
+                "HTTPS_PROXY",
+            ),
+            ("curl: (22) The requested URL returned error: 404", "does not have", "pins.rs"),
+            (
+                "k3s: FAILED\nsha256sum: WARNING: 1 computed checksum did NOT match",
+                "not what was published",
+                "repeat",
+            ),
+            (
+                "sudo: a terminal is required to read the password; either use the -S option to read from standard input or configure an askpass helper\nsudo: a password is required",
+                "sudo asks for a password",
+                "from a terminal",
+            ),
+            (
+                "Error: obtaining default signature policy: no policy.json file found at any of the following: \"/root/.config/containers/policy.json\"",
+                "common files",
+                "golang-github-containers-common",
+            ),
+            (
+                "level=fatal msg=\"Failed to start supervisor: listen tcp 0.0.0.0:6443: bind: address already in use\"",
+                "another program has a port",
+                "ss -ltnp",
+            ),
+            (
+                "level=fatal msg=\"no default routes found in \\\"/proc/net/route\\\" or \\\"/proc/net/ipv6_route\\\"\"",
+                "no default route",
+                "ip route add default",
+            ),
+            (
+                "error: timed out waiting for the condition on deployments/vllm",
+                "not gone yet",
+                "--timeout",
+            ),
         ] {
             let advice = of_output(said).unwrap_or_else(|| panic!("no advice on {said}"));
             assert!(advice.cause.contains(cause), "{said}: {}", advice.cause);

@@ -139,7 +139,10 @@ pub(super) const RULES: Rules = &[
     ),
     (
         &["could not get lock /var/lib/dpkg"],
-        Advice { cause: "another apt runs", next: "wait for it, then repeat" },
+        Advice {
+            cause: "another apt runs",
+            next: "repeat when it has ended: ps -C apt,apt-get,unattended-upgr",
+        },
     ),
     (
         &["unable to locate package nvidia-container-toolkit"],

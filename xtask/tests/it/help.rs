@@ -16,6 +16,13 @@ fn help_names_the_tasks_as_they_are_typed() {
     for task in ["demo", "bench", "doctor", "ci", "ebpf"] {
         assert!(help.contains(&format!("\n  {task} ")), "no task {task} in:\n{help}");
     }
+    // They stand in the order in which a newcomer needs them, and a line each.
+    let position = |task: &str| help.find(&format!("\n  {task} ")).unwrap();
+    let path =
+        ["demo", "install", "secrets", "all", "build", "deploy", "test", "verify", "destroy"];
+    assert!(path.map(position).is_sorted(), "{help}");
+    assert!(help.contains("On a GPU node:   cargo xtask install, then secrets, then"), "{help}");
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
 }
 
 #[test]

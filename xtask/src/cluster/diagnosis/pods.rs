@@ -23,7 +23,7 @@ pub(super) fn creation(events: &[Event]) -> Option<Finding> {
     } else if event.message.contains("exceeded quota") {
         ("a quota of the namespace is used up", "kubectl describe quota -n vllm-tracing")
     } else {
-        ("the API server refuses the pod", "cargo xtask manifests, and compare with the message")
+        ("the API server refuses the pod", "cargo xtask manifests, to compare with the message")
     };
     Some(Finding::new(what, cause, next, SHORT))
 }
@@ -58,7 +58,7 @@ pub(super) fn scheduling(pod: &Pod) -> Option<Finding> {
     } else if message.contains("Insufficient memory") || message.contains("Insufficient cpu") {
         (
             "the node has less free memory or fewer free CPUs than the pod requests",
-            "kubectl describe nodes; deploy again with smaller requests",
+            "kubectl describe nodes; deploy again with a smaller VLLM_MEMORY or VLLM_CPU",
         )
     } else if message.contains("PersistentVolumeClaim") || message.contains("persistentvolumeclaim")
     {
@@ -132,10 +132,10 @@ pub(super) fn claims(snapshot: &Snapshot) -> Vec<Finding> {
             let (cause, next) = if message.contains("storageclass") {
                 (
                     "the cluster has no such storage class; K3s has local-path unless it was disabled",
-                    "kubectl get storageclass",
+                    "kubectl get storageclass; deploy again with one of them as STORAGE_CLASS",
                 )
             } else if message.contains("NodePath only supports") {
-                ("local-path has no shared volumes", "keep the access mode ReadWriteOnce")
+                ("local-path has no shared volumes", "deploy again with another STORAGE_CLASS")
             } else {
                 (
                     "the volume is not provisioned",
