@@ -34,9 +34,13 @@ pub(crate) fn in_short(error: &anyhow::Error) -> String {
     last.unwrap_or_else(|| error.root_cause().to_string().lines().next().unwrap_or("").to_owned())
 }
 
-/// What kubectl logs of its own tries, five times over, says less than the line after it.
+/// Of kubectl's own tries, five times over, and of cargo's progress: they say less than the line after.
+const NOISE: [&str; 5] =
+    ["memcache.go:", "   Compiling ", "    Finished `", "     Running `", "    Blocking waiting"];
+
 fn lines(said: &str) -> impl DoubleEndedIterator<Item = &str> {
-    said.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.contains("memcache.go"))
+    let is_noise = |line: &&str| NOISE.iter().any(|noise| line.contains(noise));
+    said.lines().map(str::trim_end).filter(move |line| !line.is_empty() && !is_noise(line))
 }
 
 impl Error for Failure {}
@@ -72,6 +76,8 @@ mod tests {
         };
         let error = anyhow::Error::new(Failure::new("kubectl get nodes".to_owned(), output));
         assert_eq!(in_short(&error.context("cannot look")), refused);
+        let said = "    Finished `dev` profile in 0.15s\n     Running `target/debug/manifests`\nerror: S3_BUCKET is not set\n";
+        assert_eq!(lines(said).collect::<Vec<_>>(), ["error: S3_BUCKET is not set"]);
         let error = anyhow::anyhow!("`podman` is not on PATH").context("cannot look");
         assert_eq!(in_short(&error), "`podman` is not on PATH");
     }
