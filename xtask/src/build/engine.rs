@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn an_engine_is_known_by_the_name_of_its_program() {
-        let engine = Engine::named("/opt/podman5/podman5").unwrap();
-        assert_eq!(engine.command("version").shown(), "/opt/podman5/podman5 version");
+        let engine = Engine::named("/opt/podman/bin/podman5").unwrap();
+        assert_eq!(engine.command("version").shown(), "/opt/podman/bin/podman5 version");
         assert_eq!(engine.kind, Kind::Podman);
         let error = Engine::named("kaniko").unwrap_err().to_string();
         assert_eq!(error, "\"kaniko\" is none of podman, docker and buildah");
