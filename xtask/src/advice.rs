@@ -1,6 +1,8 @@
 //! From what programs say to why they say it, and to the command that helps.
 
 mod commands;
+#[cfg(test)]
+mod documentation;
 mod logs;
 
 use std::fmt;

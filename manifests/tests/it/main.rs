@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod command_line;
+mod documentation;
 mod podman;
 mod references;
 mod snapshots;

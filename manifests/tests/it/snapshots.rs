@@ -1,6 +1,7 @@
 //! The exact text that is applied, one snapshot per object and profile.
 //!
-//! `INSTA_UPDATE=always cargo test -p manifests` rewrites them; `git diff` shows what changed for the cluster.
+//! `INSTA_UPDATE=always cargo test -p manifests --no-fail-fast` rewrites them; `git diff` shows what changed for
+//! the cluster.
 
 use insta::assert_snapshot;
 use manifests::component::Component;

@@ -9,6 +9,7 @@
 mod check_s3;
 mod command;
 mod confirmation;
+mod documentation;
 mod failures;
 mod fetch;
 mod preflight;

@@ -10,6 +10,7 @@ mod build;
 mod deploy;
 mod destroy;
 mod doctor;
+mod documentation;
 mod dry_run;
 mod ebpf;
 mod help;

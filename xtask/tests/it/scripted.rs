@@ -153,9 +153,14 @@ impl Machine {
     }
 
     pub(crate) fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        self.run_command(command.args(arguments), variables)
+    }
+
+    /// On this machine and with its variables only.
+    pub(crate) fn run_command(&self, command: &mut Command, variables: &[(&str, &str)]) -> Run {
         self.assert_sealed();
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-            .args(arguments)
+        let output = command
             .current_dir(self.path("work"))
             .env_clear()
             .env("PATH", self.path("bin"))
