@@ -93,9 +93,14 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
         let events = event.map(|[reason, kind, name]| {
             json!({ "reason": reason, "message": sign, "involvedObject": { "kind": kind, "name": name } })
         });
+        // What is wrong with a pod counts once the deployment has made one.
+        let deployment = json!({
+            "metadata": { "name": DEPLOYMENT },
+            "status": { "updatedReplicas": u32::from(pod.is_some()) },
+        });
         let claim = json!({ "metadata": { "name": "claim" }, "status": { "phase": "Pending" } });
         Snapshot {
-            deployment: serde_json::from_value(json!({ "metadata": { "name": DEPLOYMENT } })).ok(),
+            deployment: Some(serde_json::from_value(deployment).unwrap()),
             pods: pod.into_iter().map(|pod| serde_json::from_value(pod).unwrap()).collect(),
             claims: vec![serde_json::from_value(claim).unwrap()],
             events: events.into_iter().map(|one| serde_json::from_value(one).unwrap()).collect(),
@@ -116,7 +121,7 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
         snapshot(pod(json!({ "reason": reason, "message": sign })), None),
     ];
     for container in [VLLM, TRACER] {
-        let waits = json!([{ "name": container,
+        let waits = json!([{ "name": container, "image": "IMAGE",
             "state": { "waiting": { "reason": reason, "message": sign } } }]);
         let ended = json!([{ "name": container,
             "lastState": { "terminated": { "reason": reason, "exitCode": 1 } } }]);

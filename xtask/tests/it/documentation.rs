@@ -76,7 +76,8 @@ pub(crate) fn shell(document: &str, heading: &str) -> Vec<String> {
 fn run_dry(lines: &[String]) -> Run {
     let machine = Machine::deployed();
     let cargo = include_str!("scripted/cargo.sh");
-    let task = format!("exec '{}' --dry-run \"$@\"", env!("CARGO_BIN_EXE_xtask"));
+    // A script has the real tools on its PATH, xtask those of the machine.
+    let task = format!("PATH=$BIN exec '{}' --dry-run \"$@\"", env!("CARGO_BIN_EXE_xtask"));
     machine.tool("cargo", &format!("if [ \"$1\" = xtask ]; then shift; {task}; fi\n{cargo}"));
     machine.tool("aws", "exit 0");
     machine.state("log-tracer", "INFO recording\n");
