@@ -17,8 +17,13 @@ const VALIDATION: &str = include_str!("../../validate.sh");
 const TASKS: [&str; 3] = ["cargo xtask deploy", "cargo xtask all", "cargo xtask manifests"];
 
 /// Options of these tasks, and whether a value follows.
-const OWN: [(&str, bool); 4] =
-    [("--timeout", true), ("--verify-timeout", true), ("--no-wait", false), ("--dry-run", false)];
+const OWN: [(&str, bool); 5] = [
+    ("--timeout", true),
+    ("--verify-timeout", true),
+    ("--no-wait", false),
+    ("--restart", false),
+    ("--dry-run", false),
+];
 
 /// Variable, default and meaning; the column between the last two is the sidecar's own.
 type Row = [String; 3];
