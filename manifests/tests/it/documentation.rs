@@ -93,7 +93,10 @@ fn settings_behind(rest: &str) -> Vec<&str> {
 fn flags_that_are_shown_are_accepted() {
     let documents = [DOCUMENT, README, CONTRIBUTING, TROUBLESHOOTING].join("\n");
     let rest = |task: &'static str| documents.split(task).skip(1).map(settings_behind);
-    let shown = TASKS.into_iter().flat_map(rest).filter(|words| !words.is_empty());
+    let shown = TASKS
+        .into_iter()
+        .flat_map(rest)
+        .filter(|words| !words.is_empty() && !words.contains(&"IMAGE"));
     let shown: Vec<Vec<&str>> = shown.collect();
     assert!(!shown.is_empty(), "no example has a flag: has the form of the examples changed?");
     for flags in shown {
