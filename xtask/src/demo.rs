@@ -96,7 +96,10 @@ impl Demo {
 
 pub(crate) fn run(ctx: &Ctx, task: &Demo) -> Result<()> {
     ensure!(!ctx.dry_run, "a demo cannot be shown without running it: --help says what it does");
-    // Said before minutes are spent on building.
+    // Both are said before minutes are spent on building.
+    if task.pod {
+        pod_can_run(task.engine.as_deref())?;
+    }
     doctor::require_for_tracing(&ctx.sh)?;
     let interrupt = Interrupt::watch()?;
     if task.pod { pod::run(ctx, task, &interrupt) } else { processes::run(ctx, task, &interrupt) }

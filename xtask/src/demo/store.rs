@@ -37,8 +37,11 @@ pub(super) fn download(files: &Files, endpoint: &str) -> Result<()> {
 pub(super) fn fetch(files: &Files, endpoint: &str, log: &str) -> Command {
     let fetch =
         Command::new("").path(&files.tracer()).words("fetch --out").path(&files.downloaded());
-    variables(endpoint)
-        .into_iter()
-        .fold(fetch, |fetch, (name, value)| fetch.variable(name, value))
-        .variable("RUST_LOG", log)
+    variables(endpoint).into_iter().fold(fetch.variable("RUST_LOG", log), |fetch, (name, value)| {
+        if name.contains("SECRET") {
+            fetch.secret_variable(name, value)
+        } else {
+            fetch.variable(name, value)
+        }
+    })
 }

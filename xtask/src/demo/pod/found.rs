@@ -3,19 +3,22 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::{build::engine::Engine, command::is_on_path};
+use crate::{build::engine::Engine, command::is_on_path, pins::OLDEST_PODMAN};
 
-/// The first that heeds `hostPID`.
-const OLDEST: (u32, u32) = (4, 5);
-
-/// Whether this machine has a podman that plays the pod; the error says what is missing.
-pub(crate) fn can_run(wanted: Option<&str>) -> Result<()> {
-    find(wanted).map(drop)
+/// The podman of this machine that plays the pod, in words; the error says what is missing.
+pub(crate) fn can_run(wanted: Option<&str>) -> Result<String> {
+    let (engine, info) = look(wanted)?;
+    Ok(format!("podman {} ({})", info.version.version, engine.program()))
 }
 
 /// The podman that is named, or that on PATH.
 pub(super) fn find(wanted: Option<&str>) -> Result<Engine> {
-    let program = wanted.unwrap_or("podman");
+    look(wanted).map(|(engine, _)| engine)
+}
+
+fn look(wanted: Option<&str>) -> Result<(Engine, Info)> {
+    // Workflows set variables to nothing where nothing is meant.
+    let program = wanted.filter(|program| !program.is_empty()).unwrap_or("podman");
     let engine = Engine::named(program)?;
     ensure!(
         engine.is_podman(),
@@ -32,7 +35,7 @@ pub(super) fn find(wanted: Option<&str>) -> Result<Engine> {
     let info = info.with_context(|| format!("{program} does not work here"))?;
     let info: Info = serde_json::from_str(&info).context("cannot understand what podman says")?;
     info.suffices().with_context(|| format!("{program} cannot play the pod"))?;
-    Ok(engine)
+    Ok((engine, info))
 }
 
 /// What `podman info` tells.
@@ -76,12 +79,9 @@ struct Version {
 impl Info {
     fn suffices(&self) -> Result<()> {
         let Self { host, version: Version { version } } = self;
-        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
-        let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        let (major, minor) = OLDEST;
         ensure!(
-            number >= OLDEST,
-            "it is podman {version}, and {major}.{minor} is the first that heeds hostPID\n\
+            number(version) >= number(OLDEST_PODMAN),
+            "it is podman {version}, and {OLDEST_PODMAN} is the first that heeds hostPID\n\
              next:  install that of Debian 13, Ubuntu 24.04 or later, or name another with --engine"
         );
         ensure!(
@@ -95,6 +95,11 @@ impl Info {
         );
         Ok(())
     }
+}
+
+fn number(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ impl Images {
         let context = root.join("standins");
         fill(&context, driver).context("cannot prepare the image of the stand-ins")?;
         podman.engine().build(&context, STANDINS).run()?;
+        fs::remove_dir_all(&context).context("cannot remove the context of the stand-ins")?;
         Ok(Self { sidecar, standins: STANDINS.to_owned() })
     }
 }

@@ -71,8 +71,10 @@ impl<'a> Kubelet<'a> {
     pub(super) fn start(&self) -> Result<()> {
         for Container { name, startup, readiness, .. } in &self.duties.containers {
             self.podman.command("start").arg(name_of(name)).read()?;
-            for probe in [startup, readiness].into_iter().flatten() {
+            for (kind, probe) in [("startup", startup), ("readiness", readiness)] {
+                let Some(probe) = probe else { continue };
                 self.wait_for(name, probe)?;
+                eprintln!("ok      {kind} of {name}: {} passes", probe.path);
             }
         }
         Ok(())
@@ -88,11 +90,6 @@ impl<'a> Kubelet<'a> {
             }
             self.interrupt.sleep(PAUSE)?;
         }
-        eprintln!(
-            "ok      {name}: {} passes {:.1?} after the start",
-            probe.path,
-            started.elapsed()
-        );
         Ok(())
     }
 
