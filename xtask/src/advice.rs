@@ -126,11 +126,6 @@ mod tests {
                 "systemctl start docker",
             ),
             (
-                "Error: committing container for step: obtaining default signature policy: no policy.json file found at any of the following: \"/root/.config/containers/policy.json\", \"/etc/containers/policy.json\"",
-                "policy",
-                "insecureAcceptAnything",
-            ),
-            (
                 "E: Conflicting values set for option Signed-By regarding source https://nvidia.github.io/libnvidia-container/stable/deb/amd64/ /",
                 "older list",
                 "grep -l nvidia.github.io",

@@ -84,15 +84,6 @@ pub(super) const RULES: Rules = &[
         },
     ),
     (
-        &["no policy.json file found"],
-        Advice {
-            cause: "the package with the policy of container images is not installed",
-            next: "mkdir -p ~/.config/containers && echo \
-                   '{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}' \
-                   >~/.config/containers/policy.json",
-        },
-    ),
-    (
         &["server gave http response to https client"],
         Advice {
             cause: "the address in the kubeconfig is no API server",
