@@ -135,7 +135,9 @@ impl Pod<'_> {
     }
 
     fn step<T>(&self, name: &str, action: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.ctx.step(&format!("{}: {name}", self.profile), action)
+        let result = self.ctx.step(&format!("{}: {name}", self.profile), action)?;
+        self.interrupt.check()?;
+        Ok(result)
     }
 
     fn start_s3(&self, images: &Images) -> Result<Background> {
