@@ -30,6 +30,13 @@ pub struct Cli {
     #[arg(long, conflicts_with = "only")]
     pub for_podman: bool,
 
+    /// Print as JSON what the kubelet does for the pod and podman does not
+    ///
+    /// Containers in the order of their start, their probes by the ports of this machine, and the
+    /// grace period.
+    #[arg(long, conflicts_with_all = ["only", "for_podman"])]
+    pub kubelet: bool,
+
     #[command(flatten, next_help_heading = "Settings")]
     pub config: Config,
 }
@@ -99,7 +106,7 @@ mod tests {
     #[test]
     fn every_setting_has_a_flag_and_a_variable_of_the_same_name() {
         let command = Cli::command();
-        let own = ["only", "check", "for-podman", "help", "version"];
+        let own = ["only", "check", "for-podman", "kubelet", "help", "version"];
         let exceptions = [("profile", "TRACER_PROFILE")];
         let mut seen = BTreeSet::new();
         for arg in command.get_arguments() {

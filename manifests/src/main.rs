@@ -29,6 +29,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    if cli.kubelet {
+        cli.config.check()?;
+        let duties = serde_json::to_string_pretty(&pod::duties(&cli.config))?;
+        return print(&(duties + "\n"));
+    }
     let documents = if cli.for_podman {
         pod::render(&cli.config)?
     } else {
@@ -38,5 +43,9 @@ fn run(cli: &Cli) -> Result<()> {
         eprintln!("{} objects are as they should be", documents.len());
         return Ok(());
     }
-    io::stdout().write_all(yaml::join(&documents).as_bytes()).context("cannot print the objects")
+    print(&yaml::join(&documents))
+}
+
+fn print(text: &str) -> Result<()> {
+    io::stdout().write_all(text.as_bytes()).context("cannot print the objects")
 }

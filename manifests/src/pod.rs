@@ -4,6 +4,8 @@
 //! container, and refuses some references to fields. All else stays: images, arguments, variables,
 //! capabilities, volumes and the shared process namespace are what is tried.
 
+mod kubelet;
+
 use anyhow::Result;
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -18,6 +20,7 @@ use crate::{
     storage::{model_cache, traces},
     yaml::to_yaml,
 };
+pub use kubelet::{Duties, Request, Watched, duties};
 
 /// Where ports of the pod are reached; never from another machine.
 const HOST: &str = "127.0.0.1";
@@ -79,11 +82,15 @@ fn adapt(container: &mut Container, config: &Config) {
         }
     }
     for port in container.ports.iter_mut().flatten() {
-        let is_api = port.container_port == VLLM_PORT;
         port.host_ip = Some(HOST.to_owned());
-        port.host_port = Some(if is_api { config.node_port } else { port.container_port });
+        port.host_port = Some(host_port(port.container_port, config));
     }
     container.env.iter_mut().flatten().for_each(replace_references);
+}
+
+/// There is no service, so its port is one of this machine.
+fn host_port(port: i32, config: &Config) -> i32 {
+    if port == VLLM_PORT { config.node_port } else { port }
 }
 
 fn replace_references(variable: &mut EnvVar) {

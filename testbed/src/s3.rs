@@ -1,4 +1,4 @@
-//! An S3 server on 127.0.0.1 that keeps objects as files, with faults to switch on and a log of what was asked.
+//! An S3 server that keeps objects as files, with faults to switch on and a log of what was asked.
 //!
 //! Path-style requests, signature version 4, one pair of credentials.
 
@@ -7,7 +7,7 @@ mod log;
 mod service;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -35,8 +35,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Made if it is missing.
     pub bucket: String,
-    /// 0 takes a free one.
-    pub port: u16,
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddrV4,
     pub access_key: String,
     pub secret_key: String,
 }
@@ -52,12 +52,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with [`ACCESS_KEY`] and [`SECRET_KEY`] on a free port.
+    /// Starts a server with [`ACCESS_KEY`] and [`SECRET_KEY`] on a free port of 127.0.0.1.
     pub fn start(root: impl Into<PathBuf>, bucket: &str) -> Result<Self> {
         Self::start_with(Options {
             root: root.into(),
             bucket: bucket.to_owned(),
-            port: 0,
+            address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
             access_key: ACCESS_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
         })
@@ -65,7 +65,7 @@ impl Server {
 
     /// The server has a thread and a runtime of its own, so that it serves callers of any kind, blocking ones included.
     pub fn start_with(options: Options) -> Result<Self> {
-        let Options { root, bucket, port, access_key, secret_key } = options;
+        let Options { root, bucket, address, access_key, secret_key } = options;
         let folder = root.join(&bucket);
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the bucket {}", folder.display()))?;
@@ -85,7 +85,7 @@ impl Server {
         let accept = Acceptor { service, set_fault, commands };
         let thread = thread::Builder::new()
             .name("standin-s3".to_owned())
-            .spawn(move || accept.run(port, &ready))
+            .spawn(move || accept.run(address.into(), &ready))
             .context("cannot start the thread of the S3 server")?;
         let address = started.recv().context("the S3 server ended at its start")??;
         Ok(Self { address, bucket, faults: Faults::new(send, fault), log, thread: Some(thread) })
@@ -135,7 +135,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn run(self, port: u16, ready: &mpsc::SyncSender<Result<SocketAddr>>) {
+    fn run(self, address: SocketAddr, ready: &mpsc::SyncSender<Result<SocketAddr>>) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("standin-s3")
@@ -144,7 +144,6 @@ impl Acceptor {
             .context("cannot start the runtime of the S3 server");
         let outcome = runtime.and_then(|runtime| {
             let (listener, address) = runtime.block_on(async {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 let listener = bind(address)?
                     .listen(1024)
                     .with_context(|| format!("cannot listen on {address}"))?;

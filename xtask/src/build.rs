@@ -4,7 +4,7 @@ mod archive;
 mod context;
 pub(crate) mod engine;
 mod import;
-pub(crate) use context::static_program;
+pub(crate) use context::{static_path, static_program};
 pub(crate) use import::remove_all;
 
 use std::{
@@ -63,7 +63,10 @@ pub(crate) fn run(ctx: &Ctx, task: &Build) -> Result<String> {
             "`cargo xtask install` on the GPU node, or `cargo xtask build --no-import`",
         ));
     }
-    let image = ctx.step("build the image", || image(ctx, task))?;
+    let image = ctx.step("build the image", || {
+        let engine = Engine::find(ctx, task.engine.as_deref())?;
+        image(ctx, &engine, task.ca_file.as_deref())
+    })?;
     if !task.no_import {
         ctx.step("import the image into K3s", || import::into_k3s(ctx, &image))?;
     }
@@ -75,15 +78,14 @@ pub(crate) fn run(ctx: &Ctx, task: &Build) -> Result<String> {
 }
 
 /// Builds the image, unless the engine has it, and saves it.
-pub(crate) fn image(ctx: &Ctx, task: &Build) -> Result<Image> {
-    let engine = Engine::find(ctx, task.engine.as_deref())?;
+pub(crate) fn image(ctx: &Ctx, engine: &Engine, ca_file: Option<&Path>) -> Result<Image> {
     let context = Context::new();
     ctx.change(&static_program("build")).context("cannot build the sidecar as a static program")?;
     let reference = if ctx.dry_run {
         eprintln!("note    TAG will be the first digits of the SHA-256 of what is in the image");
         format!("{IMAGE}:TAG")
     } else {
-        context.fill(task.ca_file.as_deref())?
+        context.fill(ca_file)?
     };
     let archive = scratch().join("image.tar");
     ctx.converge("image", || engine.look(&reference), &[engine.build(context.root(), &reference)])?;
@@ -93,7 +95,7 @@ pub(crate) fn image(ctx: &Ctx, task: &Build) -> Result<Image> {
     }
     ctx.change(&engine.save(&reference, &archive))?;
     if !ctx.dry_run {
-        report(&engine, &reference, &archive)?;
+        report(engine, &reference, &archive)?;
     }
     Ok(Image { reference, archive })
 }

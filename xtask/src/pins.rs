@@ -14,6 +14,9 @@ pub(crate) const NIGHTLY_RUSTC: &str = "rustc 1.97.0-nightly (e50aa6fba 2026-05-
 /// Links through the nightly's own LLVM 22; 0.11 and later want LLVM 23.
 pub(crate) const BPF_LINKER: &str = "0.10.4";
 
+/// The first podman that heeds `hostPID`; the demo of the pod is tried with 5.4.2.
+pub(crate) const OLDEST_PODMAN: &str = "4.5";
+
 /// K3s, with Kubernetes 1.36; native sidecars need 1.29.
 ///
 /// Checksums are not pinned here: those that the project publishes beside the binary, and beside the

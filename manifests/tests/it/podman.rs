@@ -110,3 +110,46 @@ fn an_ordinary_init_container_stays_one() {
         played.containers.iter().map(|container| container.name.as_str()).collect();
     assert_eq!(names, ["ebpf-tracer", "vllm"]);
 }
+
+#[test]
+fn what_the_kubelet_would_do_is_told_to_whoever_plays_the_pod() {
+    let duties = serde_json::to_value(pod::duties(&config(&["--node-port=30900"]))).unwrap();
+    let tracer = |path: &str, period: u8, timeout: u8, failures: u8| {
+        serde_json::json!({
+            "address": "127.0.0.1:9420", "path": path, "period_seconds": period,
+            "timeout_seconds": timeout, "failures": failures,
+        })
+    };
+    let [first, second] = &duties["containers"].as_array().unwrap()[..] else { panic!("two") };
+    assert_eq!((&first["name"], &second["name"]), (&"ebpf-tracer".into(), &"vllm".into()));
+    assert_eq!(first["startup"], tracer("/readyz", 1, 1, 60));
+    assert_eq!(first["readiness"], serde_json::Value::Null);
+    assert_eq!(first["liveness"], tracer("/healthz", 10, 5, 6));
+    for probe in ["startup", "readiness", "liveness"] {
+        assert_eq!(second[probe]["address"], "127.0.0.1:30900", "{probe}");
+        assert_eq!(second[probe]["path"], "/health", "{probe}");
+    }
+    assert_eq!(duties["grace_period_seconds"], 100);
+}
+
+/// Each container that is played is watched, and by a port that it publishes.
+#[test]
+fn probes_are_sent_where_the_played_pod_listens() {
+    let config = config(&[]);
+    let played = pod::for_podman(deployment(&config), &config).spec.unwrap().template.spec.unwrap();
+    let duties = pod::duties(&config).containers;
+    assert_eq!(duties.len(), played.containers.len());
+    for (watched, played) in duties.iter().zip(&played.containers) {
+        assert_eq!(watched.name, played.name);
+        let published: Vec<String> = played
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| format!("{}:{}", port.host_ip.as_ref().unwrap(), port.host_port.unwrap()))
+            .collect();
+        let probes = [&watched.startup, &watched.readiness, &watched.liveness];
+        for probe in probes.into_iter().flatten() {
+            assert!(published.contains(&probe.address), "{}: {probe:?}", watched.name);
+        }
+    }
+}

@@ -1,6 +1,7 @@
-//! An S3 server on 127.0.0.1 that keeps objects as files.
+//! An S3 server that keeps objects as files.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about = "Serves S3 on 127.0.0.1, path style; prints its endpoint as the first line; ends on SIGTERM or SIGINT"
+    about = "Serves S3, path style; prints its endpoint as the first line; ends on SIGTERM or SIGINT"
 )]
 struct Arguments {
     /// Where buckets and objects are kept; made if it is missing.
@@ -20,6 +21,9 @@ struct Arguments {
     /// The bucket to make.
     #[arg(long)]
     bucket: String,
+    /// Address to listen on; 0.0.0.0 for all, as inside a container.
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    host: Ipv4Addr,
     /// 0 takes a free port.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -31,11 +35,12 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let Arguments { root, bucket, port, access_key, secret_key } = Arguments::parse();
+    let Arguments { root, bucket, host, port, access_key, secret_key } = Arguments::parse();
+    let address = SocketAddrV4::new(host, port);
     // Before the endpoint is known, so that a signal right after it is not lost.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let server = Server::start_with(Options { root, bucket, port, access_key, secret_key })?;
+    let server = Server::start_with(Options { root, bucket, address, access_key, secret_key })?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", server.endpoint())
         .and_then(|()| out.flush())

@@ -49,6 +49,11 @@ pub(crate) fn static_program(verb: &str) -> Command {
         .variable("RUSTFLAGS", "-C target-feature=+crt-static")
 }
 
+/// Where that is; it runs outside of the image as well.
+pub(crate) fn static_path() -> PathBuf {
+    static_target().join(TARGET).join("release").join(PROGRAM)
+}
+
 /// Apart from the others: other flags of rustc would build everything again by turns.
 fn static_target() -> PathBuf {
     target_directory().join("static")
@@ -72,8 +77,7 @@ impl Context {
         let certificates = root.join(CERTIFICATES);
         fs::create_dir_all(certificates.parent().expect("the path has directories"))
             .context("cannot create the build context")?;
-        let program = static_target().join(TARGET).join("release").join(PROGRAM);
-        copy(&program, &root.join(PROGRAM))?;
+        copy(&static_path(), &root.join(PROGRAM))?;
         copy(&workspace_root().join("sidecar/Dockerfile"), &self.directory.join("Dockerfile"))?;
         match authorities(ca_file)? {
             Some(file) => {

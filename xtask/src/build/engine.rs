@@ -62,7 +62,7 @@ impl Engine {
         ))
     }
 
-    fn named(program: &str) -> Result<Self> {
+    pub(crate) fn named(program: &str) -> Result<Self> {
         let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         let kind = KINDS.into_iter().find(|kind| file.starts_with(kind.name()));
         let Some(kind) = kind else {
@@ -79,8 +79,16 @@ impl Engine {
         self.kind.name()
     }
 
+    pub(crate) fn program(&self) -> &str {
+        &self.program
+    }
+
+    pub(crate) fn is_podman(&self) -> bool {
+        self.kind == Kind::Podman
+    }
+
     pub(crate) fn command(&self, words: &str) -> Command {
-        Command::new(&self.program).words(words)
+        Command::new("").arg(&self.program).words(words)
     }
 
     pub(super) fn look(&self, reference: &str) -> Result<State> {
@@ -100,7 +108,7 @@ impl Engine {
 
     /// Without the time, so that the same content gives the same digest too. Attestations of buildx
     /// would make an index of it, with parts that the archive lacks.
-    pub(super) fn build(&self, context: &Path, reference: &str) -> Command {
+    pub(crate) fn build(&self, context: &Path, reference: &str) -> Command {
         let build = match self.kind {
             Kind::Podman | Kind::Buildah => self.command("build --timestamp 0"),
             Kind::Docker => self

@@ -63,8 +63,12 @@ pub(crate) struct Failing {
 
 impl Status {
     pub(crate) fn ask(kubectl: &Kubectl, pod: &str) -> Result<Self> {
-        let json = Self::command(kubectl, pod).read()?;
-        serde_json::from_str(&json).context("cannot read what the tracer says of itself")
+        Self::read(&Self::command(kubectl, pod))
+    }
+
+    /// By the command that asks for it.
+    pub(crate) fn read(ask: &Command) -> Result<Self> {
+        serde_json::from_str(&ask.read()?).context("cannot read what the tracer says of itself")
     }
 
     /// In a pod, or in one of a deployment.

@@ -6,21 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use trace::{
     check,
     line::{Line, Meta, Process},
     reader::Reader,
 };
-use xshell::cmd;
 
 use super::{
     comparison::Comparison,
-    files::{Files, State, process_runs},
-    sidecar_variables,
+    files::{Files, State, USUAL, directory, process_runs},
+    store,
 };
 use crate::{
     background::Interrupt,
+    cluster::tracer::Status,
+    command::Command,
     segments::segments,
     verify::{Check, print},
 };
@@ -30,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Prints the checks of the demo in `out`, and returns whether all have passed.
 pub(crate) fn verify(out: Option<&Path>, json: bool) -> Result<bool> {
-    let files = Files::open(out)?;
-    let state = State::read(&files)?;
+    let files = Files::open(directory(out, USUAL)?);
+    let state = State::read(files.root())?;
     let mut checks = if sidecar_runs(&state) {
         four_checks(&files, &state)
     } else {
@@ -55,12 +56,12 @@ pub(crate) fn verify(out: Option<&Path>, json: bool) -> Result<bool> {
 /// Repeats the checks until they pass: discovery and uploads take a moment.
 pub(super) fn wait_until_passed(
     files: &Files,
-    state: &State,
+    look: impl Fn() -> Vec<Check>,
     interrupt: &Interrupt,
 ) -> Result<Vec<Check>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let checks = four_checks(files, state);
+        let checks = look();
         if checks.iter().all(|check| check.passed) {
             return Ok(checks);
         }
@@ -75,7 +76,7 @@ pub(super) fn wait_until_passed(
     }
 }
 
-fn four_checks(files: &Files, state: &State) -> Vec<Check> {
+pub(super) fn four_checks(files: &Files, state: &State) -> Vec<Check> {
     // The store is asked first, so that all checks speak of the same moment.
     let uploads = uploads_work(files, state);
     vec![
@@ -102,12 +103,8 @@ fn sidecar_is_running(files: &Files, state: &State) -> Check {
 
 /// What the sidecar says that it does.
 fn phase(files: &Files, state: &State) -> Result<String> {
-    let sh = xshell::Shell::new()?;
-    let (sidecar, address) = (files.program("ebpf-cuda-tracer"), &state.sidecar_http);
-    let json = cmd!(sh, "{sidecar} status --json --http-address {address}").quiet().read()?;
-    let status: serde_json::Value = serde_json::from_str(&json)?;
-    let phase = status["phase"].as_str().context("the status has no phase")?;
-    Ok(phase.to_owned())
+    let ask = Command::new("").path(&files.tracer()).words("status --json --http-address");
+    Ok(Status::read(&ask.arg(&state.sidecar_http))?.phase)
 }
 
 fn sidecar_runs(state: &State) -> bool {
@@ -170,7 +167,8 @@ fn trace_files_exist(files: &Files) -> Check {
 fn uploads_work(files: &Files, state: &State) -> Check {
     let name = "S3 uploads work";
     if sidecar_runs(state)
-        && let Err(error) = download(files, state)
+        // That nothing is there yet is what the check tells.
+        && let Err(error) = store::fetch(files, &state.endpoint, "error").read()
     {
         return Check { name, passed: false, detail: format!("{error:#}") };
     }
@@ -178,19 +176,6 @@ fn uploads_work(files: &Files, state: &State) -> Check {
     let calls = check::check(&objects).calls;
     let detail = format!("{} objects with {calls} calls", objects.len());
     Check { name, passed: calls > 0, detail }
-}
-
-fn download(files: &Files, state: &State) -> Result<()> {
-    let sh = xshell::Shell::new()?;
-    let (sidecar, out) = (files.program("ebpf-cuda-tracer"), files.downloaded());
-    cmd!(sh, "{sidecar} fetch --out {out}")
-        .envs(sidecar_variables(files, &state.endpoint))
-        // That nothing is there yet is what the check tells.
-        .env("RUST_LOG", "error")
-        .ignore_stdout()
-        .quiet()
-        .run()?;
-    Ok(())
 }
 
 fn ended_in_order(files: &Files) -> Result<Check> {

@@ -9,19 +9,20 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::pod;
 use crate::ctx::{program_directory, workspace_root};
-
-pub(super) const BUCKET: &str = "demo-traces";
-pub(super) const ACCESS_KEY: &str = "demo";
-pub(super) const SECRET_KEY: &str = "demo-secret";
 
 /// The mark of a demo's directory, and how to reach what runs.
 const STATE: &str = "demo.json";
+
+/// Where a demo goes if nothing else is said.
+pub(super) const USUAL: &str = "target/demo";
 
 /// The directory of one demo.
 pub(super) struct Files {
     root: PathBuf,
     programs: PathBuf,
+    tracer: PathBuf,
 }
 
 /// What `verify --demo` needs to know of a demo.
@@ -41,41 +42,27 @@ pub(super) struct State {
 }
 
 impl Files {
-    /// An empty directory; an earlier demo in it is removed, anything else is left alone.
-    pub(super) fn create(out: Option<&Path>) -> Result<Self> {
-        let files = Self::open(out)?;
-        let shown = files.root.display();
-        let is_empty =
-            fs::read_dir(&files.root).map_or(true, |mut entries| entries.next().is_none());
-        if !is_empty {
-            let Ok(state) = State::read(&files) else {
-                bail!("{shown} is not empty and holds no demo: choose another --out");
-            };
-            // `ci` runs one demo after the other in one process.
-            if state.demo != std::process::id() && process_runs(state.demo, "xtask") {
-                bail!("a demo is running in {shown} (pid {}): choose another --out", state.demo);
-            }
-            fs::remove_dir_all(&files.root)
-                .with_context(|| format!("cannot remove the earlier demo in {shown}"))?;
-        }
+    /// Claims the directory, and makes what a demo needs in it.
+    pub(super) fn create(root: PathBuf) -> Result<Self> {
+        claim(&root)?;
+        let files = Self::open(root);
         for directory in [files.traces(), files.s3(), files.counts(), files.logs(), files.results()]
         {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        State { demo: std::process::id(), ..State::default() }.write(&files)?;
         Ok(files)
     }
 
-    /// A directory that a demo has made: `out` as the caller's directory sees it, or the usual one.
-    pub(super) fn open(out: Option<&Path>) -> Result<Self> {
-        let root = match out {
-            Some(out) => {
-                std::env::current_dir().context("cannot tell the current directory")?.join(out)
-            }
-            None => workspace_root().join("target/demo"),
-        };
-        Ok(Self { root, programs: program_directory("debug") })
+    /// A directory that a demo has made.
+    pub(super) fn open(root: PathBuf) -> Self {
+        let programs = program_directory("debug");
+        Self { root, tracer: programs.join("ebpf-cuda-tracer"), programs }
+    }
+
+    /// Of the sidecar, another program than usual.
+    pub(super) fn with_tracer(self, tracer: PathBuf) -> Self {
+        Self { tracer, ..self }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -84,6 +71,10 @@ impl Files {
 
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
+    }
+
+    pub(super) fn tracer(&self) -> PathBuf {
+        self.tracer.clone()
     }
 
     /// The stand-in vLLM under the name of the interpreter that runs the real one.
@@ -126,7 +117,7 @@ impl Files {
         self.root.join("comparison.json")
     }
 
-    fn logs(&self) -> PathBuf {
+    pub(super) fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
 
@@ -135,14 +126,44 @@ impl Files {
     }
 }
 
+/// An empty directory for a demo: an earlier one in it is removed, anything else is left alone.
+pub(super) fn claim(root: &Path) -> Result<()> {
+    let shown = root.display();
+    let is_empty = fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none());
+    if !is_empty {
+        let Ok(State { demo, .. }) = State::read(root) else {
+            bail!("{shown} is not empty and holds no demo: choose another --out");
+        };
+        // `ci` runs one demo after the other in one process.
+        if demo != std::process::id() && process_runs(demo, "xtask") {
+            bail!("a demo is running in {shown} (pid {demo}): choose another --out");
+        }
+        pod::remove_leftovers(root)?;
+        fs::remove_dir_all(root)
+            .with_context(|| format!("cannot remove the earlier demo in {shown}"))?;
+    }
+    fs::create_dir_all(root).with_context(|| format!("cannot create {shown}"))?;
+    State { demo: std::process::id(), ..State::default() }.write(root)
+}
+
+/// `out` as the caller's directory sees it, or `usual` in the workspace.
+pub(super) fn directory(out: Option<&Path>, usual: &str) -> Result<PathBuf> {
+    Ok(match out {
+        Some(out) => {
+            std::env::current_dir().context("cannot tell the current directory")?.join(out)
+        }
+        None => workspace_root().join(usual),
+    })
+}
+
 impl State {
-    pub(super) fn write(&self, files: &Files) -> Result<()> {
-        fs::write(files.root.join(STATE), serde_json::to_string_pretty(self)?)
+    pub(super) fn write(&self, root: &Path) -> Result<()> {
+        fs::write(root.join(STATE), serde_json::to_string_pretty(self)?)
             .context("cannot write the state of the demo")
     }
 
-    pub(super) fn read(files: &Files) -> Result<Self> {
-        let path = files.root.join(STATE);
+    pub(super) fn read(root: &Path) -> Result<Self> {
+        let path = root.join(STATE);
         let text = fs::read_to_string(&path).with_context(|| {
             format!("cannot read {}: run `cargo xtask demo` first", path.display())
         })?;

@@ -14,7 +14,7 @@ use trace::{
 };
 use xshell::{Shell, cmd};
 
-use super::files::Files;
+use super::files::{Files, USUAL, directory};
 use crate::{ctx::Ctx, segments::segments};
 
 /// A command as it stands in the README, and what its output must agree with.
@@ -49,7 +49,7 @@ pub(crate) fn one_liners(ctx: &Ctx) -> Result<()> {
         );
         return Ok(());
     }
-    let files = Files::open(None)?;
+    let files = Files::open(directory(None, USUAL)?);
     let trace = Trace::read(&segments(&files.downloaded())?)?;
     for (command, agrees) in ONE_LINERS {
         let output = run(sh, command)?;

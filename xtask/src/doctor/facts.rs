@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use rustix::thread::{CapabilitySet, capabilities};
 use xshell::{Cmd, Shell, cmd};
 
+use crate::demo::pod_can_run;
+
 /// What tracing and the build of the workspace depend on.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
@@ -64,6 +66,8 @@ pub(super) struct Checking {
     pub(super) rustfmt: Tool,
     pub(super) clippy: Tool,
     pub(super) jq: Tool,
+    /// Which podman plays the pod, or why none does and what helps.
+    pub(super) pod: Result<String, String>,
 }
 
 pub(super) fn checking(sh: &Shell) -> Checking {
@@ -71,6 +75,8 @@ pub(super) fn checking(sh: &Shell) -> Checking {
         rustfmt: first_line(cmd!(sh, "cargo fmt --version")),
         clippy: first_line(cmd!(sh, "cargo clippy --version")),
         jq: first_line(cmd!(sh, "jq --version")),
+        pod: pod_can_run(env::var("CONTAINER_ENGINE").ok().as_deref())
+            .map_err(|error| format!("{error:#}")),
     }
 }
 

@@ -7,12 +7,26 @@ use super::{
 use crate::ebpf::toolchain::Piece;
 
 pub(super) fn checking(found: &Checking) -> Vec<Finding> {
-    let Checking { rustfmt, clippy, jq } = found;
+    let Checking { rustfmt, clippy, jq, pod } = found;
     vec![
         tool("rustfmt", rustfmt, "checks the format", "rustup component add rustfmt"),
         tool("clippy", clippy, "looks for mistakes", "rustup component add clippy"),
         tool("jq", jq, "runs the one-liners of the README", "apt-get install jq"),
+        match pod {
+            Ok(found) => Finding::ok("podman", found),
+            Err(problem) => podman_is_missing(problem),
+        },
     ]
+}
+
+/// Of the error of `cargo xtask demo --pod`, which ends with the way out where there is one.
+fn podman_is_missing(problem: &str) -> Finding {
+    let (found, remedy) = match problem.split_once("\nnext:") {
+        Some((found, remedy)) => (found, Some(remedy.trim().to_owned())),
+        None => (problem, None),
+    };
+    let found = found.lines().next().unwrap_or_default();
+    Finding::note("podman", format!("{found}; `cargo xtask ci` leaves the pod out"), remedy)
 }
 
 pub(super) fn ebpf(pieces: &[Piece]) -> Vec<Finding> {
@@ -78,6 +92,17 @@ mod tests {
         assert_eq!(deploying(&found)[0], Finding::ok("podman or docker", "Docker version 27.0"));
         found.docker = None;
         assert_eq!(deploying(&found)[0].mark, Mark::Note);
+    }
+
+    #[test]
+    fn without_podman_it_is_said_what_is_left_out() {
+        let problem = "podman is not here (podman), and it plays the pod\n\
+                       next:  sudo apt-get install podman";
+        assert_eq!(
+            podman_is_missing(problem).to_line(),
+            "  note     podman                     podman is not here (podman), and it plays the \
+             pod; `cargo xtask ci` leaves the pod out: sudo apt-get install podman\n"
+        );
     }
 
     #[test]

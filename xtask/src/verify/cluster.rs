@@ -81,16 +81,20 @@ fn four_checks(kubectl: &Kubectl, snapshot: &Snapshot) -> (Vec<Check>, Option<St
         Some(pod) => Status::ask(kubectl, &pod.metadata.name).map_err(|error| format!("{error:#}")),
         None => Err("the sidecar does not run".to_owned()),
     };
+    ([vec![running], of_status(&asked)].concat(), asked.ok())
+}
+
+/// What the tracer says, or why it says nothing, as three of the four checks.
+pub(crate) fn of_status(asked: &Result<Status, String>) -> Vec<Check> {
     let names = ["vLLM process is discovered", "trace files are created", "S3 uploads work"];
-    let checks = match &asked {
+    match asked {
         Ok(status) => {
             let judged =
                 [vllm_is_discovered(status), files_are_created(status), uploads_work(status)];
             names.into_iter().zip(judged).map(|(name, judged)| Check::new(name, judged)).collect()
         }
         Err(error) => names.map(|name| Check::new(name, Err(error.clone()))).to_vec(),
-    };
-    ([vec![running], checks].concat(), asked.ok())
+    }
 }
 
 type Judged = Result<String, String>;

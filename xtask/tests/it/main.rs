@@ -7,6 +7,7 @@
 
 mod all;
 mod build;
+mod demo;
 mod deploy;
 mod destroy;
 mod doctor;
