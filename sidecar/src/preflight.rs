@@ -53,6 +53,22 @@ pub fn check(attach_by: AttachBy) -> Result<()> {
     bail!("this machine cannot trace yet:\n  {}", missing.join("\n  "))
 }
 
+/// What perf events may be refused for although [`check`] has passed: the seccomp profile of a
+/// container engine may ask for both capabilities, `kernel.perf_event_paranoid` for the first.
+pub fn reason_to_refuse_perf_events() -> Option<String> {
+    missing_for_perf_events(capabilities(None).ok()?.effective)
+}
+
+fn missing_for_perf_events(effective: CapabilitySet) -> Option<String> {
+    let asked = [("SYS_ADMIN", CapabilitySet::SYS_ADMIN), ("PERFMON", CapabilitySet::PERFMON)];
+    let (name, _) = asked.into_iter().find(|(_, capability)| !effective.contains(*capability))?;
+    Some(format!(
+        "CAP_{name} is missing, needed to watch process events where a seccomp profile or \
+         kernel.perf_event_paranoid asks for it: add {name} to the container's \
+         securityContext.capabilities"
+    ))
+}
+
 fn needs_perf_events(attach_by: AttachBy, kernel: Option<(u32, u32)>) -> bool {
     attach_by == AttachBy::PerfEvents || kernel.is_some_and(|version| version < LINKS_KERNEL)
 }
@@ -115,5 +131,13 @@ mod tests {
         for kernel in [(5, 15), (6, 18)] {
             assert_eq!(names(CapabilitySet::SYS_ADMIN, kernel), ["CAP_SYS_PTRACE"]);
         }
+    }
+
+    #[test]
+    fn what_a_seccomp_profile_asks_for_beyond_the_kernel_is_named() {
+        let named = |effective| missing_for_perf_events(effective).unwrap_or_default();
+        assert!(named(CapabilitySet::PERFMON).starts_with("CAP_SYS_ADMIN is missing"));
+        assert!(named(CapabilitySet::SYS_ADMIN).starts_with("CAP_PERFMON is missing"));
+        assert_eq!(named(CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON), "");
     }
 }

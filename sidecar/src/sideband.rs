@@ -19,6 +19,8 @@ use perf_event::{Builder, Sampler, data::Record, events::Software};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sidecar_common::foreign;
 
+use crate::preflight::reason_to_refuse_perf_events;
+
 /// Bytes of the ring of each CPU; they hold over a thousand records.
 const RING_BYTES: usize = 1 << 17;
 
@@ -70,7 +72,10 @@ impl Sideband {
                     .enabled(true)
                     .build()
                     .and_then(|counter| counter.sampled(RING_BYTES))
-                    .with_context(|| format!("cannot watch processes of CPU {cpu}"))
+                    .with_context(|| match reason_to_refuse_perf_events() {
+                        Some(reason) => format!("cannot watch processes of CPU {cpu} ({reason})"),
+                        None => format!("cannot watch processes of CPU {cpu}"),
+                    })
             })
             .collect::<Result<_>>()?;
         Ok(Self { samplers })
