@@ -16,16 +16,22 @@ use crate::{
 /// the end. The eBPF object has its own check with its own toolchain: `cargo xtask ebpf check`.
 #[derive(Debug, Args)]
 pub(crate) struct Ci {
+    /// Fail where podman cannot play the pod
+    #[arg(long)]
+    require_pod: bool,
+
     /// The podman of `cargo xtask demo --pod`, or its path; without it the one on PATH
     #[arg(long, value_name = "PROGRAM", env = "CONTAINER_ENGINE")]
     engine: Option<String>,
 }
 
-pub(crate) fn run(ctx: &Ctx, Ci { engine }: &Ci) -> Result<()> {
+pub(crate) fn run(ctx: &Ctx, Ci { require_pod, engine }: &Ci) -> Result<()> {
     let sh = &ctx.sh;
-    let left_out = demo::pod_can_run(engine.as_deref())
-        .err()
-        .map(|error| format!("LEFT OUT: `cargo xtask demo --pod`: {error:#}"));
+    let left_out = match demo::pod_can_run(engine.as_deref()) {
+        Ok(_) => None,
+        Err(error) if *require_pod => return Err(error),
+        Err(error) => Some(format!("LEFT OUT: `cargo xtask demo --pod`: {error:#}")),
+    };
     if let Some(left_out) = &left_out {
         eprintln!("{left_out}");
     }

@@ -27,3 +27,23 @@ fn what_a_pod_does_not_know_is_refused() {
         assert!(said.contains("cannot be used with"), "{said}");
     }
 }
+
+/// `ci` must pass without podman, and say what it has not run.
+#[test]
+fn ci_says_that_the_pod_is_left_out_unless_it_is_required() {
+    // It ends at once: there is no compiler on this PATH.
+    let ci = |arguments: &[&str]| {
+        let output = xtask()
+            .args(["ci", "--engine", "/nowhere/podman"])
+            .args(arguments)
+            .env("PATH", "/nowhere")
+            .output()
+            .unwrap();
+        stderr(&output)
+    };
+    let said = ci(&[]);
+    assert!(said.starts_with("LEFT OUT: `cargo xtask demo --pod`: podman is not here"), "{said}");
+    assert!(said.contains("== this machine"), "{said}");
+    let said = ci(&["--require-pod"]);
+    assert!(said.starts_with("error: podman is not here (/nowhere/podman)"), "{said}");
+}

@@ -41,6 +41,8 @@ pub(super) fn render(files: &Files, images: &Images, profile: &str) -> Result<Re
         "--aws-ec2-metadata-disabled=true".to_owned(),
         "--trace-interval=2".to_owned(),
         "--upload-interval=3".to_owned(),
+        // An hour is for a model.
+        "--startup-timeout=60".to_owned(),
     ];
     // Nothing of it from the variables of whoever runs the demo.
     let manifests =
