@@ -12,7 +12,7 @@ const BY_CI: [(&str, &str, &str); 3] = [
         "xtask/src/ci.rs",
         "verify::left_by_demo",
     ),
-    ("cargo xtask ci", ".ci/run", "\ncargo xtask ci\n"),
+    ("cargo xtask ci", ".ci/run", "\ncargo xtask ci --require-pod\n"),
 ];
 
 /// What other tests take out of the README and run: the one-liners, and the start of the sidecar.
