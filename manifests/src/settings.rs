@@ -12,7 +12,7 @@ use crate::{
 
 /// All that the ConfigMap can hold. The tracer reads those of the AWS SDK through it, the others itself: a test holds
 /// them to the tracer's own list.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 22] = [
     "ATTACH_BY",
     "AWS_EC2_METADATA_DISABLED",
     "AWS_REGION",
@@ -31,6 +31,7 @@ pub const NAMES: [&str; 21] = [
     "TRACE_DIR_LIMIT",
     "TRACE_FUNCTIONS",
     "TRACE_INTERVAL",
+    "TRACE_RATE_LIMIT",
     "TRACE_SEGMENT_SIZE",
     "UPLOAD_ENABLED",
     "UPLOAD_INTERVAL",
@@ -71,6 +72,7 @@ fn variables(config: &Config) -> BTreeMap<String, String> {
         trace_dir,
         trace_functions,
         trace_detail,
+        trace_rate_limit,
         attach_by,
         trace_segment_size,
         trace_dir_limit,
@@ -106,6 +108,7 @@ fn variables(config: &Config) -> BTreeMap<String, String> {
         ("AWS_EC2_METADATA_DISABLED", aws_ec2_metadata_disabled.then(|| "true".to_owned())),
         ("TRACE_FUNCTIONS", trace_functions.clone()),
         ("TRACE_DETAIL", trace_detail.clone()),
+        ("TRACE_RATE_LIMIT", trace_rate_limit.map(|limit| limit.to_string())),
         ("ATTACH_BY", attach_by.clone()),
         ("CUDA_LIBRARY_DIRS", cuda_library_dirs.clone()),
         ("LOG_FORMAT", log_format.clone()),

@@ -5,6 +5,15 @@
 
 #![no_std]
 
+mod call;
+mod plan;
+
+pub use call::{
+    CallHead, CallRecord, Frame, MAX_DEPTH, MEMORY_WORDS, NAME_BYTES, NO_CALLER, NameRecord,
+    STACK_WORDS, Thread, unread,
+};
+pub use plan::Plan;
+
 /// One record of the ring buffer: a call into a traced function.
 ///
 /// A record of another [`EventKind`] begins with the same fields and is longer, so that a reader
@@ -18,7 +27,7 @@ pub struct CallEvent {
     pub tgid: u32,
     /// The thread id, in the same namespace.
     pub tid: u32,
-    /// The number that the sidecar gave the function when it attached (the probe's cookie).
+    /// The number that the sidecar gave the function when it attached.
     pub function: u32,
     /// An [`EventKind`], as a number because an unknown discriminant would be undefined behaviour.
     pub kind: u16,
@@ -32,6 +41,11 @@ pub struct CallEvent {
 pub enum EventKind {
     /// A call began; nothing is known of its end. The record is a bare [`CallEvent`].
     Entry = 1,
+    /// A call returned. The record is as much of a [`CallRecord`] as the function's [`Plan`] says.
+    Call = 2,
+    /// The text that a call was given: a [`NameRecord`], cut off behind its text. The record of
+    /// the call itself comes next of the same thread.
+    Name = 3,
 }
 
 /// Per function and CPU: what the kernel side counts, so that no loss is silent.
@@ -42,6 +56,17 @@ pub struct Counters {
     pub hits: u64,
     /// Hits that found the ring buffer full.
     pub dropped: u64,
+    /// Hits beyond the rate limit.
+    pub suppressed: u64,
+}
+
+/// Per function: how many hits there were in the second that runs, for the rate limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Rate {
+    /// Seconds of `CLOCK_MONOTONIC`.
+    pub second: u64,
+    pub hits: u64,
 }
 
 /// How many functions can be traced at once; the length of the `COUNTERS` map.
@@ -76,7 +101,8 @@ const _: () = {
     assert!(size_of::<CallEvent>() == 24);
     assert!(align_of::<CallEvent>() == 8);
     assert!(core::mem::offset_of!(CallEvent, function) == 16);
-    assert!(size_of::<Counters>() == 16);
+    assert!(size_of::<Counters>() == 24);
+    assert!(size_of::<Rate>() == 16);
 };
 
 impl CallEvent {

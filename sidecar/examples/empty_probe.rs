@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use sidecar::{library::Library, probes::EmptyProbe};
+use sidecar::{config::Detail, library::Library, probes::EmptyProbe};
 use trace::function::Selection;
 
 #[tokio::main(flavor = "current_thread")]
@@ -16,7 +16,7 @@ async fn main() -> Result<()> {
     let function = arguments.next().context("usage: empty_probe LIBRARY FUNCTION")?;
     let library = Library::open(Path::new(&path), &Selection::parse(&function)?)?
         .with_context(|| format!("{path} exports no CUDA function"))?;
-    let _probe = EmptyProbe::attach(&library)?;
+    let _probe = EmptyProbe::attach(&library, Detail::Entry)?;
     println!("attached");
     tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?.recv().await;
     Ok(())

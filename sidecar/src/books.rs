@@ -4,7 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sidecar_common::Counters;
-use trace::{function::Api, line::FunctionCounts, writer::CallText};
+use trace::{
+    function::{
+        Api,
+        arguments::{Capture, capture},
+    },
+    line::FunctionCounts,
+    writer::CallText,
+};
 
 /// One book per function, at the index that its events carry.
 #[derive(Default)]
@@ -14,7 +21,7 @@ pub struct Books {
 
 /// The sums, for whoever asks how it goes.
 ///
-/// `hits = recorded + ignored + dropped` once nothing is in flight.
+/// `hits = recorded + ignored + dropped + suppressed` once nothing is in flight.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Counted in the kernel.
@@ -27,6 +34,9 @@ pub struct Tally {
     pub dropped_at_ring: u64,
     /// Lost because the disk was full or TRACE_DIR_LIMIT reached.
     pub dropped_at_disk: u64,
+    /// Beyond TRACE_RATE_LIMIT.
+    #[serde(default)]
+    pub suppressed: u64,
     /// Hits of each function that was called at all.
     pub functions: BTreeMap<String, u64>,
 }
@@ -34,6 +44,7 @@ pub struct Tally {
 struct Book {
     name: String,
     text: CallText,
+    capture: Capture,
     /// Lines in memory, not yet in the file.
     buffered: u64,
     segment_lines: u64,
@@ -47,10 +58,11 @@ impl Books {
     /// Numbers come in order, each once.
     pub fn add_function(&mut self, number: u32, name: String, api: Api) {
         debug_assert_eq!(number as usize, self.functions.len());
-        let text = CallText::new(&name, api);
+        let (text, capture) = (CallText::new(&name, api), capture(&name));
         self.functions.push(Book {
             name,
             text,
+            capture,
             buffered: 0,
             segment_lines: 0,
             run_lines: 0,
@@ -69,6 +81,11 @@ impl Books {
         let book = self.functions.get_mut(number as usize)?;
         book.buffered += 1;
         Some(&book.text)
+    }
+
+    /// The text of a function's lines, and what is copied of its calls.
+    pub fn function(&self, number: u32) -> Option<(&CallText, &Capture)> {
+        self.functions.get(number as usize).map(|book| (&book.text, &book.capture))
     }
 
     /// Books a call of a process that is not a target.
@@ -125,6 +142,7 @@ impl Books {
                     run_lines: book.run_lines,
                     run_dropped: counters.dropped + book.unwritten,
                     run_ignored: book.ignored,
+                    run_suppressed: counters.suppressed,
                 };
                 (book.name.clone(), counts)
             })
@@ -139,13 +157,17 @@ impl Books {
             ignored: self.functions.iter().map(|book| book.ignored).sum(),
             dropped_at_ring: kernel.iter().map(|counters| counters.dropped).sum(),
             dropped_at_disk: self.functions.iter().map(|book| book.unwritten).sum(),
+            suppressed: kernel.iter().map(|counters| counters.suppressed).sum(),
             functions: called.map(|(book, counters)| (book.name.clone(), counters.hits)).collect(),
         }
     }
 
     /// Calls that the kernel counted and that have not arrived here yet.
     pub fn in_flight(&self, kernel: &[Counters]) -> u64 {
-        let hits: u64 = kernel.iter().map(|counters| counters.hits - counters.dropped).sum();
+        let hits: u64 = kernel
+            .iter()
+            .map(|counters| counters.hits - counters.dropped - counters.suppressed)
+            .sum();
         let arrived: u64 = self
             .functions
             .iter()
@@ -169,7 +191,7 @@ mod tests {
     #[test]
     fn a_line_counts_for_the_segment_and_the_run_once_it_is_written() {
         let mut books = books();
-        let kernel = [Counters { hits: 2, dropped: 0 }, Counters::default()];
+        let kernel = [Counters { hits: 2, dropped: 0, suppressed: 0 }, Counters::default()];
         assert_eq!(books.in_flight(&kernel), 2);
         books.line(0).unwrap();
         books.buffer_written();
@@ -190,7 +212,7 @@ mod tests {
         books.buffer_lost();
         books.unwritten(1);
         books.ignored(1);
-        let kernel = [Counters::default(), Counters { hits: 5, dropped: 2 }];
+        let kernel = [Counters::default(), Counters { hits: 5, dropped: 2, suppressed: 0 }];
         assert_eq!(books.in_flight(&kernel), 0);
         let FunctionCounts { run_dropped, run_ignored, .. } = books.counts(&kernel)["cudaMalloc"];
         assert_eq!((run_dropped, run_ignored), (4, 1));
@@ -203,8 +225,10 @@ mod tests {
         books.buffer_written();
         books.unwritten(1);
         books.ignored(1);
-        let tally =
-            books.tally(&[Counters { hits: 1, dropped: 0 }, Counters { hits: 5, dropped: 3 }]);
+        let tally = books.tally(&[
+            Counters { hits: 1, dropped: 0, suppressed: 0 },
+            Counters { hits: 5, dropped: 3, suppressed: 0 },
+        ]);
         assert_eq!((tally.hits, tally.recorded, tally.ignored), (6, 1, 1));
         assert_eq!((tally.dropped_at_ring, tally.dropped_at_disk), (3, 1));
         assert_eq!(

@@ -80,8 +80,15 @@ pub struct Config {
     pub trace_functions: Selection,
 
     /// What is recorded of a call
-    #[arg(long, env = "TRACE_DETAIL", default_value = "entry", value_name = "DETAIL")]
+    ///
+    /// Where the kernel cannot be trusted with return probes (Linux 6.11, 6.12 before 6.12.14, 6.13
+    /// before 6.13.3) `call` falls back to `entry`.
+    #[arg(long, env = "TRACE_DETAIL", default_value = "call", value_name = "DETAIL")]
     pub trace_detail: Detail,
+
+    /// Most calls of one function that are recorded in a second; the rest is counted. 0: no limit
+    #[arg(long, env = "TRACE_RATE_LIMIT", default_value = "0", value_name = "CALLS")]
+    pub trace_rate_limit: u64,
 
     /// How probes are attached
     #[arg(long, env = "ATTACH_BY", default_value = "auto", value_name = "WAY")]
@@ -175,7 +182,9 @@ pub enum AttachBy {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Detail {
-    /// One line when a call begins
+    /// One line when a call returns: duration, return code, nesting, arguments
+    Call,
+    /// One line when a call begins: cheaper, and nothing else is known
     Entry,
 }
 

@@ -25,7 +25,7 @@ use crate::{
     config::{Config, HttpAddress},
     discovery::Discovery,
     http, preflight,
-    probes::Probes,
+    probes::{self, Probes},
     process::Processes,
     recorder::{self, Recorder, Totals},
     s3::Bucket,
@@ -37,11 +37,12 @@ use crate::{
 };
 
 /// Runs until SIGTERM or SIGINT; a second one aborts the drain.
-pub async fn run(config: Config) -> Result<()> {
+pub async fn run(mut config: Config) -> Result<()> {
     // Watched before anything starts, so that an early signal is not lost.
     let mut signals = Signals::watch()?;
     raise_file_limit()?;
     preflight::check(config.attach_by)?;
+    config.trace_detail = preflight::safe_detail(config.trace_detail);
     let spool = Spool::open(&config.trace_dir)?;
     let options = recorder_options(&config)?;
     let state = Arc::new(State::default());
@@ -152,8 +153,12 @@ impl Tracer {
         spool: &Spool,
         state: &Arc<State>,
     ) -> Result<Self> {
-        let Probes { attacher, events, kernel } =
-            Probes::load(config.ring_buffer_size, config.attach_by)?;
+        let Probes { attacher, events, kernel } = Probes::load(probes::Settings {
+            ring_buffer_size: config.ring_buffer_size,
+            attach_by: config.attach_by,
+            detail: config.trace_detail,
+            rate_limit: config.trace_rate_limit,
+        })?;
         let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
         let (notices, received) = mpsc::channel();
         let run = options.run.to_string();
@@ -265,6 +270,7 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
         interval: config.trace_interval,
         segment_size: config.trace_segment_size,
         directory_limit: config.trace_dir_limit,
+        ring_bytes: config.ring_buffer_size.into(),
         kernel_release: system.release().to_string_lossy().into_owned(),
         settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
     })

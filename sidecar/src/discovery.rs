@@ -161,12 +161,13 @@ impl Discovery {
             ProcessEvent::Forked { pid, parent } => {
                 let before = self.processes().is_target(pid);
                 self.processes().forked(pid, parent);
+                self.tell(Notice::Forked { pid, parent });
                 self.tell_if_changed(pid, before);
             }
             ProcessEvent::Executed { pid, comm } => {
                 self.processes().executed(pid, &comm);
                 self.caller_changed(pid);
-                self.tell(Notice::Changed { pid });
+                self.tell(Notice::Changed { pid, is_replaced: true });
                 self.prepare(pid)?;
             }
             ProcessEvent::Mapped { pid, path } => {
@@ -184,13 +185,13 @@ impl Discovery {
             ProcessEvent::Exited { pid } => {
                 self.processes().exited(pid);
                 self.state.callers().exited(pid);
-                self.tell(Notice::Changed { pid });
+                self.tell(Notice::Changed { pid, is_replaced: true });
             }
             ProcessEvent::Lost => {
                 warn!("the kernel lost process events: looking at every process again");
                 let gone = self.processes().find_exited();
                 for pid in gone {
-                    self.tell(Notice::Changed { pid });
+                    self.tell(Notice::Changed { pid, is_replaced: true });
                 }
                 let pids = all_pids();
                 for &pid in &pids {
@@ -245,7 +246,7 @@ impl Discovery {
     fn tell_if_changed(&self, pid: u32, was_target: bool) {
         let is_target = self.processes().is_target(pid);
         if is_target != was_target {
-            self.tell(Notice::Changed { pid });
+            self.tell(Notice::Changed { pid, is_replaced: false });
         }
     }
 

@@ -19,6 +19,7 @@ pub mod placement;
 pub mod preflight;
 pub mod probes;
 pub mod process;
+pub mod record;
 pub mod recorder;
 pub mod s3;
 pub mod segment;

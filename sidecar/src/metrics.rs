@@ -31,7 +31,8 @@ pub fn text(status: &Status) -> String {
 }
 
 fn calls(text: &mut Text, status: &Status) {
-    let Calls { recorded, ignored, dropped_at_ring, dropped_at_disk, .. } = status.calls;
+    let Calls { recorded, ignored, dropped_at_ring, dropped_at_disk, suppressed, .. } =
+        status.calls;
     text.family("hits_total", Kind::Counter, "Calls of traced functions, counted in the kernel");
     for (function, hits) in &status.functions {
         text.sample(&[("function", function)], hits);
@@ -39,10 +40,12 @@ fn calls(text: &mut Text, status: &Status) {
     text.family(
         "events_total",
         Kind::Counter,
-        "Calls that arrived: recorded as a line, or ignored because the process is no target",
+        "Calls without loss: recorded as a line, ignored because the process is no target, or \
+         suppressed by TRACE_RATE_LIMIT",
     );
     text.sample(&[("outcome", "recorded")], recorded);
     text.sample(&[("outcome", "ignored")], ignored);
+    text.sample(&[("outcome", "suppressed")], suppressed);
     text.family(
         "drops_total",
         Kind::Counter,
@@ -194,7 +197,7 @@ mod tests {
         let (_directory, reporter) = busy();
         let text = text(&reporter.status());
         for (sample, expected) in [
-            ("build_info{version=\"0.1.0\",trace_format=\"1\"}", "1"),
+            ("build_info{version=\"0.1.0\",trace_format=\"2\"}", "1"),
             ("ready", "1"),
             ("hits_total{function=\"cuMemAlloc_v2\"}", "10"),
             ("events_total{outcome=\"recorded\"}", "6"),

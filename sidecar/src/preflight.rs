@@ -5,7 +5,9 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::config::AttachBy;
+use tracing::warn;
+
+use crate::config::{AttachBy, Detail};
 
 /// The first kernel with attach cookies for uprobes.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -69,6 +71,28 @@ fn missing_for_perf_events(effective: CapabilitySet) -> Option<String> {
     ))
 }
 
+/// What can be recorded of calls without harm to the callers.
+///
+/// Linux 6.11 returns from a return probe by a system call, which a container's seccomp filter does
+/// not know and answers by killing the process; `cf6cb56e` in 6.14, 6.13.3 and 6.12.14 lets it
+/// through. Distributions may have brought it into others, which cannot be told from the release.
+pub fn safe_detail(wanted: Detail) -> Detail {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    if wanted == Detail::Call && parse_full_release(&release).is_some_and(kills_at_return) {
+        warn!(
+            "kernel {release} kills processes under a seccomp filter that return probes sit on, so \
+             only entries of calls are recorded, as with TRACE_DETAIL=entry: no durations, return \
+             codes and arguments; Linux 6.12.14, 6.13.3 and 6.14 are the first without this fault"
+        );
+        return Detail::Entry;
+    }
+    wanted
+}
+
+fn kills_at_return(version: (u32, u32, u32)) -> bool {
+    ((6, 11, 0)..(6, 12, 14)).contains(&version) || ((6, 13, 0)..(6, 13, 3)).contains(&version)
+}
+
 fn needs_perf_events(attach_by: AttachBy, kernel: Option<(u32, u32)>) -> bool {
     attach_by == AttachBy::PerfEvents || kernel.is_some_and(|version| version < LINKS_KERNEL)
 }
@@ -95,8 +119,15 @@ fn missing_capabilities(effective: CapabilitySet, by_perf_events: bool) -> Vec<S
 }
 
 fn parse_release(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    parse_full_release(release).map(|(major, minor, _)| (major, minor))
+}
+
+/// A release without a patch level has 0.
+fn parse_full_release(release: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let (major, minor) = (parts.next()?.ok()?, parts.next()?.ok()?);
+    let patch = if release.split('.').count() > 2 { parts.next() } else { None };
+    Some((major, minor, patch.and_then(Result::ok).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -108,6 +139,22 @@ mod tests {
         assert_eq!(parse_release("6.18.44-fc-v769"), Some((6, 18)));
         assert!(parse_release("5.4.0").unwrap() < OLDEST_KERNEL);
         assert!(parse_release("5.15.0").unwrap() >= OLDEST_KERNEL);
+    }
+
+    #[test]
+    fn return_probes_are_kept_off_the_kernels_that_kill_for_them() {
+        for (release, kills) in [
+            ("6.10.14-linuxkit", false),
+            ("6.11.0-17-generic", true),
+            ("6.12.13", true),
+            ("6.12.14-cloud", false),
+            ("6.13.2", true),
+            ("6.13.3", false),
+            ("6.14-rc2", false),
+            ("6.18.44-fc-v769", false),
+        ] {
+            assert_eq!(kills_at_return(parse_full_release(release).unwrap()), kills, "{release}");
+        }
     }
 
     fn names(effective: CapabilitySet, kernel: (u32, u32)) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 mod attacher;
 mod multi;
+mod threads;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,9 +13,10 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
-use sidecar_common::{CallEvent, Counters, MAX_FUNCTIONS, control, foreign};
+use sidecar_common::{Counters, MAX_FUNCTIONS, NameRecord, control, foreign};
+pub use threads::Threads;
 
-use crate::config::AttachBy;
+use crate::config::{AttachBy, Detail};
 
 /// The object that `build.rs` chose.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
@@ -29,6 +31,17 @@ pub struct Probes {
     pub kernel: KernelSide,
 }
 
+/// What the programs do.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// In bytes.
+    pub ring_buffer_size: u32,
+    pub attach_by: AttachBy,
+    pub detail: Detail,
+    /// Calls of one function in a second; 0 is no limit.
+    pub rate_limit: u64,
+}
+
 /// What the programs have seen: the ring buffer.
 pub struct Events {
     ring: RingBuf<MapData>,
@@ -39,19 +52,21 @@ pub struct KernelSide {
     counters: PerCpuArray<MapData, CountersValue>,
     foreign: Array<MapData, u64>,
     control: Array<MapData, u32>,
+    pub threads: Threads,
 }
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct CountersValue(Counters);
 
-// SAFETY: two words without padding; any bytes are a valid value.
+// SAFETY: words without padding; any bytes are a valid value.
 unsafe impl aya::Pod for CountersValue {}
 
 impl Probes {
     /// Loads the programs; nothing is attached, and nothing will be recorded before
     /// [`KernelSide::record`].
-    pub fn load(ring_buffer_size: u32, attach_by: AttachBy) -> Result<Self> {
+    pub fn load(settings: Settings) -> Result<Self> {
+        let Settings { ring_buffer_size, attach_by, detail, rate_limit } = settings;
         let namespace =
             rustix::fs::stat("/proc/self/ns/pid").context("cannot stat /proc/self/ns/pid")?;
         let inode = if namespace.st_ino == HOST_PID_NAMESPACE { 0 } else { namespace.st_ino };
@@ -61,16 +76,18 @@ impl Probes {
             .override_global("PID_NAMESPACE_DEVICE", &namespace.st_dev, true)
             .override_global("PID_NAMESPACE_INODE", &inode, true)
             .override_global("WAKEUP_BYTES", &wakeup_bytes, true)
+            .override_global("RATE_LIMIT", &rate_limit, true)
             .load(OBJECT)
             .context("cannot load the eBPF maps")?;
         // The program refers to the maps, so it is loaded before they are taken.
-        let way = Way::load(&mut ebpf, OBJECT, attach_by)?;
+        let way = Way::load(&mut ebpf, OBJECT, attach_by, detail)?;
         let events = Events { ring: RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)? };
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let foreign = Array::try_from(take_map(&mut ebpf, "FOREIGN")?)?;
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
-        let attacher = Attacher::new(way, ebpf);
-        Ok(Self { attacher, events, kernel: KernelSide { counters, foreign, control } })
+        let threads = Threads::new(take_map(&mut ebpf, "THREADS")?)?;
+        let attacher = Attacher::new(way, detail, ebpf);
+        Ok(Self { attacher, events, kernel: KernelSide { counters, foreign, control, threads } })
     }
 }
 
@@ -79,11 +96,17 @@ fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
 }
 
 impl Events {
-    /// The next event; the inner `None` stands for one that is too short.
-    pub fn take(&mut self) -> Option<Option<CallEvent>> {
-        self.ring.next().map(|bytes| CallEvent::from_bytes(&bytes))
+    /// Copies the next record into `buffer` and returns its length.
+    pub fn take(&mut self, buffer: &mut RecordBuffer) -> Option<usize> {
+        let record = self.ring.next()?;
+        let length = record.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&record[..length]);
+        Some(length)
     }
 }
+
+/// Room for any record.
+pub type RecordBuffer = [u8; size_of::<NameRecord>()];
 
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -109,6 +132,7 @@ impl KernelSide {
                 Ok(per_cpu.iter().fold(Counters::default(), |sum, CountersValue(one)| Counters {
                     hits: sum.hits + one.hits,
                     dropped: sum.dropped + one.dropped,
+                    suppressed: sum.suppressed + one.suppressed,
                 }))
             })
             .collect()

@@ -1,7 +1,11 @@
 //! From the ring buffer to trace lines: one thread, no allocation per event, every event booked.
 
 mod announcements;
+mod cost;
 mod disk;
+mod graphs;
+mod kernels;
+mod meaning;
 mod publish;
 mod rotation;
 
@@ -19,21 +23,24 @@ use std::{
 
 use announcements::Announcements;
 use anyhow::{Context as _, Result};
+use cost::CostMeter;
 use disk::Disk;
+use meaning::{Meaning, Reference};
 use rustix::event::{Timespec, epoll};
-use sidecar_common::{CallEvent, Counters, EventKind};
+use sidecar_common::{CallEvent, Counters};
 use trace::{
     function::Api,
     line::{CloseReason, FunctionCounts, Library},
     segment_name::Run,
-    writer::push_entry,
+    writer::{Returned, push_call, push_entry},
 };
 use tracing::{debug, error, warn};
 
 use crate::{
     books::Books,
-    probes::{Events, KernelSide},
+    probes::{Events, KernelSide, RecordBuffer},
     process::{Known, Processes},
+    record::{Call, Record},
     segment::Segment,
     spool::Spool,
     state::{Evidence, State},
@@ -51,6 +58,9 @@ const MOST_EVENTS: usize = 1 << 16;
 /// How long events may take to arrive after the probes were stopped.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often threads that have ended are forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A program that was running when the probes were stopped is done by then.
 const QUIET_TIME: Duration = Duration::from_millis(5);
 
@@ -61,8 +71,11 @@ pub enum Notice {
     Function { number: u32, name: String, api: Api },
     /// Probes are in place.
     Library { attached_ns: u64, library: Library },
-    /// A process executed something, took another title, became a target, or ended.
-    Changed { pid: u32 },
+    /// A process executed something or ended, by which its handles mean nothing any more; or it
+    /// took another title, or became a target.
+    Changed { pid: u32, is_replaced: bool },
+    /// A process was forked: its handles mean what they mean to its parent.
+    Forked { pid: u32, parent: u32 },
 }
 
 /// What shapes the trace.
@@ -73,6 +86,7 @@ pub struct Options {
     pub interval: Duration,
     pub segment_size: u64,
     pub directory_limit: u64,
+    pub ring_bytes: u64,
     pub kernel_release: String,
     /// Repeated in each opening line.
     pub settings: BTreeMap<String, String>,
@@ -92,15 +106,18 @@ pub struct Recorder {
     events: Events,
     wakeups: OwnedFd,
     kernel: KernelSide,
+    swept: Instant,
     processes: Arc<Mutex<Processes>>,
     notices: Receiver<Notice>,
     books: Books,
+    meaning: Meaning,
     segment: Segment,
     segment_started: Instant,
     announcements: Announcements,
     disk: Disk,
     state: Arc<State>,
     published: Instant,
+    cost: CostMeter,
     /// In segments before the open one.
     closed_bytes: u64,
 }
@@ -127,15 +144,18 @@ impl Recorder {
             events,
             wakeups,
             kernel,
+            swept: Instant::now(),
             processes,
             notices,
             books: Books::default(),
+            meaning: Meaning::default(),
             segment,
             segment_started: Instant::now(),
             announcements: Announcements::default(),
             disk: Disk::default(),
             state,
             published: Instant::now(),
+            cost: CostMeter::default(),
             closed_bytes: 0,
         };
         recorder.open_segment();
@@ -152,6 +172,7 @@ impl Recorder {
                 self.wait()?;
             }
             is_drained = self.turn();
+            self.sweep_if_due();
             self.rotate_if_due();
             self.publish_if_due();
         }
@@ -186,14 +207,22 @@ impl Recorder {
         let mut changed = Vec::new();
         self.take_notices(&mut changed);
         let mut is_drained = false;
+        let mut buffer: RecordBuffer = [0; size_of::<RecordBuffer>()];
         for _ in 0..MOST_EVENTS {
-            let Some(event) = self.events.take() else {
+            let Some(length) = self.events.take(&mut buffer) else {
                 is_drained = true;
                 break;
             };
-            self.receive(event, &mut changed);
+            self.cost.took(length);
+            self.receive(&buffer[..length], &mut changed);
         }
-        for pid in changed {
+        if is_drained {
+            self.cost.drained();
+        }
+        for (pid, is_replaced) in changed {
+            if is_replaced {
+                self.meaning.forget(pid);
+            }
             self.announcements.forget(pid);
             self.set_foreign(pid, false);
         }
@@ -201,19 +230,26 @@ impl Recorder {
         is_drained
     }
 
-    fn receive(&mut self, event: Option<CallEvent>, changed: &mut Vec<u32>) {
-        let Some(event) = event.filter(|event| event.kind == EventKind::Entry as u16) else {
-            error!("skipped an event that this sidecar does not understand: {event:?}");
+    fn receive(&mut self, bytes: &[u8], changed: &mut Vec<(u32, bool)>) {
+        let Some(record) = Record::parse(bytes) else {
+            error!("skipped an event that this sidecar does not understand: {bytes:?}");
             return;
         };
+        let (Record::Entry(event) | Record::Call(Call { event, .. }) | Record::Name { event, .. }) =
+            record;
         // The number was sent before the probe, but maybe after this turn took its notices.
         if event.function >= self.books.functions() {
             self.take_notices(changed);
         }
-        self.book(&event);
+        match record {
+            Record::Entry(event) => self.book(&event, None),
+            Record::Call(call) => self.book(&event, Some(&call)),
+            Record::Name { text, .. } => self.meaning.give(&event, text),
+        }
     }
 
-    fn book(&mut self, event: &CallEvent) {
+    /// Books one call, of which maybe only the entry is known.
+    fn book(&mut self, event: &CallEvent, call: Option<&Call<'_>>) {
         let is_target = match self.announcements.is_target(event.tgid) {
             Some(is_target) => is_target,
             None => self.examine(event.tgid),
@@ -222,6 +258,12 @@ impl Recorder {
             self.books.ignored(event.function);
             return;
         }
+        let reference = match (call, self.books.function(event.function)) {
+            (Some(call), Some((text, capture))) => {
+                self.meaning.learn(call, text, |place| call.word(place, capture))
+            }
+            _ => Reference::default(),
+        };
         if !self.disk.is_writable() {
             self.books.unwritten(event.function);
             return;
@@ -231,13 +273,45 @@ impl Recorder {
             let known = self.known(event.tgid);
             self.announcements.process(self.segment.buffer(), since_start, event.tgid, known);
         }
-        let Some(text) = self.books.line(event.function) else {
+        self.meaning.announce(self.segment.buffer(), since_start, event.tgid, reference);
+        self.books.line(event.function);
+        let Some((text, capture)) = self.books.function(event.function) else {
             error!(function = event.function, "skipped an event of a function without a name");
             return;
         };
-        push_entry(self.segment.buffer(), since_start, event.tgid, event.tid, text);
+        let (pid, tid) = (event.tgid, event.tid);
+        match call {
+            None => push_entry(self.segment.buffer(), since_start, pid, tid, text),
+            Some(call) => {
+                let caller = call.caller.and_then(|number| self.books.function(number));
+                let returned = Returned {
+                    since_start_ns: since_start,
+                    pid,
+                    tid,
+                    duration_ns: call.duration_ns,
+                    result: call.result,
+                    depth: event.depth,
+                    parent: caller.map(|(text, _)| text),
+                    kernel: reference.kernel,
+                };
+                let word = |place| call.word(place, capture);
+                push_call(self.segment.buffer(), text, &returned, word);
+            }
+        }
         if self.segment.buffered() >= FLUSH_BYTES {
             self.write_out();
+        }
+    }
+
+    /// Threads that ended inside a call never return from it: their calls are booked as begun.
+    fn sweep_if_due(&mut self) {
+        if self.swept.elapsed() < SWEEP_INTERVAL {
+            return;
+        }
+        self.swept = Instant::now();
+        match self.kernel.threads.sweep() {
+            Ok(calls) => calls.iter().for_each(|event| self.book(event, None)),
+            Err(error) => warn!("cannot tell which threads have ended: {error:#}"),
         }
     }
 
@@ -263,23 +337,28 @@ impl Recorder {
         self.processes.lock().expect("no thread panics while it holds the lock").known(pid)
     }
 
-    fn take_notices(&mut self, changed: &mut Vec<u32>) {
+    fn take_notices(&mut self, changed: &mut Vec<(u32, bool)>) {
         while let Ok(notice) = self.notices.try_recv() {
             match notice {
                 Notice::Function { number, name, api } => {
+                    self.meaning.add_function(&name);
                     self.books.add_function(number, name, api);
                 }
                 Notice::Library { attached_ns, library } => {
+                    if library.attached_late {
+                        self.meaning.attached_late();
+                    }
                     let since_start = attached_ns.saturating_sub(self.options.start_ns);
                     self.announcements.library(self.segment.buffer(), since_start, library);
                 }
-                Notice::Changed { pid } => changed.push(pid),
+                Notice::Changed { pid, is_replaced } => changed.push((pid, is_replaced)),
+                Notice::Forked { pid, parent } => self.meaning.forked(pid, parent),
             }
         }
     }
 
     /// After the probes were stopped: takes events until every hit is accounted for and no more
-    /// are counted. Returns the final counters.
+    /// are counted, and books the calls that have not returned. Returns the final counters.
     fn settle(&mut self) -> Result<Vec<Counters>> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         let mut before = self.kernel.counters(self.books.functions())?;
@@ -287,15 +366,21 @@ impl Recorder {
             std::thread::sleep(QUIET_TIME);
             while !self.turn() {}
             let counters = self.kernel.counters(self.books.functions())?;
-            let in_flight = self.books.in_flight(&counters);
-            if in_flight == 0 && counters == before {
-                return Ok(counters);
+            let open = self.kernel.threads.open_calls()?;
+            let in_flight = self.books.in_flight(&counters).saturating_sub(open.len() as u64);
+            let is_quiet = in_flight == 0 && counters == before;
+            if !is_quiet && Instant::now() <= deadline {
+                before = counters;
+                continue;
             }
-            if Instant::now() > deadline {
+            if in_flight > 0 {
                 error!(in_flight, "some calls were counted but never arrived");
-                return Ok(counters);
             }
-            before = counters;
+            for event in &open {
+                self.book(event, None);
+            }
+            self.write_out();
+            return Ok(counters);
         }
     }
 }

@@ -89,6 +89,8 @@ pub struct Calls {
     pub ignored: u64,
     pub dropped_at_ring: u64,
     pub dropped_at_disk: u64,
+    #[serde(default)]
+    pub suppressed: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +155,15 @@ impl Reporter {
             destination,
         } = self.facts.clone();
         let Recorded { tally, written_bytes, closed_segments, is_paused } = self.state.recorded();
-        let Tally { hits, recorded, ignored, dropped_at_ring, dropped_at_disk, functions } = tally;
+        let Tally {
+            hits,
+            recorded,
+            ignored,
+            dropped_at_ring,
+            dropped_at_disk,
+            suppressed,
+            functions,
+        } = tally;
         let Waiting { segments, bytes, since } = self.spool.waiting().unwrap_or_else(|error| {
             // The recorder looks too, and says so aloud.
             debug!("cannot tell what waits for upload: {error:#}");
@@ -175,7 +185,7 @@ impl Reporter {
             processes,
             forgotten_processes,
             libraries: self.state.libraries(),
-            calls: Calls { hits, recorded, ignored, dropped_at_ring, dropped_at_disk },
+            calls: Calls { hits, recorded, ignored, dropped_at_ring, dropped_at_disk, suppressed },
             functions,
             segments: Segments {
                 directory: trace_dir,

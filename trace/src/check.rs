@@ -1,5 +1,5 @@
 //! Proves that a trace is whole: no segment is missing, none is cut, and for each function
-//! `hits = lines + dropped + ignored`.
+//! `hits = lines + dropped + ignored + suppressed`.
 
 mod problem;
 mod segment;
@@ -29,6 +29,8 @@ pub struct Report {
     /// to its last closing line with counters.
     pub dropped: u64,
     pub ignored: u64,
+    /// Calls beyond the rate limit.
+    pub suppressed: u64,
     /// By function, summed over runs; `lines` are those counted here.
     pub functions: BTreeMap<String, FunctionTotal>,
     pub runs: Vec<RunReport>,
@@ -41,6 +43,7 @@ pub struct FunctionTotal {
     pub hits: u64,
     pub dropped: u64,
     pub ignored: u64,
+    pub suppressed: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +87,7 @@ pub fn check(files: &[PathBuf]) -> Report {
         add(&mut report.calls, total.lines);
         add(&mut report.dropped, total.dropped);
         add(&mut report.ignored, total.ignored);
+        add(&mut report.suppressed, total.suppressed);
     }
     report
 }
@@ -131,6 +135,7 @@ fn add_run_totals(close: &SegmentClose, functions: &mut BTreeMap<String, Functio
         add(&mut total.hits, counts.run_hits);
         add(&mut total.dropped, counts.run_dropped);
         add(&mut total.ignored, counts.run_ignored);
+        add(&mut total.suppressed, counts.run_suppressed);
     }
 }
 
@@ -144,10 +149,15 @@ fn check_balance(
     let found = segments.iter().flat_map(|segment| segment.lines.keys());
     let functions: BTreeSet<&String> = close.functions.keys().chain(found).collect();
     for function in functions {
-        let FunctionCounts { run_hits: hits, run_dropped: dropped, run_ignored: ignored, .. } =
-            close.functions.get(function).copied().unwrap_or_default();
+        let FunctionCounts {
+            run_hits: hits,
+            run_dropped: dropped,
+            run_ignored: ignored,
+            run_suppressed: suppressed,
+            ..
+        } = close.functions.get(function).copied().unwrap_or_default();
         let lines = segments.iter().filter_map(|segment| segment.lines.get(function)).sum();
-        let counts = Balance { hits, lines, dropped, ignored };
+        let counts = Balance { hits, lines, dropped, ignored, suppressed };
         if !counts.holds() {
             let (run, function) = (run.to_owned(), function.clone());
             problems.push(Problem::Unbalanced { run, function, counts });

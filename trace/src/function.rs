@@ -14,6 +14,7 @@
 //!   per-thread-stream `cuGetProcAddress` is spelled by the macros, exported by no driver, and left
 //!   out.
 
+pub mod arguments;
 mod class;
 mod default_set;
 mod glob;

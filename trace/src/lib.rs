@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod error_name;
 pub mod function;
 pub mod line;
 pub mod reader;

@@ -2,15 +2,22 @@
 //!
 //! `docs/trace-format.md` describes the same for people; the two change together.
 
+mod detail;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use detail::{Address, Detail};
+
 /// Goes into the opening line of each segment; a reader refuses a higher one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// `type` of every line that is not a call.
 pub const META_TYPE: &str = "meta";
+
+/// `phase` of a call of which only the beginning is known.
+pub const ENTRY_PHASE: &str = "entry";
 
 /// One line, as the reader gives it.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +37,11 @@ pub struct Call {
     /// `cuda_api` (driver) or `cuda_runtime`.
     pub r#type: String,
     pub func: String,
-    /// `entry`: the call began, its end was not traced.
+    /// `call`: the whole call; `entry`: it began, its end was not traced.
     pub phase: String,
+    /// Read apart, by the reader: `flatten` would copy every field first.
+    #[serde(skip)]
+    pub detail: Box<Detail>,
 }
 
 /// A line that is not a call.
@@ -50,6 +60,8 @@ pub enum Meta {
     SegmentClose(SegmentClose),
     Process(Process),
     Library(Library),
+    Kernel(Kernel),
+    Graph(Graph),
 }
 
 /// First line of a segment.
@@ -78,7 +90,7 @@ pub struct Clock {
 }
 
 /// Last line of a segment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentClose {
     pub sequence: u64,
     pub reason: CloseReason,
@@ -91,6 +103,18 @@ pub struct SegmentClose {
     ///
     /// Empty where the run crashed: its counters died with it.
     pub functions: BTreeMap<String, FunctionCounts>,
+    /// What the sidecar itself took; absent after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+}
+
+/// What tracing took since the start of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Processor time of the sidecar, all threads together, in seconds.
+    pub cpu_s: f64,
+    /// The most bytes that waited in the ring buffer when the recorder looked.
+    pub ring_high_water_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +132,7 @@ pub enum CloseReason {
 
 /// How many calls of one function were seen, and what became of them.
 ///
-/// `run_hits = run_lines + run_dropped + run_ignored` once nothing is in flight.
+/// `run_hits = run_lines + run_dropped + run_ignored + run_suppressed` once nothing is in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionCounts {
     /// Call lines in this segment.
@@ -121,6 +145,9 @@ pub struct FunctionCounts {
     pub run_dropped: u64,
     /// Hits in processes that turned out not to be targets.
     pub run_ignored: u64,
+    /// Hits beyond `TRACE_RATE_LIMIT`.
+    #[serde(default)]
+    pub run_suppressed: u64,
 }
 
 /// A traced process; stands before its first call in every segment.
@@ -152,4 +179,27 @@ pub struct Library {
     pub single_stepped: u32,
     /// Functions that were wanted but refused a probe, with the reason.
     pub failed: BTreeMap<String, String>,
+}
+
+/// A kernel's number, before the first line of a segment that has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// In the whole run; `kernel` of call lines, and the elements of `kernels`.
+    pub id: u32,
+    /// As the library has it; `None` if no traced call has told.
+    pub name: Option<String>,
+    /// As the source has it.
+    pub demangled: Option<String>,
+    /// Why there is no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What a captured graph holds, before the first launch of it in a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// The executable graph that is launched.
+    pub graph_exec: Address,
+    /// Kernels in the order in which they were captured or added.
+    pub kernels: Vec<u32>,
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::line::{Call, FORMAT_VERSION, Line, META_TYPE, Meta, MetaLine};
+use crate::line::{Call, ENTRY_PHASE, FORMAT_VERSION, Line, META_TYPE, Meta, MetaLine};
 
 /// Longer lines are refused: no writer makes them, and memory must stay bounded.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -117,8 +117,11 @@ impl<R: BufRead> Iterator for Reader<R> {
 }
 
 fn parse(line: &[u8]) -> Result<Line, Reason> {
-    let call: Call = serde_json::from_slice(line).map_err(Reason::Json)?;
+    let mut call: Call = serde_json::from_slice(line).map_err(Reason::Json)?;
     if call.r#type != META_TYPE {
+        if call.phase != ENTRY_PHASE {
+            call.detail = serde_json::from_slice(line).map_err(Reason::Json)?;
+        }
         return Ok(Line::Call(call));
     }
     // Checked before the rest is parsed: fields of a newer format may not fit.

@@ -1,38 +1,52 @@
-//! Text of trace lines. A call costs two integer conversions and one copy, no allocation.
+//! Text of trace lines. A call costs a few integer conversions and copies, no allocation.
+
+mod call;
+
+pub use call::{Returned, field_word, push_call};
 
 use serde::Serialize as _;
 
 use crate::{
-    function::Api,
+    function::{
+        Api,
+        arguments::{Argument, ResultKind, arguments, result},
+    },
     line::{META_TYPE, Meta},
 };
 
-/// The constant end of a function's call lines, rendered once.
+/// What is the same in all lines of a function: rendered and looked up once.
 #[derive(Debug, Clone)]
 pub struct CallText {
+    api: Api,
     entry: Box<[u8]>,
+    call: Box<[u8]>,
+    parent: Box<[u8]>,
+    result: ResultKind,
+    arguments: &'static [Argument],
 }
 
 impl CallText {
     /// `name` must be an exported C symbol: it is written without escapes.
     pub fn new(name: &str, api: Api) -> Self {
         debug_assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
-        let entry = format!(
-            ",\"type\":\"{}\",\"func\":\"{name}\",\"phase\":\"entry\"}}\n",
-            api.type_name()
-        );
-        Self { entry: entry.into_bytes().into() }
+        let text = |end: &str| {
+            let text = format!(",\"type\":\"{}\",\"func\":\"{name}\",{end}", api.type_name());
+            text.into_bytes().into()
+        };
+        Self {
+            api,
+            entry: text("\"phase\":\"entry\"}\n"),
+            call: text("\"phase\":\"call\",\"dur_us\":"),
+            parent: format!(",\"parent\":\"{name}\"").into_bytes().into(),
+            result: result(name),
+            arguments: arguments(name),
+        }
     }
 }
 
 /// Appends the line of a call that began `since_start_ns` after the start of the run.
 pub fn push_entry(out: &mut Vec<u8>, since_start_ns: u64, pid: u32, tid: u32, text: &CallText) {
-    let mut integers = itoa::Buffer::new();
-    push_timestamp(out, since_start_ns, &mut integers);
-    out.extend_from_slice(b",\"pid\":");
-    out.extend_from_slice(integers.format(pid).as_bytes());
-    out.extend_from_slice(b",\"tid\":");
-    out.extend_from_slice(integers.format(tid).as_bytes());
+    push_start(out, since_start_ns, pid, tid, &mut itoa::Buffer::new());
     out.extend_from_slice(&text.entry);
 }
 
@@ -54,17 +68,59 @@ pub fn push_meta(out: &mut Vec<u8>, since_start_ns: u64, pid: u32, meta: &Meta) 
     out.push(b'\n');
 }
 
+/// Time, process and thread: the beginning of every call line.
+fn push_start(
+    out: &mut Vec<u8>,
+    since_start_ns: u64,
+    pid: u32,
+    tid: u32,
+    integers: &mut itoa::Buffer,
+) {
+    push_timestamp(out, since_start_ns, integers);
+    out.extend_from_slice(b",\"pid\":");
+    out.extend_from_slice(integers.format(pid).as_bytes());
+    out.extend_from_slice(b",\"tid\":");
+    out.extend_from_slice(integers.format(tid).as_bytes());
+}
+
 /// `{"ts":` and milliseconds with six decimals: nanoseconds survive.
 fn push_timestamp(out: &mut Vec<u8>, since_start_ns: u64, integers: &mut itoa::Buffer) {
-    let (milliseconds, mut fraction) = (since_start_ns / 1_000_000, since_start_ns % 1_000_000);
     out.extend_from_slice(b"{\"ts\":");
-    out.extend_from_slice(integers.format(milliseconds).as_bytes());
-    let mut digits = *b".000000";
+    out.extend_from_slice(integers.format(since_start_ns / 1_000_000).as_bytes());
+    push_decimals(out, since_start_ns % 1_000_000, *b".000000");
+}
+
+/// `value` in as many decimals as `digits` has zeros.
+fn push_decimals<const LENGTH: usize>(out: &mut Vec<u8>, value: u64, mut digits: [u8; LENGTH]) {
+    let mut value = value;
     for digit in digits[1..].iter_mut().rev() {
-        *digit = b'0' + u8::try_from(fraction % 10).expect("a digit");
-        fraction /= 10;
+        *digit = b'0' + u8::try_from(value % 10).expect("a digit");
+        value /= 10;
     }
     out.extend_from_slice(&digits);
+}
+
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// `"0x7f5c2a000000"`: text, because JSON readers keep 53 bits of a number.
+fn push_hexadecimal(out: &mut Vec<u8>, number: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 16];
+    let mut first = text.len();
+    let mut rest = number;
+    loop {
+        first -= 1;
+        text[first] = DIGITS[(rest & 15) as usize];
+        rest >>= 4;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(b"\"0x");
+    out.extend_from_slice(&text[first..]);
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
     values::{
         Memory, Variables, absolute_path, boolean, bucket, cpu, directories, endpoint, functions,
         image, memory, prefix, region, ring_size, seconds, segment_size, text, tracer_size,
-        variables, word,
+        variables,
     },
 };
 
@@ -71,8 +71,12 @@ pub struct Tracer {
     pub trace_functions: Option<String>,
 
     /// What is recorded of a call
-    #[arg(long, env = "TRACE_DETAIL", value_name = "DETAIL", value_parser = word)]
+    #[arg(long, env = "TRACE_DETAIL", value_name = "DETAIL", value_parser = ["call", "entry"])]
     pub trace_detail: Option<String>,
+
+    /// Records at most this many calls a second of each function, and counts the others; 0: all
+    #[arg(long, env = "TRACE_RATE_LIMIT", value_name = "CALLS")]
+    pub trace_rate_limit: Option<u64>,
 
     /// How probes are attached
     #[arg(long, env = "ATTACH_BY", value_name = "WAY", value_parser = ["auto", "perf-events"])]

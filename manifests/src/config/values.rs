@@ -38,13 +38,6 @@ pub(super) fn functions(value: &str) -> Result<String, String> {
     Selection::parse(value).map(|_| value.to_owned()).map_err(|error| error.to_string())
 }
 
-pub(super) fn word(value: &str) -> Result<String, String> {
-    if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-        return Ok(value.to_owned());
-    }
-    Err("accepted: one word, such as auto".to_owned())
-}
-
 pub(super) fn text(value: &str) -> Result<String, String> {
     if value.trim().is_empty() || value.contains(char::is_control) {
         return Err("accepted: text on one line".to_owned());

@@ -78,6 +78,7 @@ fn deployment_with_everything_set() {
             "--aws-ec2-metadata-disabled=yes",
             "--trace-functions=all,!cu*Get*",
             "--trace-detail=entry",
+            "--trace-rate-limit=1000",
             "--attach-by=auto",
             "--cuda-library-dirs=/opt/cuda/lib64:/opt/lib",
             "--log-format=json",

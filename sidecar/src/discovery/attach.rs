@@ -3,8 +3,11 @@
 use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sidecar_common::MAX_FUNCTIONS;
-use trace::function::Api;
+use sidecar_common::{MAX_FUNCTIONS, Plan};
+use trace::function::{
+    Api,
+    arguments::{Naming, capture, naming},
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -12,7 +15,7 @@ use super::{
     files::{FileKey, from_outside, maps},
     has_cuda_name,
 };
-use crate::{clock, library::Library, recorder::Notice};
+use crate::{clock, config::Detail, library::Library, recorder::Notice};
 
 impl Discovery {
     /// Attaches to a file that exports CUDA functions, unless that has been done.
@@ -70,8 +73,10 @@ impl Discovery {
             self.give_number(&function.name, function.api)?;
         }
         let numbers = &self.numbers;
+        let detail = self.attacher.detail();
         let failed = self.attacher.attach(library, |name| {
-            numbers.get(name).copied().context("a function without a number")
+            let number = numbers.get(name).context("a function without a number")?;
+            Ok(plan(*number, name, detail))
         })?;
         let attached_ns = clock::monotonic_ns();
         let attached_late = self.may_have_been_called(pid, file);
@@ -127,4 +132,29 @@ impl Discovery {
         let targets = self.processes().targets();
         has_ended || targets.into_iter().any(|pid| maps(pid, file))
     }
+}
+
+/// What the programs copy of a function's calls.
+fn plan(number: u32, name: &str, detail: Detail) -> Plan {
+    let mut plan = Plan::bare(number);
+    if detail == Detail::Entry {
+        return plan;
+    }
+    let capture = capture(name);
+    if capture.registers {
+        plan = plan.with_registers();
+    }
+    if capture.stack {
+        plan = plan.with_stack();
+    }
+    if let Some((register, words)) = capture.memory {
+        plan = plan.with_window(register, words);
+    }
+    if let Some(register) = capture.second {
+        plan = plan.with_second(register);
+    }
+    if let Some(Naming::Named { name, .. }) = naming(name) {
+        plan = plan.with_name(name);
+    }
+    plan
 }

@@ -1,103 +1,175 @@
-//! Puts probes on libraries: by one link per library where the kernel can, one by one elsewhere.
+//! Puts probes on libraries: by links of many probes where the kernel has them, one by one elsewhere.
+
+mod points;
 
 use std::{
     collections::BTreeMap,
     ffi::CString,
-    io,
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Ebpf,
-    programs::{
-        UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
-    },
-};
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, programs::UProbe};
+use points::{Refused, attach_each, attach_most};
+use sidecar_common::Plan;
 use tracing::{info, warn};
 
-use super::multi::{Point, Program};
-use crate::{config::AttachBy, library::Library};
+use super::multi::{At, Point, Program};
+use crate::{
+    config::{AttachBy, Detail},
+    library::Library,
+};
 
-/// The program of a call's entry, in `sidecar-ebpf`.
-const ENTRY_PROGRAM: &str = "call_entry";
+// The programs in `sidecar-ebpf`.
+const ENTRY: &str = "call_entry";
+const BEGIN: &str = "call_begin";
+const END: &str = "call_end";
+const END_NAMED: &str = "call_end_named";
 
 /// Dropping it detaches everything.
 pub struct Attacher {
     way: Way,
+    detail: Detail,
     ebpf: Ebpf,
 }
 
-/// How probes are attached, with the program loaded for it.
+/// How probes are attached, with the programs loaded for it.
 pub(super) enum Way {
     /// Linux 6.6 and later.
-    Links { program: Program, links: Vec<OwnedFd> },
-    /// One perf event per probe, by the program inside [`Ebpf`].
+    Links { programs: Programs, links: Vec<OwnedFd> },
+    /// One perf event per probe, by the programs inside [`Ebpf`].
     PerfEvents,
 }
 
+pub(super) struct Programs {
+    /// At the entry of a function.
+    entry: Program,
+    /// At its return, if that is recorded.
+    ends: Option<Ends>,
+}
+
+struct Ends {
+    plain: Program,
+    /// May sleep, to bring in the memory that a name lies in.
+    named: Program,
+}
+
+impl Programs {
+    fn load(ebpf: &Ebpf, object: &[u8], detail: Detail) -> Result<Self> {
+        let load = |name| Program::load(object, name, ebpf.maps());
+        Ok(match detail {
+            Detail::Entry => Self { entry: load(ENTRY)?, ends: None },
+            Detail::Call => {
+                let ends = Ends { plain: load(END)?, named: load(END_NAMED)? };
+                Self { entry: load(BEGIN)?, ends: Some(ends) }
+            }
+        })
+    }
+}
+
 impl Way {
-    pub(super) fn load(ebpf: &mut Ebpf, object: &[u8], attach_by: AttachBy) -> Result<Self> {
+    pub(super) fn load(
+        ebpf: &mut Ebpf,
+        object: &[u8],
+        attach_by: AttachBy,
+        detail: Detail,
+    ) -> Result<Self> {
         if attach_by == AttachBy::Auto {
-            match Program::load(object, ENTRY_PROGRAM, ebpf.maps()) {
-                Ok(program) if program.is_supported() => {
-                    return Ok(Self::Links { program, links: Vec::new() });
+            match Programs::load(ebpf, object, detail) {
+                Ok(programs) if programs.entry.is_supported() => {
+                    return Ok(Self::Links { programs, links: Vec::new() });
                 }
                 Ok(_) => info!("this kernel has no links for many probes: Linux 6.6 has them"),
-                Err(error) => warn!("cannot load the program for links: {error:#}"),
+                Err(error) => warn!("cannot load the programs for links: {error:#}"),
             }
         }
         info!("probes are attached one by one: starting and stopping take longer");
-        entry_program(ebpf)?.load().context("cannot load the eBPF program")?;
+        let names: &[&str] = match detail {
+            Detail::Entry => &[ENTRY],
+            Detail::Call => &[BEGIN, END],
+        };
+        for name in names {
+            program(ebpf, name)?.load().context("cannot load the eBPF program")?;
+        }
         Ok(Self::PerfEvents)
     }
 }
 
 impl Attacher {
-    pub(super) fn new(way: Way, ebpf: Ebpf) -> Self {
-        Self { way, ebpf }
+    pub(super) fn new(way: Way, detail: Detail, ebpf: Ebpf) -> Self {
+        Self { way, detail, ebpf }
     }
 
-    /// Puts a probe on each function of `library`; `numbers` says what its events carry.
+    pub fn detail(&self) -> Detail {
+        self.detail
+    }
+
+    /// Puts probes on each function of `library`; `plan` says what its events carry.
     ///
     /// Returns the functions that refused, with the reason.
     pub fn attach(
         &mut self,
         library: &Library,
-        mut number: impl FnMut(&str) -> Result<u32>,
+        mut plan: impl FnMut(&str) -> Result<Plan>,
     ) -> Result<BTreeMap<String, String>> {
         let path = path_of(library);
         let mut points = Vec::with_capacity(library.functions.len());
-        for function in &library.functions {
-            let cookie = number(&function.name)?.into();
-            points.push(Point { offset: function.file_offset, cookie });
+        for (index, function) in library.functions.iter().enumerate() {
+            let Plan(cookie) = plan(&function.name)?;
+            points.push((index, Point { offset: function.file_offset, cookie }));
         }
-        let refused = match &mut self.way {
-            Way::Links { program, links } => {
+        let mut refused = Vec::new();
+        match &mut self.way {
+            Way::Links { programs, links } => {
                 let path = CString::new(path).context("a path without NUL")?;
-                let mut refused = Vec::new();
-                attach_most(program, &path, 0, &points, links, &mut refused);
-                refused
+                if let Some(Ends { plain, named }) = &programs.ends {
+                    // Before the entries: a call that has begun must be seen to end.
+                    let (with_name, without): (Vec<_>, Vec<_>) =
+                        points.iter().partition(|(_, point)| Plan(point.cookie).name().is_some());
+                    attach_most(plain, &path, At::Return, &without, links, &mut refused);
+                    attach_most(named, &path, At::Return, &with_name, links, &mut refused);
+                    leave_out(&mut points, &refused);
+                }
+                attach_most(&programs.entry, &path, At::Entry, &points, links, &mut refused);
             }
-            Way::PerfEvents => attach_each(entry_program(&mut self.ebpf)?, &path, &points),
-        };
+            Way::PerfEvents => match self.detail {
+                Detail::Entry => {
+                    attach_each(program(&mut self.ebpf, ENTRY)?, &path, &points, &mut refused);
+                }
+                Detail::Call => {
+                    attach_each(program(&mut self.ebpf, END)?, &path, &points, &mut refused);
+                    leave_out(&mut points, &refused);
+                    attach_each(program(&mut self.ebpf, BEGIN)?, &path, &points, &mut refused);
+                }
+            },
+        }
         let name = |index: usize| library.functions[index].name.clone();
         Ok(refused.into_iter().map(|(index, reason)| (name(index), reason)).collect())
     }
 }
 
+fn leave_out(points: &mut Vec<(usize, Point)>, refused: &[Refused]) {
+    points.retain(|(index, _)| refused.iter().all(|(refused, _)| refused != index));
+}
+
 /// A program that does nothing, where ours would go: the floor that benchmarks compare with.
 pub struct EmptyProbe {
-    _link: OwnedFd,
+    _links: Vec<OwnedFd>,
 }
 
 impl EmptyProbe {
-    pub fn attach(library: &Library) -> Result<Self> {
+    /// At the entry, and for whole calls at the return too.
+    pub fn attach(library: &Library, detail: Detail) -> Result<Self> {
         let path = CString::new(path_of(library)).context("a path without NUL")?;
         let offset = library.functions.first().context("no function to attach to")?.file_offset;
-        let link = Program::load_empty()?.attach(&path, &[Point { offset, cookie: 0 }])?;
-        Ok(Self { _link: link })
+        let places: &[At] = match detail {
+            Detail::Entry => &[At::Entry],
+            Detail::Call => &[At::Entry, At::Return],
+        };
+        let attach = |at: &At| -> Result<OwnedFd> {
+            Ok(Program::load_empty()?.attach(&path, &[Point { offset, cookie: 0 }], *at)?)
+        };
+        Ok(Self { _links: places.iter().map(attach).collect::<Result<_>>()? })
     }
 }
 
@@ -106,49 +178,7 @@ fn path_of(library: &Library) -> String {
     format!("/proc/self/fd/{}", library.file.as_raw_fd())
 }
 
-/// A link is refused whole if one of its points is: halves find the guilty ones.
-fn attach_most(
-    program: &Program,
-    path: &CString,
-    first: usize,
-    points: &[Point],
-    links: &mut Vec<OwnedFd>,
-    refused: &mut Vec<(usize, String)>,
-) {
-    match (program.attach(path, points), points) {
-        (_, []) => {}
-        (Ok(link), _) => links.push(link),
-        (Err(error), [_]) => refused.push((first, explain(&error))),
-        (Err(_), _) => {
-            let half = points.len() / 2;
-            attach_most(program, path, first, &points[..half], links, refused);
-            attach_most(program, path, first + half, &points[half..], links, refused);
-        }
-    }
-}
-
-fn attach_each(program: &mut UProbe, path: &str, points: &[Point]) -> Vec<(usize, String)> {
-    let mut refused = Vec::new();
-    for (index, &Point { offset, cookie }) in points.iter().enumerate() {
-        let location = UProbeAttachLocation::AbsoluteOffset(offset);
-        let point = UProbeAttachPoint { location, cookie: Some(cookie) };
-        if let Err(error) = program.attach(point, path, UProbeScope::AllProcesses) {
-            refused.push((index, format!("{:#}", anyhow!(error))));
-        }
-    }
-    refused
-}
-
-/// What the kernel means by the codes that a single probe can meet.
-fn explain(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        // ENOTSUPP, which never should have left the kernel and has no name in libc.
-        Some(524) => "the kernel cannot step over the instruction there".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn entry_program(ebpf: &mut Ebpf) -> Result<&mut UProbe> {
-    let program = ebpf.program_mut(ENTRY_PROGRAM).context("the eBPF object lacks the program")?;
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe> {
+    let program = ebpf.program_mut(name).context("the eBPF object lacks the program")?;
     Ok(program.try_into()?)
 }

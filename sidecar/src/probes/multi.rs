@@ -13,8 +13,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::maps::Map;
 use aya_obj::{
-    Object,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+    Object, ProgramSection,
+    generated::{
+        BPF_F_SLEEPABLE, BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type, bpf_attr, bpf_cmd,
+        bpf_prog_type,
+    },
 };
 
 /// A program that was loaded for links of this kind.
@@ -27,6 +30,13 @@ pub(super) struct Program {
 pub(super) struct Point {
     pub(super) offset: u64,
     pub(super) cookie: u64,
+}
+
+/// When a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    Entry,
+    Return,
 }
 
 impl Program {
@@ -50,19 +60,24 @@ impl Program {
         object.relocate_calls(&text_sections)?;
         let program = object.programs.get(name).context("the object lacks the program")?;
         let function = &object.functions[&program.function_key()];
-        load_instructions(&function.instructions, &program.license)
+        let is_sleepable = matches!(
+            program.section,
+            ProgramSection::UProbe { sleepable: true }
+                | ProgramSection::URetProbe { sleepable: true }
+        );
+        load_instructions(&function.instructions, &program.license, is_sleepable)
     }
 
     /// A program of two instructions: return 0.
     pub(super) fn load_empty() -> Result<Self> {
         const MOVE_0_TO_R0: u64 = 0xb7;
         const EXIT: u64 = 0x95;
-        load_instructions(&[MOVE_0_TO_R0, EXIT], &CString::from(c"GPL"))
+        load_instructions(&[MOVE_0_TO_R0, EXIT], &CString::from(c"GPL"), false)
     }
 
     /// Puts a probe on every point of the file at `path`, for all processes. The probes live as
     /// long as the descriptor.
-    pub(super) fn attach(&self, path: &CStr, points: &[Point]) -> io::Result<OwnedFd> {
+    pub(super) fn attach(&self, path: &CStr, points: &[Point], at: At) -> io::Result<OwnedFd> {
         let offsets: Vec<u64> = points.iter().map(|point| point.offset).collect();
         let cookies: Vec<u64> = points.iter().map(|point| point.cookie).collect();
         let mut attributes = zeroed();
@@ -74,20 +89,27 @@ impl Program {
         link.offsets = offsets.as_ptr() as u64;
         link.cookies = cookies.as_ptr() as u64;
         link.cnt = u32::try_from(points.len()).map_err(io::Error::other)?;
+        if at == At::Return {
+            link.flags = BPF_F_UPROBE_MULTI_RETURN;
+        }
         // SAFETY: path, offsets and cookies outlive the call, and `cnt` is the length of both.
         unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &attributes) }
     }
 
     /// Whether this kernel knows such links: it then complains of the file, not of the request.
     pub(super) fn is_supported(&self) -> bool {
-        let result = self.attach(c"/", &[Point { offset: 0, cookie: 0 }]);
+        let result = self.attach(c"/", &[Point { offset: 0, cookie: 0 }], At::Entry);
         result.is_err_and(|error| {
             error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error())
         })
     }
 }
 
-fn load_instructions<T>(instructions: &[T], license: &CString) -> Result<Program> {
+fn load_instructions<T>(
+    instructions: &[T],
+    license: &CString,
+    is_sleepable: bool,
+) -> Result<Program> {
     let mut log = vec![0_u8; 1 << 16];
     let mut attributes = zeroed();
     // SAFETY: all of the union is zero, which every member accepts.
@@ -97,6 +119,9 @@ fn load_instructions<T>(instructions: &[T], license: &CString) -> Result<Program
     program.insns = instructions.as_ptr() as u64;
     program.insn_cnt = u32::try_from(instructions.len())?;
     program.license = license.as_ptr() as u64;
+    if is_sleepable {
+        program.prog_flags = BPF_F_SLEEPABLE;
+    }
     // SAFETY: instructions and license outlive the call, and `insn_cnt` is the length.
     if let Ok(descriptor) = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &attributes) } {
         return Ok(Program { descriptor });

@@ -82,6 +82,7 @@ impl Recorder {
         self.segment_started = Instant::now();
         self.push_opening();
         self.announcements.begin_segment(self.segment.buffer());
+        self.meaning.begin_segment();
         self.flush();
     }
 
@@ -89,6 +90,7 @@ impl Recorder {
     fn begin_again(&mut self) {
         self.push_opening();
         self.announcements.begin_segment(self.segment.buffer());
+        self.meaning.begin_segment();
         self.flush();
     }
 
@@ -123,6 +125,7 @@ impl Recorder {
             calls: self.books.segment_lines(),
             clock: now,
             functions: self.books.counts(counters),
+            cost: Some(self.cost.read(self.options.ring_bytes)),
         };
         let since_start = now.monotonic_ns - now.start_monotonic_ns;
         let meta = Meta::SegmentClose(close);

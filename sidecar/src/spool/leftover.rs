@@ -32,6 +32,7 @@ pub(super) fn close(part: &Path) -> Result<PathBuf> {
     file.set_len(whole_bytes)?;
     if !is_closed {
         let close = Meta::SegmentClose(SegmentClose {
+            cost: None,
             sequence: name.sequence,
             reason: CloseReason::Truncated,
             r#final: false,

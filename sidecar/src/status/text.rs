@@ -110,12 +110,16 @@ fn libraries(out: &mut String, status: &Status) {
 fn calls(out: &mut String, status: &Status) {
     let calls = &status.calls;
     let dropped = calls.dropped_at_ring + calls.dropped_at_disk;
-    let arrived = calls.recorded + calls.ignored + dropped;
+    let arrived = calls.recorded + calls.ignored + calls.suppressed + dropped;
     let text = format!(
-        "{} = {} recorded + {} ignored + {dropped} dropped + {} on their way",
+        "{} = {} recorded + {} ignored + {dropped} dropped{} + {} open or on their way",
         calls.hits,
         calls.recorded,
         calls.ignored,
+        match calls.suppressed {
+            0 => String::new(),
+            suppressed => format!(" + {suppressed} suppressed"),
+        },
         calls.hits.saturating_sub(arrived)
     );
     line(out, "calls", &text);
@@ -211,7 +215,7 @@ mod tests {
              target started it; mapped a CUDA library, called nothing yet\n",
             "libraries  1 with 400 probes\n  /usr/lib/libcuda.so.1\n",
             "    400 probes (3 single-stepped, 1 refused), found by mapping, mapped before",
-            "calls      12 = 6 recorded + 2 ignored + 4 dropped + 0 on their way\n",
+            "calls      12 = 6 recorded + 2 ignored + 4 dropped + 0 open or on their way\n",
             "  dropped: 3 at a full ring buffer (RING_BUFFER_SIZE), 1 at a full disk",
             "          10  cuMemAlloc_v2\n           2  cuInit\n",
             "segments   2 closed, 4096 bytes written in this run\n  1 closed ones in /",

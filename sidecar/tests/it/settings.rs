@@ -4,7 +4,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use crate::command::{binary, clean, run, sidecar};
 
-const DEFAULTS: [(&str, &str); 19] = [
+const DEFAULTS: [(&str, &str); 20] = [
     ("TARGET_PROCESS", "python"),
     ("S3_BUCKET", ""),
     ("S3_PREFIX", "k3s-vllm/"),
@@ -14,7 +14,8 @@ const DEFAULTS: [(&str, &str); 19] = [
     ("UPLOAD_ENABLED", "true"),
     ("UPLOAD_INTERVAL", "120"),
     ("TRACE_FUNCTIONS", "default"),
-    ("TRACE_DETAIL", "entry"),
+    ("TRACE_DETAIL", "call"),
+    ("TRACE_RATE_LIMIT", "0"),
     ("ATTACH_BY", "auto"),
     ("TRACE_SEGMENT_SIZE", "256Mi"),
     ("TRACE_DIR_LIMIT", "8Gi"),
@@ -85,7 +86,7 @@ fn an_invalid_value_names_the_variable_the_value_and_what_is_accepted() {
         ("UPLOAD_INTERVAL", "-1", "accepted: seconds, 0.1 to 86400"),
         ("UPLOAD_ENABLED", "maybe", "accepted: true, false"),
         ("TRACE_FUNCTIONS", "launhc", "`launch`"),
-        ("TRACE_DETAIL", "all", "accepted: entry"),
+        ("TRACE_DETAIL", "all", "accepted: call, entry"),
         ("TRACE_SEGMENT_SIZE", "1", "accepted: 64Ki to 4Gi"),
         ("TRACE_DIR_LIMIT", "8GB", "accepted: bytes, such as 268435456, 64Ki, 256Mi or 8Gi"),
         ("RING_BUFFER_SIZE", "3Mi", "accepted: a power of two from 256Ki to 1Gi"),

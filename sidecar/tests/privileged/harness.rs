@@ -138,7 +138,7 @@ impl Scene {
         loop {
             let files = fs::read_dir(self.traces()).unwrap().map(|entry| entry.unwrap().path());
             let text: String = files.filter_map(|path| fs::read_to_string(path).ok()).collect();
-            let found = text.lines().filter(|line| line.contains("\"phase\":\"entry\"")).count();
+            let found = text.lines().filter(|line| line.contains("\"tid\":")).count();
             if found >= count {
                 return;
             }

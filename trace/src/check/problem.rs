@@ -81,13 +81,15 @@ pub struct Balance {
     pub lines: u64,
     pub dropped: u64,
     pub ignored: u64,
+    pub suppressed: u64,
 }
 
 impl Balance {
     /// Exact for any counters, also those of a forged or damaged line.
     pub(super) fn holds(&self) -> bool {
-        let Self { hits, lines, dropped, ignored } = *self;
-        u128::from(hits) == u128::from(lines) + u128::from(dropped) + u128::from(ignored)
+        let Self { hits, lines, dropped, ignored, suppressed } = *self;
+        let parts = [lines, dropped, ignored, suppressed];
+        u128::from(hits) == parts.map(u128::from).iter().sum()
     }
 }
 
@@ -149,11 +151,11 @@ impl fmt::Display for Problem {
                 file.display()
             ),
             Self::Unbalanced { run, function, counts } => {
-                let Balance { hits, lines, dropped, ignored } = counts;
+                let Balance { hits, lines, dropped, ignored, suppressed } = counts;
                 write!(
                     f,
                     "run {run}: {function}: {hits} hits, but {lines} lines + {dropped} dropped + \
-                     {ignored} ignored"
+                     {ignored} ignored + {suppressed} suppressed"
                 )
             }
         }

@@ -40,6 +40,7 @@ impl Scene {
             ..FunctionCounts::default()
         };
         let mut close = SegmentClose {
+            cost: None,
             sequence,
             reason: CloseReason::Interval,
             r#final: false,

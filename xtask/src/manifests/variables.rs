@@ -3,7 +3,7 @@
 
 use std::env;
 
-const NAMES: [&str; 54] = [
+const NAMES: [&str; 55] = [
     "ATTACH_BY",
     "AWS_EC2_METADATA_DISABLED",
     "AWS_REGION",
@@ -39,6 +39,7 @@ const NAMES: [&str; 54] = [
     "TRACE_DIR_LIMIT",
     "TRACE_FUNCTIONS",
     "TRACE_INTERVAL",
+    "TRACE_RATE_LIMIT",
     "TRACE_SEGMENT_SIZE",
     "TRACER_CPU",
     "TRACER_ENV",

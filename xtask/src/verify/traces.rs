@@ -38,7 +38,7 @@ pub(super) fn verify(directory: &Path, json: bool) -> Result<bool> {
 }
 
 fn to_text(report: &Report) -> String {
-    let Report { files, calls, dropped, ignored, functions, runs, problems } = report;
+    let Report { files, calls, dropped, ignored, suppressed, functions, runs, problems } = report;
     let called = functions.values().filter(|total| total.lines > 0).count();
     let mut lines = vec![
         format!("files      {files}"),
@@ -46,6 +46,9 @@ fn to_text(report: &Report) -> String {
         format!("dropped    {dropped}"),
         format!("ignored    {ignored}, of processes that are not targets"),
     ];
+    if *suppressed > 0 {
+        lines.push(format!("suppressed {suppressed}, beyond TRACE_RATE_LIMIT"));
+    }
     lines.extend(runs.iter().map(|run| {
         let end = if run.ended { "ended in order" } else { "without its end" };
         format!("run        {}: {} segments, {end}", run.run, run.segments)
@@ -55,7 +58,8 @@ fn to_text(report: &Report) -> String {
         lines.push(format!("problem    {} more, see --json", problems.len() - SHOWN));
     }
     lines.push(if report.is_whole() {
-        "whole: for every function, calls counted in the kernel = lines + ignored".to_owned()
+        "whole: for every function, calls counted in the kernel = lines + ignored + suppressed"
+            .to_owned()
     } else {
         format!("not whole: {} problems, {dropped} calls dropped", problems.len())
     });

@@ -129,6 +129,8 @@ pub(super) fn start_sidecar(place: &Place, interrupt: &Interrupt) -> Result<Back
     let variables = [
         ("TARGET_PROCESS", "standin".to_owned()),
         ("TRACE_DIR", place.traces().display().to_string()),
+        // What bpftrace and the empty program are compared with has no return probe either.
+        ("TRACE_DETAIL", "entry".to_owned()),
         ("RING_BUFFER_SIZE", RING_BUFFER_BYTES.to_string()),
         ("UPLOAD_ENABLED", "false".to_owned()),
         ("HTTP_ADDRESS", String::new()),

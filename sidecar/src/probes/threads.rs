@@ -1,0 +1,55 @@
+//! What the programs remember of threads: the calls that have begun and not returned.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, Map, MapData};
+use sidecar_common::{CallEvent, Thread};
+
+pub struct Threads {
+    map: HashMap<MapData, u32, ThreadValue>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct ThreadValue(Thread);
+
+// SAFETY: integers without padding; any bytes are a valid value.
+unsafe impl aya::Pod for ThreadValue {}
+
+impl Threads {
+    pub(super) fn new(map: Map) -> Result<Self> {
+        Ok(Self { map: HashMap::try_from(map)? })
+    }
+
+    /// Calls that are open now. Exact once the probes are stopped.
+    pub fn open_calls(&self) -> Result<Vec<CallEvent>> {
+        let mut calls = Vec::new();
+        for entry in &self.map {
+            let (_, ThreadValue(thread)) = entry.context("cannot read the threads")?;
+            calls.extend(open_calls_of(&thread));
+        }
+        Ok(calls)
+    }
+
+    /// Forgets threads that have ended, and returns the calls that they did not return from.
+    pub fn sweep(&mut self) -> Result<Vec<CallEvent>> {
+        let keys: Vec<u32> = self.map.keys().filter_map(Result::ok).collect();
+        let mut calls = Vec::new();
+        for key in keys {
+            // It may be a new thread's by now; the kernel side tells them apart.
+            let Ok(ThreadValue(thread)) = self.map.get(&key, 0) else { continue };
+            if fs::exists(format!("/proc/{}", thread.tid)).unwrap_or(true) {
+                continue;
+            }
+            self.map.remove(&key).context("cannot forget a thread")?;
+            calls.extend(open_calls_of(&thread));
+        }
+        Ok(calls)
+    }
+}
+
+fn open_calls_of(thread: &Thread) -> impl Iterator<Item = CallEvent> {
+    let depth = usize::try_from(thread.depth).unwrap_or(0).min(thread.frames.len());
+    thread.frames[..depth].iter().map(|frame| frame.head.event).collect::<Vec<_>>().into_iter()
+}

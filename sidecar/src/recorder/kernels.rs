@@ -1,0 +1,188 @@
+//! Which kernel a handle stands for, learnt from the calls that tie handles to names.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    mem,
+    sync::Arc,
+};
+
+use trace::{
+    line::{Kernel, Meta},
+    writer::push_meta,
+};
+
+/// What is said of a kernel that no traced call has named.
+const NEVER_NAMED: &str = "no traced call has named it";
+const NAMED_EARLIER: &str = "a library was attached late: it may have been named before";
+
+/// By process and handle. Kernels have one number in the whole run, whichever process they are of.
+#[derive(Default)]
+pub(super) struct Kernels {
+    known: Vec<Known>,
+    by_name: HashMap<Arc<str>, u32>,
+    /// A process that was forked shares what its parent knew.
+    handles: HashMap<u32, Arc<HashMap<u64, u32>>>,
+    /// By thread: the text that its next call was given, and when that call began.
+    given: HashMap<u32, (u64, Arc<str>)>,
+    some_attached_late: bool,
+}
+
+struct Known {
+    name: Option<Arc<str>>,
+    /// In this segment.
+    is_announced: bool,
+}
+
+impl Kernels {
+    /// Keeps a text for the call that was given it.
+    pub(super) fn give(&mut self, tid: u32, start_ns: u64, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        self.given.insert(tid, (start_ns, text.into()));
+    }
+
+    /// The text that a call was given.
+    pub(super) fn take_given(&mut self, tid: u32, start_ns: u64) -> Option<Arc<str>> {
+        let (given_ns, text) = self.given.remove(&tid)?;
+        (given_ns == start_ns).then_some(text)
+    }
+
+    /// `handle` is the kernel called `name`, for one process.
+    pub(super) fn named(&mut self, pid: u32, handle: u64, name: Arc<str>) {
+        let id = match self.by_name.entry(name) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let name = entry.key().clone();
+                let id = add(&mut self.known, Some(name));
+                *entry.insert(id)
+            }
+        };
+        self.set(pid, handle, id);
+    }
+
+    /// `handle` is the same kernel as `of`.
+    pub(super) fn alias(&mut self, pid: u32, handle: u64, of: u64) {
+        let id = self.id(pid, of);
+        self.set(pid, handle, id);
+    }
+
+    /// The number of the kernel that a handle stands for, which may be unknown by name.
+    pub(super) fn id(&mut self, pid: u32, handle: u64) -> u32 {
+        if let Some(id) = self.handles.get(&pid).and_then(|handles| handles.get(&handle)) {
+            return *id;
+        }
+        let id = add(&mut self.known, None);
+        self.set(pid, handle, id);
+        id
+    }
+
+    fn set(&mut self, pid: u32, handle: u64, id: u32) {
+        Arc::make_mut(self.handles.entry(pid).or_default()).insert(handle, id);
+    }
+
+    /// Writes the line of a kernel, unless this segment has it.
+    pub(super) fn announce(&mut self, out: &mut Vec<u8>, since_start: u64, id: u32) {
+        let Some(known) = self.known.get_mut(id as usize) else { return };
+        if mem::replace(&mut known.is_announced, true) {
+            return;
+        }
+        let reason = if self.some_attached_late { NAMED_EARLIER } else { NEVER_NAMED };
+        let name = known.name.as_deref();
+        let kernel = Kernel {
+            id,
+            name: name.map(str::to_owned),
+            demangled: name.and_then(demangled),
+            reason: name.is_none().then(|| reason.to_owned()),
+        };
+        push_meta(out, since_start, std::process::id(), &Meta::Kernel(kernel));
+    }
+
+    pub(super) fn begin_segment(&mut self) {
+        for known in &mut self.known {
+            known.is_announced = false;
+        }
+    }
+
+    pub(super) fn attached_late(&mut self) {
+        self.some_attached_late = true;
+    }
+
+    pub(super) fn forked(&mut self, pid: u32, parent: u32) {
+        if let Some(handles) = self.handles.get(&parent).cloned() {
+            self.handles.insert(pid, handles);
+        }
+    }
+
+    /// The process ended, or runs another program now.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.handles.remove(&pid);
+    }
+}
+
+fn add(kernels: &mut Vec<Known>, name: Option<Arc<str>>) -> u32 {
+    let id = u32::try_from(kernels.len()).expect("fewer kernels than memory has room for");
+    kernels.push(Known { name, is_announced: false });
+    id
+}
+
+/// As the source has it; `None` for what is not mangled, or was cut.
+fn demangled(name: &str) -> Option<String> {
+    cpp_demangle::Symbol::new(name).ok()?.demangle().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announced(kernels: &mut Kernels, id: u32) -> String {
+        let mut out = Vec::new();
+        kernels.announce(&mut out, 0, id);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn handles_lead_to_names_also_through_other_handles_and_after_a_fork() {
+        let mut kernels = Kernels::default();
+        kernels.give(8, 100, b"_Z3addPfi");
+        let name = kernels.take_given(8, 100).unwrap();
+        kernels.named(7, 0xa, name);
+        kernels.alias(7, 0xb, 0xa);
+        assert_eq!(kernels.id(7, 0xb), kernels.id(7, 0xa));
+        kernels.forked(9, 7);
+        assert_eq!(kernels.id(9, 0xa), 0);
+        kernels.named(9, 0xc, "other".into());
+        assert_ne!(kernels.id(7, 0xc), kernels.id(9, 0xc), "what a child learns is its own");
+        let line = announced(&mut kernels, 0);
+        assert!(line.contains(r#""name":"_Z3addPfi","demangled":"add(float*, int)""#), "{line}");
+        assert_eq!(announced(&mut kernels, 0), "", "once in a segment");
+        kernels.begin_segment();
+        assert_ne!(announced(&mut kernels, 0), "");
+    }
+
+    #[test]
+    fn an_unknown_kernel_stays_unknown_and_says_why() {
+        let mut kernels = Kernels::default();
+        let id = kernels.id(7, 0xa);
+        assert_eq!(kernels.id(7, 0xa), id);
+        let line = announced(&mut kernels, id);
+        assert!(line.contains(r#""name":null,"demangled":null,"reason":"no traced"#), "{line}");
+        kernels.attached_late();
+        let late = kernels.id(7, 0xb);
+        assert!(announced(&mut kernels, late).contains("attached late"));
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_has_no_handles_any_more() {
+        let mut kernels = Kernels::default();
+        kernels.named(7, 0xa, "k".into());
+        kernels.forget(7);
+        let id = kernels.id(7, 0xa);
+        assert!(announced(&mut kernels, id).contains(r#""name":null"#));
+    }
+
+    #[test]
+    fn a_text_is_only_for_the_call_that_was_given_it() {
+        let mut kernels = Kernels::default();
+        kernels.give(8, 100, b"k");
+        assert!(kernels.take_given(8, 101).is_none());
+    }
+}
