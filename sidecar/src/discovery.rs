@@ -164,10 +164,10 @@ impl Discovery {
                 self.tell(Notice::Forked { pid, parent });
                 self.tell_if_changed(pid, before);
             }
-            ProcessEvent::Executed { pid, comm } => {
+            ProcessEvent::Executed { pid, comm, is_replaced } => {
                 self.processes().executed(pid, &comm);
                 self.caller_changed(pid);
-                self.tell(Notice::Changed { pid, is_replaced: true });
+                self.tell(Notice::Changed { pid, is_replaced });
                 self.prepare(pid)?;
             }
             ProcessEvent::Mapped { pid, path } => {

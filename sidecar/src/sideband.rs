@@ -24,6 +24,9 @@ use crate::preflight::reason_to_refuse_perf_events;
 /// Bytes of the ring of each CPU; they hold over a thousand records.
 const RING_BYTES: usize = 1 << 17;
 
+/// `PERF_RECORD_MISC_COMM_EXEC`: the name is that of a program that was executed.
+const COMM_EXEC: u16 = 1 << 13;
+
 /// Something happened to a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessEvent {
@@ -31,10 +34,11 @@ pub enum ProcessEvent {
         pid: u32,
         parent: u32,
     },
-    /// It executed a program, or took another title.
+    /// It executed a program; or, unless `is_replaced`, it took another title and is what it was.
     Executed {
         pid: u32,
         comm: String,
+        is_replaced: bool,
     },
     /// A file was mapped executable.
     Mapped {
@@ -95,9 +99,10 @@ impl Sideband {
         }
         for sampler in &mut self.samplers {
             while let Some(record) = sampler.next_record() {
+                let is_exec = record.misc() & COMM_EXEC != 0;
                 // A record of a kind that the library does not know is of no interest here.
                 if let Ok(record) = record.parse_record() {
-                    events.extend(interpret(record));
+                    events.extend(interpret(record, is_exec));
                 }
             }
         }
@@ -110,7 +115,7 @@ fn descriptor_of(sampler: &Sampler) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(sampler.as_raw_fd()) }
 }
 
-fn interpret(record: Record<'_>) -> Option<ProcessEvent> {
+fn interpret(record: Record<'_>, is_replaced: bool) -> Option<ProcessEvent> {
     match record {
         // A new thread, not a process, has its own process as parent.
         Record::Fork(fork) if fork.pid != fork.ppid && is_pid(fork.pid) => {
@@ -118,7 +123,7 @@ fn interpret(record: Record<'_>) -> Option<ProcessEvent> {
         }
         Record::Comm(comm) if comm.pid == comm.tid && is_pid(comm.pid) => {
             let name = String::from_utf8_lossy(until_nul(&comm.comm)).into_owned();
-            Some(ProcessEvent::Executed { pid: comm.pid, comm: name })
+            Some(ProcessEvent::Executed { pid: comm.pid, comm: name, is_replaced })
         }
         Record::Mmap2(mapping) if is_pid(mapping.pid) && mapping.filename.starts_with(b"/") => {
             let path = PathBuf::from(OsStr::from_bytes(until_nul(&mapping.filename)));

@@ -136,14 +136,20 @@ impl Background {
             {
                 return Ok(line.to_owned());
             }
-            if let Some(output) = self.handle.try_wait()? {
-                bail!("{} ended with {}: {}", self.name, output.status, self.end_of_log());
-            }
+            self.check()?;
             if Instant::now() > deadline {
                 bail!("{} did not say {text:?} in {patience:?}: {}", self.name, self.end_of_log());
             }
             interrupt.sleep(POLL)?;
         }
+    }
+
+    /// Fails if it has ended.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(output) = self.handle.try_wait()? {
+            bail!("{} ended with {}: {}", self.name, output.status, self.end_of_log());
+        }
+        Ok(())
     }
 
     /// SIGTERM, and an orderly end within `patience`.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what tracing costs, measured side by side in one run.
 
+mod gpu;
 mod probe;
 
 use anyhow::Result;
@@ -11,10 +12,12 @@ use crate::ctx::Ctx;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     Probe(probe::Probe),
+    Gpu(gpu::Gpu),
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
     match task {
         Bench::Probe(task) => probe::run(ctx, task),
+        Bench::Gpu(task) => gpu::run(ctx, task),
     }
 }

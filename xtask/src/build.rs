@@ -4,7 +4,7 @@ mod archive;
 mod context;
 pub(crate) mod engine;
 mod import;
-pub(crate) use context::{static_path, static_program};
+pub(crate) use context::{static_directory, static_path, static_program, static_programs};
 pub(crate) use import::remove_all;
 
 use std::{

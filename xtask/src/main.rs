@@ -18,6 +18,7 @@ mod destroy;
 mod doctor;
 mod ebpf;
 mod fetch;
+mod http;
 mod install;
 mod load;
 mod logs;

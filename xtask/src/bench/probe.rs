@@ -17,6 +17,7 @@ use crate::{
     ctx::{Ctx, as_from_shell, program_directory},
     doctor,
 };
+pub(super) use recorded::Recorded;
 use sustained::Sustained;
 use tracer::Tracer;
 

@@ -38,20 +38,32 @@ pub(super) struct Context {
 ///
 /// `--target` keeps build scripts and procedural macros dynamic, which they must be.
 pub(crate) fn static_program(verb: &str) -> Command {
-    Command::new("cargo")
-        .arg(verb)
-        .words("--locked --release --package sidecar --bin")
-        .arg(PROGRAM)
-        .words("--target")
+    as_static(Command::new("cargo").arg(verb).words("--package sidecar --bin").arg(PROGRAM))
+}
+
+/// `cargo build` of all programs of some packages, in the same way.
+pub(crate) fn static_programs(packages: &[&str]) -> Command {
+    let build = Command::new("cargo").words("build --bins");
+    as_static(packages.iter().fold(build, |build, package| build.arg("--package").arg(*package)))
+}
+
+fn as_static(cargo: Command) -> Command {
+    cargo
+        .words("--locked --release --target")
         .arg(TARGET)
         .words("--target-dir")
         .path(&static_target())
         .variable("RUSTFLAGS", "-C target-feature=+crt-static")
 }
 
-/// Where that is; it runs outside of the image as well.
+/// Where the sidecar is then; it runs outside of the image as well.
 pub(crate) fn static_path() -> PathBuf {
-    static_target().join(TARGET).join("release").join(PROGRAM)
+    static_directory().join(PROGRAM)
+}
+
+/// Where all of them are.
+pub(crate) fn static_directory() -> PathBuf {
+    static_target().join(TARGET).join("release")
 }
 
 /// Apart from the others: other flags of rustc would build everything again by turns.

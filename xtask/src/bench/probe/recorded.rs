@@ -17,9 +17,9 @@ use crate::segments::segments;
 
 /// Calls with a line, and calls that the tracer says it has lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Recorded {
+pub(in crate::bench) struct Recorded {
     pub(super) lines: u64,
-    pub(super) lost: u64,
+    pub(in crate::bench) lost: u64,
 }
 
 impl Recorded {
@@ -42,7 +42,7 @@ impl Recorded {
     }
 
     /// Counted in what bpftrace has printed.
-    pub(super) fn by_bpftrace(output: &Path) -> Result<Self> {
+    pub(in crate::bench) fn by_bpftrace(output: &Path) -> Result<Self> {
         let cannot = || format!("cannot read {}", output.display());
         let mut recorded = Self::default();
         for line in BufReader::new(File::open(output).with_context(cannot)?).lines() {

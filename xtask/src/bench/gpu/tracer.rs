@@ -1,0 +1,259 @@
+//! The tracers that are compared under a load: what they are started with, and what they took.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
+use trace::check::check;
+
+use super::usage::{mapped, processor_seconds};
+use crate::{
+    background::{Background, Interrupt},
+    bench::probe::Recorded,
+    segments::segments,
+};
+
+/// Attaching takes tenths of a second; bpftrace compiles first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Until what was traced is in the file: the sidecar looks every 50 ms.
+const WRITTEN: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tracer {
+    /// No tracer: what the others are compared with
+    None,
+    /// The sidecar with its default settings: whole calls
+    Call,
+    /// The sidecar with TRACE_DETAIL=entry
+    Entry,
+    /// One JSON line for each of 31 functions' entry, by bpftrace
+    Bpftrace,
+}
+
+/// The functions that the document which this project grew from traces.
+const DRIVER_FUNCTIONS: [&str; 18] = [
+    "cuInit",
+    "cuDeviceGet",
+    "cuCtxCreate_v2",
+    "cuMemAlloc_v2",
+    "cuMemFree_v2",
+    "cuMemcpyHtoD_v2",
+    "cuMemcpyDtoH_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyAsync",
+    "cuLaunchKernel",
+    "cuLaunchKernelEx",
+    "cuGraphLaunch",
+    "cuStreamSynchronize",
+    "cuEventRecord",
+    "cuEventSynchronize",
+    "cuCtxSynchronize",
+    "cuMemsetD8Async",
+];
+
+const RUNTIME_FUNCTIONS: [&str; 13] = [
+    "cudaMalloc",
+    "cudaFree",
+    "cudaMemcpy",
+    "cudaMemcpyAsync",
+    "cudaLaunchKernel",
+    "cudaLaunchKernelExC",
+    "cudaGraphLaunch",
+    "cudaStreamSynchronize",
+    "cudaEventRecord",
+    "cudaEventRecordWithFlags",
+    "cudaEventSynchronize",
+    "cudaDeviceSynchronize",
+    "cudaMemsetAsync",
+];
+
+/// Where programs are, and where a tracer writes.
+pub(super) struct Place {
+    pub(super) sidecar: PathBuf,
+    pub(super) bpftrace: PathBuf,
+    pub(super) traces: PathBuf,
+    pub(super) logs: PathBuf,
+}
+
+pub(super) struct Running {
+    process: Background,
+    traces: PathBuf,
+}
+
+/// So far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    pub(super) processor_seconds: f64,
+    pub(super) lines: u64,
+    pub(super) bytes: u64,
+}
+
+impl Tracer {
+    /// Starts it into an empty directory; `engine` is a process that has mapped the libraries.
+    pub(super) fn start(
+        self,
+        place: &Place,
+        engine: u32,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Running>> {
+        let detail = match self {
+            Self::None => return Ok(None),
+            Self::Bpftrace => return Self::start_bpftrace(place, engine, interrupt).map(Some),
+            Self::Call => "call",
+            Self::Entry => "entry",
+        };
+        start_sidecar(place, detail, 60.0, interrupt).map(Some)
+    }
+
+    fn start_bpftrace(place: &Place, engine: u32, interrupt: &Interrupt) -> Result<Running> {
+        empty(&place.traces)?;
+        let text = script(&mapped(engine, "libcuda.so")?, &mapped(engine, "libcudart.so")?);
+        let script = place.logs.join("script.bt");
+        fs::write(&script, text).context("cannot write the script of bpftrace")?;
+        let (script, output) = (script.display().to_string(), place.traces.join("bpftrace.jsonl"));
+        let process = Background::start(
+            place.bpftrace.clone(),
+            &["-o", &output.display().to_string(), &script],
+            &[],
+            place.logs.join("bpftrace.log"),
+        )?;
+        let running = Running { process, traces: place.traces.clone() };
+        // It says that it attaches in the output, and then does.
+        interrupt.sleep(Duration::from_secs(3))?;
+        ensure!(output.exists(), "bpftrace wrote nothing: see {}", place.logs.display());
+        Ok(running)
+    }
+}
+
+impl Tracer {
+    /// Events that it says it has lost, once it was stopped.
+    pub(super) fn lost(self, place: &Place) -> Result<u64> {
+        match self {
+            Self::None => Ok(0),
+            Self::Call | Self::Entry => {
+                let report = check(&segments(&place.traces)?);
+                let problems: Vec<String> =
+                    report.problems.iter().map(ToString::to_string).collect();
+                ensure!(problems.is_empty(), "the trace is not whole: {}", problems.join("; "));
+                Ok(report.dropped)
+            }
+            Self::Bpftrace => Ok(Recorded::by_bpftrace(&place.traces.join("bpftrace.jsonl"))?.lost),
+        }
+    }
+}
+
+/// `interval` is that between rotations.
+pub(super) fn start_sidecar(
+    place: &Place,
+    detail: &str,
+    interval: f64,
+    interrupt: &Interrupt,
+) -> Result<Running> {
+    empty(&place.traces)?;
+    let variables = [
+        ("TARGET_PROCESS", "python".to_owned()),
+        ("TRACE_DIR", place.traces.display().to_string()),
+        ("TRACE_DETAIL", detail.to_owned()),
+        ("TRACE_INTERVAL", interval.to_string()),
+        ("UPLOAD_ENABLED", "false".to_owned()),
+        ("HTTP_ADDRESS", String::new()),
+    ];
+    let log = place.logs.join("sidecar.log");
+    let process = Background::start(place.sidecar.clone(), &[], &variables, log)?;
+    process.wait_for_line("ready: tracing", PATIENCE, interrupt)?;
+    Ok(Running { process, traces: place.traces.clone() })
+}
+
+impl Running {
+    pub(super) fn took(&self, interrupt: &Interrupt) -> Result<Took> {
+        interrupt.sleep(WRITTEN)?;
+        let (lines, bytes) = written(&self.traces)?;
+        Ok(Took { processor_seconds: processor_seconds(&[self.process.pid()])?, lines, bytes })
+    }
+
+    pub(super) fn stop(self) -> Result<()> {
+        self.process.stop(PATIENCE)
+    }
+}
+
+/// Lines and bytes of all files in a directory.
+fn written(directory: &Path) -> Result<(u64, u64)> {
+    let (mut lines, mut bytes) = (0, 0);
+    let mut buffer = vec![0; 1 << 20];
+    for entry in fs::read_dir(directory).context("cannot list what a tracer wrote")? {
+        let path = entry.context("cannot list what a tracer wrote")?.path();
+        // A segment may have been renamed since: then nothing of it was counted, once.
+        let mut file =
+            File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        loop {
+            let count = file
+                .read(&mut buffer)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            if count == 0 {
+                break;
+            }
+            bytes += count as u64;
+            lines += buffer[..count].split(|&byte| byte == b'\n').skip(1).count() as u64;
+        }
+    }
+    Ok((lines, bytes))
+}
+
+fn empty(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)
+            .with_context(|| format!("cannot remove {}", directory.display()))?;
+    }
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))
+}
+
+fn script(driver: &Path, runtime: &Path) -> String {
+    let mut script = String::new();
+    for (library, kind, functions) in [
+        (driver, "cuda_api", DRIVER_FUNCTIONS.as_slice()),
+        (runtime, "cuda_runtime", RUNTIME_FUNCTIONS.as_slice()),
+    ] {
+        for function in functions {
+            let _: std::fmt::Result = writeln!(
+                script,
+                "uprobe:{}:{function} {{ printf(\"{{\\\"ts\\\":%llu.%03llu,\\\"pid\\\":%d,\
+                 \\\"type\\\":\\\"{kind}\\\",\\\"func\\\":\\\"{function}\\\",\
+                 \\\"phase\\\":\\\"entry\\\"}}\\n\", elapsed/1000000, (elapsed/1000)%1000, pid); }}",
+                library.display()
+            );
+        }
+    }
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bpftrace_prints_the_lines_of_the_trace_format() {
+        let script = script(Path::new("/lib/libcuda.so.1"), Path::new("/lib/libcudart.so.13"));
+        assert_eq!(script.lines().count(), 31);
+        let first = r#"uprobe:/lib/libcuda.so.1:cuInit { printf("{\"ts\":%llu.%03llu,\"pid\":%d,\"type\":\"cuda_api\",\"func\":\"cuInit\",\"phase\":\"entry\"}\n", elapsed/1000000, (elapsed/1000)%1000, pid); }"#;
+        assert_eq!(script.lines().next().unwrap(), first);
+        assert!(script.contains("uprobe:/lib/libcudart.so.13:cudaMemsetAsync {"));
+    }
+
+    #[test]
+    fn lines_and_bytes_of_all_files_are_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a"), "1\n2\n").unwrap();
+        fs::write(directory.path().join("b"), "3\n4").unwrap();
+        assert_eq!(written(directory.path()).unwrap(), (3, 7));
+    }
+}
