@@ -1,9 +1,6 @@
 //! What a trace of vLLM from its start on must show, whatever the model.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
@@ -37,8 +34,8 @@ pub(super) struct Proof {
     pub(super) direct_launches: u64,
     /// Launches whose kernel has a name.
     pub(super) named_launches: u64,
-    /// Names of kernels that were launched, captured ones too.
-    pub(super) kernels: BTreeSet<String>,
+    /// Names of kernels, and how often each was launched or captured; replays do not count.
+    pub(super) kernels: BTreeMap<String, u64>,
     pub(super) graph_launches: u64,
     /// Those whose graph is known.
     pub(super) expanded_graph_launches: u64,
@@ -122,7 +119,6 @@ impl Segment {
             Line::Meta(line) => match &line.meta {
                 Meta::Kernel(kernel) => {
                     let name = kernel.demangled.clone().or_else(|| kernel.name.clone());
-                    proof.kernels.extend(name.clone());
                     self.kernels.insert(kernel.id, name);
                 }
                 Meta::Graph(graph) => {
@@ -149,8 +145,9 @@ impl Segment {
                         proof.direct_launches += 1;
                     }
                     let kernel = call.detail.kernel.and_then(|id| self.kernels.get(&id));
-                    if kernel.is_some_and(Option::is_some) {
+                    if let Some(name) = kernel.and_then(Option::as_deref) {
                         proof.named_launches += 1;
+                        *proof.kernels.entry(name.to_owned()).or_default() += 1;
                     }
                 } else if name == "cuGraphLaunch" {
                     proof.graph_launches += 1;
@@ -162,5 +159,57 @@ impl Segment {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A runtime launch with its driver launch, a direct one of a kernel without a name, and a
+    /// graph of two kernels that is launched twice.
+    const LINES: &str = r#"{"ts":0,"pid":7,"type":"meta","phase":"meta","func":"kernel","id":0,"name":"_Z3addv","demangled":"add()"}
+{"ts":0,"pid":7,"type":"meta","phase":"meta","func":"kernel","id":1,"name":null,"demangled":null,"reason":"no traced call has named it"}
+{"ts":2,"pid":7,"tid":7,"type":"cuda_api","func":"cuLaunchKernel_ptsz","phase":"call","dur_us":1,"ret":0,"depth":1,"parent":"cudaLaunchKernel_ptsz","kernel":0}
+{"ts":1,"pid":7,"tid":7,"type":"cuda_runtime","func":"cudaLaunchKernel_ptsz","phase":"call","dur_us":2,"ret":0,"depth":0}
+{"ts":3,"pid":7,"tid":7,"type":"cuda_api","func":"cuLaunchKernelEx","phase":"call","dur_us":1,"ret":1,"error":"CUDA_ERROR_INVALID_VALUE","depth":0,"kernel":1}
+{"ts":4,"pid":7,"type":"meta","phase":"meta","func":"graph","graph_exec":"0x9","kernels":[0,1]}
+{"ts":4,"pid":7,"tid":7,"type":"cuda_api","func":"cuGraphLaunch","phase":"call","dur_us":1,"ret":0,"depth":0,"graph_exec":"0x9"}
+{"ts":5,"pid":7,"tid":7,"type":"cuda_api","func":"cuGraphLaunch","phase":"call","dur_us":1,"ret":0,"depth":0,"graph_exec":"0x9"}
+{"ts":6,"pid":7,"tid":7,"type":"cuda_api","func":"cuGraphLaunch","phase":"call","dur_us":1,"ret":0,"depth":0,"graph_exec":"0x8"}
+"#;
+
+    #[test]
+    fn launches_are_told_apart_and_graphs_expanded() {
+        let mut proof = Proof::default();
+        let mut segment = Segment::default();
+        for line in Reader::new(LINES.as_bytes(), Path::new("lines")) {
+            segment.read(&line.unwrap(), &mut proof);
+        }
+        let expected = Proof {
+            first_calls: [(7, (1.0, "cudaLaunchKernel_ptsz".to_owned()))].into(),
+            runtime_launches: 1,
+            driver_launches: 2,
+            direct_launches: 1,
+            named_launches: 1,
+            kernels: [("add()".to_owned(), 1)].into(),
+            graph_launches: 3,
+            expanded_graph_launches: 2,
+            kernels_in_graph_launches: 4,
+            errors: [("cuLaunchKernelEx CUDA_ERROR_INVALID_VALUE".to_owned(), 1)].into(),
+            ..Proof::default()
+        };
+        assert_eq!(proof, expected);
+    }
+
+    #[test]
+    fn a_trace_that_is_not_whole_proves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("trace_h_20261124T143519.380Z_000001.jsonl"), LINES)
+            .unwrap();
+        let error = proof(directory.path()).unwrap_err().to_string();
+        assert!(error.starts_with("the trace is not whole: "), "{error}");
     }
 }
