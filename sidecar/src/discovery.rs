@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::Result;
-use files::{FileKey, cuda_libraries_in, from_outside, mapped_files, search};
+use files::{FileKey, cuda_libraries_in, from_outside, search};
 use trace::function::Selection;
 use tracing::warn;
 
@@ -26,7 +26,7 @@ use crate::{
     library::FileId,
     loader::{self, is_cuda_library},
     probes::Attacher,
-    process::{Processes, all_pids},
+    process::{Processes, all_pids, mapped_files},
     recorder::Notice,
     sideband::{ProcessEvent, Sideband},
     state::State,
@@ -165,7 +165,7 @@ impl Discovery {
                 self.tell_if_changed(pid, before);
             }
             ProcessEvent::Executed { pid, comm, is_replaced } => {
-                self.processes().executed(pid, &comm);
+                self.processes().executed(pid, &comm, is_replaced);
                 self.caller_changed(pid);
                 self.tell(Notice::Changed { pid, is_replaced });
                 self.prepare(pid)?;

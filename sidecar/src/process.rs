@@ -1,6 +1,8 @@
 //! Which processes are targets: what a process is, what it was started by, and why it matches.
 
 mod identity;
+mod mappings;
+mod role;
 
 use std::{
     collections::HashMap,
@@ -9,6 +11,8 @@ use std::{
 
 use identity::read_parent;
 pub use identity::{Identity, all_pids, exists};
+pub use mappings::mapped_files;
+pub use role::{Role, RoleBy};
 use tracing::debug;
 
 /// Every process seen so far, and the rule that decides.
@@ -18,19 +22,24 @@ pub struct Processes {
 }
 
 /// What is known of one process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     pub parent: Option<u32>,
     pub identity: Identity,
     pub verdict: Verdict,
+    /// What it is in a vLLM server, as far as anything tells.
+    pub role: Option<Role>,
+    /// It has launched kernels.
+    has_launched: bool,
     /// False while all that is known is the parent, or while the program is still being started.
     examined: bool,
     exited: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verdict {
     Target(MatchedBy),
+    #[default]
     Foreign,
 }
 
@@ -101,14 +110,18 @@ impl Processes {
             return;
         }
         let parent = Some(parent);
-        self.known.insert(pid, Known { parent, identity, verdict, examined: false, exited: None });
+        self.known.insert(pid, Known { parent, identity, verdict, ..Known::default() });
     }
 
-    /// A process executed a program, whose name the kernel gave as `comm`: looks at it afresh.
+    /// A process executed a program, or (unless `is_replaced`) took another title: looks at it
+    /// afresh. The kernel gave its name as `comm`.
     ///
     /// The kernel tells of it before arguments and environment are in place; then another look is
     /// due when the loader maps the first library.
-    pub fn executed(&mut self, pid: u32, comm: &str) {
+    pub fn executed(&mut self, pid: u32, comm: &str, is_replaced: bool) {
+        if let Some(known) = self.known.get_mut(&pid).filter(|_| is_replaced) {
+            known.has_launched = false;
+        }
         if self.examine(pid) {
             return;
         }
@@ -117,7 +130,7 @@ impl Processes {
         let parent = self.alive(pid).and_then(|known| known.parent);
         let verdict = self.judge(pid, &identity, parent);
         let exited = Some(Instant::now());
-        self.known.insert(pid, Known { parent, identity, verdict, examined: false, exited });
+        self.known.insert(pid, Known { parent, identity, verdict, exited, ..Known::default() });
     }
 
     /// Reads what `/proc` says of a process; false if it is gone.
@@ -135,8 +148,30 @@ impl Processes {
             debug!(pid, ?verdict, ?identity, "found a target");
         }
         let examined = identity.command.is_some();
-        self.known.insert(pid, Known { parent, identity, verdict, examined, exited: None });
+        let has_launched = self.alive(pid).is_some_and(|known| known.has_launched);
+        let known = Known { parent, identity, verdict, has_launched, examined, ..Known::default() };
+        self.known.insert(pid, known);
+        self.find_role(pid);
         true
+    }
+
+    /// A process launched its first kernel, which says what it is where nothing else does.
+    pub fn launched(&mut self, pid: u32) {
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.has_launched = true;
+            self.find_role(pid);
+        }
+    }
+
+    fn find_role(&mut self, pid: u32) {
+        let role = self.known.get(&pid).and_then(|known| {
+            let above = |known: &Known| self.known.get(&known.parent?);
+            let parent = above(known);
+            Role::of(pid, known, parent, parent.and_then(above))
+        });
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.role = role;
+        }
     }
 
     /// Once a target, always a target, whatever it executes.
@@ -174,6 +209,7 @@ impl Processes {
                 verdict: Verdict::Target(MatchedBy::Unexamined),
                 examined: true,
                 exited: Some(Instant::now()),
+                ..Known::default()
             };
             self.known.insert(pid, known);
         }

@@ -8,6 +8,7 @@ mod kernels;
 mod meaning;
 mod publish;
 mod rotation;
+mod stages;
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,7 @@ use disk::Disk;
 use meaning::{Meaning, Reference};
 use rustix::event::{Timespec, epoll};
 use sidecar_common::{CallEvent, Counters};
+use stages::{News, Stages};
 use trace::{
     function::Api,
     line::{CloseReason, FunctionCounts, Library},
@@ -111,6 +113,7 @@ pub struct Recorder {
     notices: Receiver<Notice>,
     books: Books,
     meaning: Meaning,
+    stages: Stages,
     segment: Segment,
     segment_started: Instant,
     announcements: Announcements,
@@ -149,6 +152,7 @@ impl Recorder {
             notices,
             books: Books::default(),
             meaning: Meaning::default(),
+            stages: Stages::default(),
             segment,
             segment_started: Instant::now(),
             announcements: Announcements::default(),
@@ -222,6 +226,7 @@ impl Recorder {
         for (pid, is_replaced) in changed {
             if is_replaced {
                 self.meaning.forget(pid);
+                self.stages.forget(pid);
             }
             self.announcements.forget(pid);
             self.set_foreign(pid, false);
@@ -264,6 +269,10 @@ impl Recorder {
             }
             _ => Reference::default(),
         };
+        let news = self.stages.follow(event, call);
+        if news != News::default() {
+            self.tell_news(event.tgid, news);
+        }
         if !self.disk.is_writable() {
             self.books.unwritten(event.function);
             return;
@@ -272,6 +281,7 @@ impl Recorder {
         if self.announcements.is_due(event.tgid) {
             let known = self.known(event.tgid);
             self.announcements.process(self.segment.buffer(), since_start, event.tgid, known);
+            self.stages.announce(self.segment.buffer(), self.options.start_ns, event.tgid);
         }
         self.meaning.announce(self.segment.buffer(), since_start, event.tgid, reference);
         self.books.line(event.function);
@@ -326,6 +336,19 @@ impl Recorder {
         is_target
     }
 
+    /// What a process has come to is said before its next line.
+    fn tell_news(&mut self, pid: u32, News { is_first_launch, stage }: News) {
+        if is_first_launch {
+            self.processes.lock().expect("no thread panics while it holds the lock").launched(pid);
+            self.state.callers().changed(pid, &self.known(pid));
+        }
+        if let Some(stage) = stage {
+            debug!(pid, stage = stage.name(), "a process enters a stage");
+            self.state.callers().entered(pid, stage.name());
+        }
+        self.announcements.renew(pid);
+    }
+
     /// The filter only spares cost, so its failure loses nothing.
     fn set_foreign(&mut self, pid: u32, is_foreign: bool) {
         if let Err(error) = self.kernel.set_foreign(pid, is_foreign) {
@@ -342,6 +365,7 @@ impl Recorder {
             match notice {
                 Notice::Function { number, name, api } => {
                     self.meaning.add_function(&name);
+                    self.stages.add_function(&name);
                     self.books.add_function(number, name, api);
                 }
                 Notice::Library { attached_ns, library } => {

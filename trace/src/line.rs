@@ -62,6 +62,7 @@ pub enum Meta {
     Library(Library),
     Kernel(Kernel),
     Graph(Graph),
+    Stage(Stage),
 }
 
 /// First line of a segment.
@@ -160,6 +161,24 @@ pub struct Process {
     pub comm: Option<String>,
     /// Why it is traced.
     pub matched_by: String,
+    /// What it is in a vLLM server: `api_server`, `engine_core`, `worker`; absent if nothing tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// What told the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_by: Option<String>,
+    /// Which of several it is, by kind of parallelism: `tp`, `pp`, `dp` and so on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranks: BTreeMap<String, u32>,
+}
+
+/// How far a process has come that computes on a GPU; it is so from this line's `ts` on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `load`, `warm_up` or `serve`.
+    pub stage: String,
+    /// What told it.
+    pub stage_by: String,
 }
 
 /// A library whose functions carry probes from this line's `ts` on.

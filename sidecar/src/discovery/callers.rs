@@ -1,8 +1,8 @@
 //! Which processes have to do with CUDA, targets or not: so that one that is not traced can be
 //! told, with the reason.
 
-use super::{Discovery, files::mapped_files, has_cuda_name};
-use crate::state::Evidence;
+use super::{Discovery, has_cuda_name};
+use crate::{process::mapped_files, state::Evidence};
 
 impl Discovery {
     pub(super) fn note_mapping(&self, pid: u32) {

@@ -45,14 +45,14 @@ fn a_stranger_is_foreign() {
 #[test]
 fn a_name_is_enough_for_a_program_that_ended_at_once() {
     let mut processes = Processes::new("python");
-    processes.executed(GONE, "python3");
+    processes.executed(GONE, "python3", true);
     assert_eq!(processes.known(GONE).verdict, Verdict::Target(MatchedBy::Comm));
 }
 
 #[test]
 fn a_caller_that_is_gone_is_kept_rather_than_lost() {
     let mut processes = Processes::new("python");
-    processes.executed(GONE, "something");
+    processes.executed(GONE, "something", true);
     assert!(!processes.is_target(GONE), "doubt is for callers of CUDA only");
     let known = processes.known(GONE);
     assert_eq!(known.verdict, Verdict::Target(MatchedBy::Unexamined));
@@ -70,7 +70,7 @@ fn doubt_is_not_inherited() {
 #[test]
 fn an_ended_process_is_remembered_for_a_while_and_then_forgotten() {
     let mut processes = Processes::new("python");
-    processes.executed(GONE, "python3");
+    processes.executed(GONE, "python3", true);
     processes.exited(GONE);
     processes.forget_exited(Duration::from_secs(60));
     assert!(processes.is_target(GONE));

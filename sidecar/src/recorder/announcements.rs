@@ -40,6 +40,13 @@ impl Announcements {
         self.seen.remove(&pid);
     }
 
+    /// There may be more to say of the process.
+    pub(super) fn renew(&mut self, pid: u32) {
+        if let Some(seen) = self.seen.get_mut(&pid) {
+            seen.is_announced = false;
+        }
+    }
+
     /// Whether the line of a process is due before its next call.
     pub(super) fn is_due(&self, pid: u32) -> bool {
         self.seen.get(&pid).is_none_or(|seen| !seen.is_announced)
@@ -48,12 +55,16 @@ impl Announcements {
     /// Writes the line of a process, unless this segment has the same one.
     pub(super) fn process(&mut self, out: &mut Vec<u8>, since_start: u64, pid: u32, known: Known) {
         let Verdict::Target(matched_by) = known.verdict else { return };
+        let role = known.role;
         let process = Process {
             parent: known.parent,
             executable: known.identity.executable.map(|path| path.display().to_string()),
             command: known.identity.command,
             comm: known.identity.comm,
             matched_by: matched_by.as_str().to_owned(),
+            role: role.as_ref().map(|role| role.name().to_owned()),
+            role_by: role.as_ref().map(|role| role.by.as_str().to_owned()),
+            ranks: role.map(|role| role.ranks).unwrap_or_default(),
         };
         self.seen.insert(pid, Seen { is_target: true, is_announced: true });
         if self.processes.get(&pid) != Some(&process) {

@@ -83,6 +83,7 @@ impl Recorder {
         self.push_opening();
         self.announcements.begin_segment(self.segment.buffer());
         self.meaning.begin_segment();
+        self.stages.begin_segment();
         self.flush();
     }
 
@@ -91,6 +92,7 @@ impl Recorder {
         self.push_opening();
         self.announcements.begin_segment(self.segment.buffer());
         self.meaning.begin_segment();
+        self.stages.begin_segment();
         self.flush();
     }
 

@@ -1,6 +1,6 @@
 //! Processes that have to do with CUDA, targets or not: bounded, so that the latest are known.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,13 @@ pub struct Caller {
     pub comm: Option<String>,
     /// Why it is traced; `None`: it is not.
     pub matched_by: Option<String>,
+    /// As in the process lines of the trace.
+    pub role: Option<String>,
+    pub role_by: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranks: BTreeMap<String, u32>,
+    /// Of the last stage line of the trace.
+    pub stage: Option<String>,
     /// It was seen to map a file with the name of a CUDA library.
     pub has_mapped: bool,
     /// It has called a traced function.
@@ -73,6 +80,13 @@ impl Callers {
         }
     }
 
+    /// It loads a model, or warms up, or serves.
+    pub fn entered(&mut self, pid: u32, stage: &str) {
+        if let Some(caller) = self.list.iter_mut().rfind(|caller| caller.pid == pid) {
+            caller.stage = Some(stage.to_owned());
+        }
+    }
+
     pub fn exited(&mut self, pid: u32) {
         if let Some(caller) = self.list.iter_mut().find(|caller| caller.is(pid)) {
             caller.is_running = false;
@@ -109,6 +123,10 @@ impl Callers {
             command: None,
             comm: None,
             matched_by: None,
+            role: None,
+            role_by: None,
+            ranks: BTreeMap::new(),
+            stage: None,
             has_mapped: false,
             has_called: false,
             is_running: true,
@@ -134,6 +152,10 @@ impl Caller {
             Verdict::Target(matched_by) => Some(matched_by.as_str().to_owned()),
             Verdict::Foreign => None,
         };
+        let role = known.role.as_ref();
+        self.role = role.map(|role| role.name().to_owned());
+        self.role_by = role.map(|role| role.by.as_str().to_owned());
+        self.ranks = role.map(|role| role.ranks.clone()).unwrap_or_default();
         self.is_running = !known.has_exited();
     }
 }
@@ -196,7 +218,7 @@ mod tests {
         assert_eq!(running, [true, false]);
         // Its last events arrive late, and it is examined again.
         let mut processes = Processes::new("python");
-        processes.executed(GONE, "python3");
+        processes.executed(GONE, "python3", true);
         callers.note(GONE, &processes.known(GONE), Evidence::Call);
         assert_eq!(callers.to_vec().len(), 2);
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::{Process, Segments, Status, Upload};
-use crate::state::{Failing, Phase};
+use crate::state::{Caller, Failing, Phase};
 
 /// Functions that are shown; `--json` has all of them.
 const MOST_FUNCTIONS: usize = 10;
@@ -72,15 +72,32 @@ fn processes(out: &mut String, status: &Status) {
             (true, false) => "mapped a CUDA library, called nothing yet",
             (false, false) => "did nothing yet",
         };
+        let part = part(caller);
         let ended = if caller.is_running { "" } else { ", ended" };
         let name = [&caller.command, &caller.executable, &caller.comm].into_iter().flatten().next();
         let name = name.map_or("?", String::as_str);
-        push(out, format_args!("  {:>7}  {verdict}: {reason}; {did}{ended}\n", caller.pid));
+        push(out, format_args!("  {:>7}  {verdict}: {reason}; {did}{part}{ended}\n", caller.pid));
         push(out, format_args!("           {name}\n"));
     }
     if status.forgotten_processes > 0 {
         push(out, format_args!("  and {} before them\n", status.forgotten_processes));
     }
+}
+
+/// What it is in a vLLM server and how far it has come, as far as that is known.
+fn part(caller: &Caller) -> String {
+    let mut part = String::new();
+    if let (Some(role), Some(by)) = (&caller.role, &caller.role_by) {
+        push(&mut part, format_args!("; {role}"));
+        for (label, rank) in &caller.ranks {
+            push(&mut part, format_args!(" {label} {rank}"));
+        }
+        push(&mut part, format_args!(" by its {by}"));
+    }
+    if let Some(stage) = &caller.stage {
+        push(&mut part, format_args!("; stage {stage}"));
+    }
+    part
 }
 
 fn libraries(out: &mut String, status: &Status) {

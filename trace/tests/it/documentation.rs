@@ -103,17 +103,18 @@ fn examples_are_what_the_writer_writes() {
                 Meta::Library(_) => "library",
                 Meta::Kernel(_) => "kernel",
                 Meta::Graph(_) => "graph",
+                Meta::Stage(_) => "stage",
             },
         });
     }
     // As many as there are arms above: each kind has an example.
-    assert_eq!(kinds.len(), 8, "{kinds:?}");
+    assert_eq!(kinds.len(), 9, "{kinds:?}");
 }
 
 #[test]
 fn every_field_of_the_examples_is_documented() {
-    /// Maps whose keys are names of settings or functions, not of fields.
-    const OPEN_MAPS: [&str; 3] = ["options", "failed", "functions"];
+    /// Maps whose keys are names of settings, functions or dimensions, not of fields.
+    const OPEN_MAPS: [&str; 4] = ["options", "failed", "functions", "ranks"];
 
     fn collect(value: &Value, fields: &mut BTreeSet<String>) {
         for (name, value) in value.as_object().into_iter().flatten() {

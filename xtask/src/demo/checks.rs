@@ -119,7 +119,8 @@ fn vllm_is_discovered(files: &Files, state: &State) -> Check {
     match engine {
         Some((pid, process)) => {
             let title = process.command.or(process.comm).unwrap_or_default();
-            let detail = format!("pid {pid}, {title:?}, matched by {}", process.matched_by);
+            let role = process.role.unwrap_or_else(|| "of unknown role".to_owned());
+            let detail = format!("pid {pid}, {title:?}, {role}, matched by {}", process.matched_by);
             Check { name, passed: true, detail }
         }
         None => Check {

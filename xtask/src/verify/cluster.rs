@@ -113,7 +113,8 @@ fn sidecar_is_running(snapshot: &Snapshot) -> Check {
 
 fn vllm_is_discovered(status: &Status) -> Judged {
     if let Some(process) = status.traced().find(|process| process.has_called) {
-        return Ok(format!("pid {}, {:?}: {}", process.pid, process.title(), process.reason));
+        let (pid, title, part) = (process.pid, process.title(), process.part());
+        return Ok(format!("pid {pid}, {title:?}{part}: {}", process.reason));
     }
     if let Some(process) = status.traced().next() {
         return Err(format!("pid {} is a target, but has not called CUDA yet", process.pid));
