@@ -48,7 +48,11 @@ fn status(address: &str) -> Status {
 }
 
 /// Published once a second.
-fn status_when(address: &str, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
+pub(crate) fn status_when(
+    address: &str,
+    what: &str,
+    condition: impl Fn(&Status) -> bool,
+) -> Status {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let status = status(address);
@@ -60,7 +64,7 @@ fn status_when(address: &str, what: &str, condition: impl Fn(&Status) -> bool) -
     }
 }
 
-fn process(status: &Status, pid: u32) -> &Process {
+pub(crate) fn process(status: &Status, pid: u32) -> &Process {
     let of_pid = |process: &&Process| process.caller.pid == pid;
     status.processes.iter().find(of_pid).unwrap_or_else(|| panic!("no {pid} in {status:#?}"))
 }

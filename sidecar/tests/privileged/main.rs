@@ -9,6 +9,7 @@ mod accounting;
 mod calls;
 mod coverage;
 mod crash;
+mod engine;
 mod harness;
 mod http;
 mod namespace;
