@@ -15,6 +15,7 @@ mod request;
 mod scheduler;
 mod text;
 mod title;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ use crate::libraries::{DRIVER, RUNTIME};
 
 pub use options::{HELP, Invocation, Options};
 
-/// Runs the process that the command line asks for: the API server, or the engine that it spawns.
+/// Runs the process that the command line asks for: the API server, the engine that it spawns, or one of its workers.
 pub fn main() -> Result<ExitCode> {
     // Before any thread exists: the engine will overwrite where the environment lies now.
     let title = title::Title::reserve();

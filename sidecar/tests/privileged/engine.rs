@@ -252,3 +252,35 @@ fn of_a_server_that_was_met_late_the_steps_tell() {
     assert_eq!(names(&stages), [("serve", "steps")]);
     assert!(stages[0].2 > since_start(&scene, asked_ns), "three steps tell nothing: {stages:?}");
 }
+
+#[test]
+fn workers_have_their_ranks_and_stages_and_their_engine_core_has_none() {
+    let scene = Scene::new(Driver::R580);
+    let sidecar = scene.sidecar(&[]);
+    let server = Server::ready(&scene, &["--tensor-parallel-size", "2"]);
+    let engine = server.engine;
+    std::thread::sleep(IDLE);
+    server.complete(3);
+    server.stop();
+    sidecar.stop();
+    scene.whole_report();
+    let lines = scene.process_lines();
+    assert!(lines.iter().all(|(pid, _)| *pid != engine), "it calls nothing");
+    let workers: BTreeSet<u32> =
+        lines.iter().filter(|(_, line)| line.parent == Some(engine)).map(|(pid, _)| *pid).collect();
+    let mut ranks = BTreeSet::new();
+    for worker in &workers {
+        let line = last_line(&scene, *worker);
+        assert_eq!(role(&line), (Some("worker"), Some("title")));
+        ranks.insert(line.ranks);
+        // The title with the rank came after the first call, which did not begin anything anew.
+        let earlier = lines.iter().find(|(pid, _)| pid == worker).unwrap();
+        assert_eq!((earlier.1.role.as_deref(), earlier.1.ranks.len()), (Some("worker"), 0));
+        let stages = stages(&scene, *worker);
+        assert_eq!(names(&stages), [("load", "init"), ("warm_up", "capture"), ("serve", "idle")]);
+        let init = scene.calls().into_iter().find(|call| call.pid == *worker).unwrap();
+        assert_eq!((init.func.as_str(), init.ts), ("cuInit", stages[0].2));
+    }
+    let rank = |rank| [("tp".to_owned(), rank)].into();
+    assert_eq!(ranks, BTreeSet::from([rank(0), rank(1)]));
+}

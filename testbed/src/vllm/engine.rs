@@ -1,4 +1,5 @@
-//! The engine process: retitles itself, loads the model, and steps as long as there is something to generate.
+//! The engine process: retitles itself, loads the model (or has workers load it), and steps as long as there is
+//! something to generate.
 
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,11 +8,10 @@ use std::thread;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::gpu::Gpu;
-use super::model::Model;
 use super::protocol::{FromEngine, Start, ToEngine};
 use super::scheduler::{Progress, Scheduler};
 use super::title::{self, Title};
+use super::workers::{self, Device};
 
 /// Reads its orders from stdin and answers on stdout. Ends with stdin, so that it never outlives its parent.
 pub(super) fn run(title: &Title) -> Result<()> {
@@ -21,41 +21,29 @@ pub(super) fn run(title: &Title) -> Result<()> {
         .context("cannot read the first line from the API process")?;
     let start: Start = serde_json::from_str(&first)
         .context("cannot understand the first line from the API process")?;
-    let Start {
-        name,
-        title: text,
-        startup_delay,
-        enforce_eager,
-        max_num_seqs,
-        max_num_batched_tokens,
-        gpu_memory_utilization,
-    } = start;
-    title::set_name(&name)?;
+    title::set_name(&start.name)?;
     // The child of a spawn imports everything anew.
-    thread::sleep(startup_delay);
-    title.set(&text)?;
+    thread::sleep(start.startup_delay);
+    if let Some(rank) = start.rank {
+        return workers::run(title, &start, rank);
+    }
+    // The title is written over it.
+    let name = std::env::args_os().next().unwrap_or_default();
+    title.set(&format!("{}::EngineCore", start.prefix))?;
 
     let (send, orders) = channel();
     read_orders(send.clone());
     heed_signals(send);
-    let (runtime, driver) = super::load_libraries()?;
-    let gpu = Gpu::of(&runtime, &driver)?;
-    let model = Model::load(
-        gpu,
-        gpu_memory_utilization,
-        enforce_eager,
-        max_num_seqs,
-        max_num_batched_tokens,
-    )
-    .context("cannot load the model")?;
-    tell(&FromEngine::Ready { kv_cache_tokens: model.cache_tokens() })?;
+    let mut device = Device::load(&start, name)?;
+    say(&FromEngine::Ready { kv_cache_tokens: device.cache_tokens()? })?;
     // An API process that has gone can be told nothing; the device is freed all the same.
-    let served = serve(&model, &orders, Scheduler::new(max_num_seqs, max_num_batched_tokens));
-    model.unload().context("cannot free the device")?;
+    let scheduler = Scheduler::new(start.max_num_seqs, start.max_num_batched_tokens);
+    let served = serve(&mut device, &orders, scheduler);
+    device.unload()?;
     served
 }
 
-fn serve(model: &Model, orders: &Receiver<ToEngine>, mut scheduler: Scheduler) -> Result<()> {
+fn serve(device: &mut Device, orders: &Receiver<ToEngine>, mut scheduler: Scheduler) -> Result<()> {
     loop {
         loop {
             // Waits only when there is nothing to do.
@@ -72,10 +60,10 @@ fn serve(model: &Model, orders: &Receiver<ToEngine>, mut scheduler: Scheduler) -
             }
         }
         let step = scheduler.plan();
-        model.step(step)?;
+        device.step(step)?;
         let Progress { advanced, finished } = scheduler.complete();
         let (running, waiting) = (scheduler.running(), scheduler.waiting());
-        tell(&FromEngine::Step {
+        say(&FromEngine::Step {
             advanced,
             finished,
             running,
@@ -85,11 +73,12 @@ fn serve(model: &Model, orders: &Receiver<ToEngine>, mut scheduler: Scheduler) -
     }
 }
 
-fn tell(message: &FromEngine) -> Result<()> {
-    let mut line = serde_json::to_vec(message).context("cannot write to the API process")?;
+/// To the process that started this one.
+pub(super) fn say(message: &impl serde::Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(message).context("cannot write to stdout")?;
     line.push(b'\n');
     let mut out = std::io::stdout().lock();
-    out.write_all(&line).and_then(|()| out.flush()).context("cannot write to the API process")
+    out.write_all(&line).and_then(|()| out.flush()).context("cannot write to stdout")
 }
 
 /// Reads orders on a thread of its own; the end of stdin is an order to stop.
@@ -107,7 +96,7 @@ fn read_orders(orders: Sender<ToEngine>) {
 }
 
 /// SIGTERM stops the engine as its parent would. SIGINT from a terminal goes to both, and the parent decides.
-fn heed_signals(orders: Sender<ToEngine>) {
+pub(super) fn heed_signals(orders: Sender<ToEngine>) {
     thread::spawn(move || -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {

@@ -18,7 +18,7 @@ use super::model;
 use super::options::Options;
 use super::protocol::{FromEngine, Start, ToEngine};
 
-/// The last argument of an engine, as Python's multiprocessing marks the processes that it spawns.
+/// The last argument of an engine or a worker, as Python's multiprocessing marks the processes that it spawns.
 pub(super) const ENGINE_MARK: &str = "--multiprocessing-fork";
 
 /// What a waiting request hears.
@@ -178,7 +178,9 @@ fn start_line(options: &Options) -> Result<Vec<u8>> {
             .context("cannot read the name of this process")?
             .trim_end()
             .to_owned(),
-        title: format!("{prefix}::EngineCore"),
+        prefix,
+        rank: None,
+        tensor_parallel_size: options.tensor_parallel_size,
         startup_delay: options.startup_delay,
         enforce_eager: options.enforce_eager,
         max_num_seqs: options.max_num_seqs,

@@ -21,6 +21,7 @@ usage: standin-vllm serve [MODEL] [OPTIONS]
   --gpu-memory-utilization F   [0.9]
   --dtype TYPE                 [auto]
   --enforce-eager              no CUDA graphs
+  --tensor-parallel-size N     above 1, that many worker processes compute for the engine [1]
 
 of the stand-in:
   --startup-delay MS           how long each process takes to import Python's modules [300]
@@ -49,6 +50,7 @@ pub struct Options {
     pub gpu_memory_utilization: f64,
     pub dtype: String,
     pub enforce_eager: bool,
+    pub tensor_parallel_size: usize,
     pub startup_delay: Duration,
     pub step: Duration,
 }
@@ -87,7 +89,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "seed",
     "swap-space",
     "task",
-    "tensor-parallel-size",
     "tokenizer",
     "tokenizer-mode",
     "tool-call-parser",
@@ -147,6 +148,7 @@ impl Options {
             gpu_memory_utilization: given.number("gpu-memory-utilization", 0.9)?,
             dtype: given.one("dtype")?.unwrap_or_else(|| "auto".to_owned()),
             enforce_eager: given.values.remove("enforce-eager").is_some(),
+            tensor_parallel_size: given.number("tensor-parallel-size", 1)?,
             startup_delay: Duration::from_millis(given.number("startup-delay", 300)?),
             step: Duration::try_from_secs_f64(given.number::<f64>("step-ms", 5.0)? / 1e3)
                 .context("--step-ms is no time")?,
@@ -160,6 +162,7 @@ impl Options {
             ("max-model-len", options.max_model_len),
             ("max-num-seqs", options.max_num_seqs),
             ("max-num-batched-tokens", options.max_num_batched_tokens),
+            ("tensor-parallel-size", options.tensor_parallel_size),
         ] {
             ensure!(value > 0, "--{name} is 0: it must be at least 1");
         }

@@ -1,15 +1,19 @@
-//! What the API process and the engine tell each other, one JSON object a line.
+//! What the API process, the engine and its workers tell each other, one JSON object a line.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The first line to the engine.
+/// The first line to the engine, and to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Start {
     /// What the process is called until it retitles itself.
     pub(super) name: String,
-    pub(super) title: String,
+    /// Of the titles.
+    pub(super) prefix: String,
+    /// Of a worker.
+    pub(super) rank: Option<usize>,
+    pub(super) tensor_parallel_size: usize,
     pub(super) startup_delay: Duration,
     pub(super) enforce_eager: bool,
     pub(super) max_num_seqs: usize,
@@ -47,4 +51,12 @@ pub(super) enum FromEngine {
         waiting: usize,
         kv_tokens: usize,
     },
+}
+
+/// Each answers one step; the first says that there can be steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FromWorker {
+    Ready { kv_cache_tokens: usize },
+    Done,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// One sequence on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sequence {
@@ -22,7 +24,7 @@ pub(super) struct Scheduler {
 }
 
 /// What a step computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Step {
     /// Tokens of prompts; zero for a pure decode step.
     pub(super) prefill_tokens: usize,

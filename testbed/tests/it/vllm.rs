@@ -292,6 +292,32 @@ fn eager_decoding_launches_every_kernel() {
     assert_agreement(&runtime, &driver);
 }
 
+#[test]
+fn workers_compute_for_their_engine_and_say_their_rank() {
+    let mut vllm = Vllm::ready(&["--tensor-parallel-size", "2"]);
+    let answer = vllm.post(
+        "/v1/completions",
+        r#"{"model":"org/model","prompt":"one two three","max_tokens":50}"#,
+    );
+    assert_eq!(answer.json()["usage"], usage(3, 50));
+    let of_engine = format!("/proc/{0}/task/{0}/children", vllm.engine);
+    let workers = fs::read_to_string(of_engine).unwrap();
+    let mut titles: Vec<String> = workers
+        .split_whitespace()
+        .map(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap())
+        .collect();
+    titles.sort();
+    let titles: Vec<&str> = titles.iter().map(|title| title.trim_end_matches('\0')).collect();
+    assert_eq!(titles, ["VLLM::Worker_TP0", "VLLM::Worker_TP1"]);
+    terminate(&vllm.child);
+    assert!(vllm.child.wait().unwrap().success());
+    let counts = vllm.bench.counts();
+    let launches: Vec<u64> =
+        counts.iter().map(|counts| counts.of("cuGraphLaunch")).filter(|count| *count > 0).collect();
+    assert_eq!(launches, [49, 49], "each computes every step");
+    assert!(counts.iter().all(|counts| counts.pid != vllm.engine), "and the engine none");
+}
+
 fn assert_agreement(runtime: &Counts, driver: &Counts) {
     assert_eq!(runtime.of("cudaLaunchKernel"), driver.of("cuLaunchKernel"));
     assert_eq!(runtime.of("cudaGetDevice"), driver.of("cuCtxGetDevice_v2"));
