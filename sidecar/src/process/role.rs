@@ -101,10 +101,7 @@ fn of_title(identity: &Identity) -> Option<(Kind, BTreeMap<String, u32>)> {
     let whole = identity.command.as_deref().and_then(parse_title);
     whole.or_else(|| {
         let comm = identity.comm.as_deref()?;
-        match comm.len() < COMM_BYTES {
-            true => parse_title(comm),
-            false => parse_cut_title(comm),
-        }
+        if comm.len() < COMM_BYTES { parse_title(comm) } else { parse_cut_title(comm) }
     })
 }
 

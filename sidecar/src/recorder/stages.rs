@@ -3,8 +3,6 @@
 //! Told from the calls alone, while they happen. `docs/trace-format.md` has the rules for people.
 //! This runs for every event: no allocation and no hashing, for most events one look into a table.
 
-use std::time::Duration;
-
 use sidecar_common::CallEvent;
 use trace::{
     function::{Api, canonical},
@@ -16,7 +14,7 @@ use crate::record::Call;
 
 /// A server that waits for its first request does nothing for longer; an engine that loads or
 /// warms up seldom does. Not below a second, because TRACE_RATE_LIMIT leaves gaps of that length.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_NS: u64 = 1_000_000_000;
 
 /// Results read back in a row that only an engine at work has.
 const STEPS: u32 = 32;
@@ -135,15 +133,35 @@ struct Process {
     initialised_ns: Option<u64>,
     /// When its last call that says anything returned.
     latest_ns: u64,
-    has_launched: bool,
-    /// It has asked for free memory after it had launched kernels, as one that sizes a cache.
-    has_measured: bool,
-    /// And has taken memory after that.
-    has_cache: bool,
+    sizing: Sizing,
     open_captures: u32,
     /// It has launched since it last read back.
     is_computing: bool,
     steps: u32,
+}
+
+/// What an engine does in this order to size its cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Sizing {
+    #[default]
+    Nothing,
+    /// It has launched a kernel.
+    Launched,
+    /// And then asked how much memory is free.
+    Measured,
+    /// And then taken memory.
+    Done,
+}
+
+impl Sizing {
+    fn after(self, sign: Sign) -> Self {
+        match (self, sign) {
+            (Self::Nothing, Sign::Launch) => Self::Launched,
+            (Self::Launched, Sign::Measure) => Self::Measured,
+            (Self::Measured, Sign::Allocate) => Self::Done,
+            _ => self,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,16 +229,16 @@ impl Stages {
 impl Process {
     fn follow(&mut self, sign: Sign, start_ns: u64, end_ns: u64) -> News {
         let before = self.stage;
-        let is_first_launch = sign == Sign::Launch && !self.has_launched;
+        let is_first_launch = sign == Sign::Launch && self.sizing == Sizing::Nothing;
+        self.sizing = self.sizing.after(sign);
         let idle_ns = start_ns.saturating_sub(self.latest_ns);
         match sign {
             Sign::Init => self.initialised_ns = self.initialised_ns.or(Some(start_ns)),
             Sign::Allocate => {
                 self.load();
-                self.has_cache |= self.has_measured;
                 self.steps = 0;
             }
-            Sign::Measure => self.has_measured |= self.has_launched,
+            Sign::Measure => {}
             Sign::LoadCode => self.steps = 0,
             Sign::BeginCapture => {
                 self.open_captures += 1;
@@ -230,10 +248,9 @@ impl Process {
             Sign::EndCapture => self.open_captures = self.open_captures.saturating_sub(1),
             Sign::Launch => {
                 self.load();
-                self.has_launched = true;
                 self.is_computing = true;
                 let may_serve = self.stage.is_some() && self.could_serve();
-                if may_serve && u128::from(idle_ns) >= IDLE.as_nanos() {
+                if may_serve && idle_ns >= IDLE_NS {
                     self.enter(Stage::Serve, StageBy::Idle, start_ns);
                 }
             }
@@ -261,7 +278,7 @@ impl Process {
         self.open_captures == 0
             && match self.stage.map(|entered| entered.stage) {
                 None | Some(Stage::WarmUp) => true,
-                Some(Stage::Load) => self.has_cache,
+                Some(Stage::Load) => self.sizing == Sizing::Done,
                 Some(Stage::Serve) => false,
             }
     }

@@ -271,6 +271,20 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_is_told_with_its_ranks_and_its_stage() {
+        let (_directory, reporter) = busy();
+        let mut status = reporter.status();
+        let caller = &mut status.processes[0].caller;
+        caller.role = Some("worker".to_owned());
+        caller.role_by = Some("title".to_owned());
+        caller.ranks = [("tp".to_owned(), 1), ("pp".to_owned(), 0)].into();
+        caller.stage = Some("serve".to_owned());
+        let expected = "; called CUDA; worker pp 0 tp 1 by its title; stage serve\n";
+        let text = of(&status);
+        assert!(text.contains(expected), "no {expected:?} in\n{text}");
+    }
+
+    #[test]
     fn durations_have_the_two_largest_units() {
         for (seconds, expected) in
             [(-1, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")]

@@ -194,6 +194,11 @@ mod tests {
     fn a_target_counts_when_it_has_called() {
         let found = vllm_is_discovered(&status(process(Some("ancestor"), true)));
         assert_eq!(found.unwrap(), "pid 17, \"VLLM::EngineCore\": a target started it");
+        let mut engine = process(Some("ancestor"), true);
+        engine["processes"][0]["role"] = "engine_core".into();
+        engine["processes"][0]["stage"] = "serve".into();
+        let found = vllm_is_discovered(&status(engine)).unwrap();
+        assert!(found.contains("\"VLLM::EngineCore\" (engine_core, serve): a target"), "{found}");
         assert!(vllm_is_discovered(&status(process(Some("ancestor"), false))).is_err());
         let foreign = vllm_is_discovered(&status(process(None, true))).unwrap_err();
         assert!(foreign.contains("TARGET_PROCESS"), "{foreign}");
