@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod error_name;
+pub mod frames;
 pub mod function;
 pub mod line;
 pub mod reader;

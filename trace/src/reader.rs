@@ -1,4 +1,4 @@
-//! Reads traces line by line. A bad line is named by file, line number and reason, and skipped.
+//! Reads traces line by line, compressed or not. A bad line is named by file, line number and reason, and skipped.
 
 use std::{
     fmt,
@@ -9,7 +9,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::line::{Call, ENTRY_PHASE, FORMAT_VERSION, Line, META_TYPE, Meta, MetaLine};
+use crate::{
+    frames::{Frames, is_compressed},
+    line::{Call, ENTRY_PHASE, FORMAT_VERSION, Line, META_TYPE, Meta, MetaLine},
+};
 
 /// Longer lines are refused: no writer makes them, and memory must stay bounded.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -44,9 +47,19 @@ pub enum Reason {
     FormatVersion(u32),
 }
 
-impl Reader<BufReader<File>> {
+/// Room for what is read of a file at once, and of its content if that is compressed.
+const BUFFER_BYTES: usize = 1 << 20;
+
+impl Reader<Box<dyn BufRead + Send>> {
+    /// Whether the file is compressed is told by its first bytes, whatever its name.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(BufReader::with_capacity(1 << 20, File::open(path)?), path))
+        let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+        let input: Box<dyn BufRead + Send> = if is_compressed(file.fill_buf()?) {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, Frames::new(file)))
+        } else {
+            Box::new(file)
+        };
+        Ok(Self::new(input, path))
     }
 }
 
@@ -166,6 +179,8 @@ impl std::error::Error for BadLine {}
 
 #[cfg(test)]
 mod tests {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
     use super::*;
 
     const CALL: &str = r#"{"ts":1.5,"pid":3,"type":"cuda_api","func":"cuInit","phase":"entry"}"#;
@@ -205,6 +220,30 @@ mod tests {
         let line = r#"{"ts":0,"pid":1,"type":"meta","func":"segment_open","phase":"meta","format_version":99}"#;
         let lines = read(&format!("{line}\n"));
         assert!(lines[0].as_ref().unwrap_err().contains("format version 99"));
+    }
+
+    #[test]
+    fn a_compressed_file_is_told_by_its_content_and_a_cut_frame_by_file_and_offset() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.jsonl");
+        let line = format!("{CALL}\n");
+        let frame = compress_to_vec(line.as_bytes(), CompressionLevel::Fastest);
+        let read = |content: &[u8]| -> Vec<Result<Line, String>> {
+            std::fs::write(&path, content).unwrap();
+            let lines = Reader::open(&path).unwrap();
+            lines.map(|line| line.map_err(|bad| bad.to_string())).collect()
+        };
+        for whole in [[&frame[..], &frame].concat(), [line.as_bytes(), line.as_bytes()].concat()] {
+            assert!(matches!(read(&whole)[..], [Ok(Line::Call(_)), Ok(Line::Call(_))]));
+        }
+        let cut = read(&[&frame[..], &frame[..9]].concat());
+        let [Ok(_), Err(error)] = &cut[..] else { panic!("{cut:?}") };
+        let expected = format!(
+            "{}:2: cannot read on: the zstd frame at byte {} is cut off: its writer did not finish",
+            path.display(),
+            frame.len()
+        );
+        assert_eq!(*error, expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! File names of segments: `trace_<host>_<start>_<sequence>.jsonl`.
+//! File names of segments: `trace_<host>_<start>_<sequence>.jsonl`, or `.jsonl.zst`.
 
 use std::fmt;
 
@@ -11,6 +11,37 @@ pub struct SegmentName {
     pub run: Run,
     /// From 1, without gaps.
     pub sequence: u64,
+    pub format: Format,
+}
+
+/// How the lines lie in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    #[default]
+    Jsonl,
+    /// In zstd frames.
+    JsonlZst,
+}
+
+impl Format {
+    pub const ALL: [Self; 2] = [Self::Jsonl, Self::JsonlZst];
+
+    /// As file names end, and as settings name it.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::JsonlZst => "jsonl.zst",
+        }
+    }
+
+    /// Of a closed file.
+    pub fn of(file_name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.stem(file_name).is_some())
+    }
+
+    fn stem(self, file_name: &str) -> Option<&str> {
+        file_name.strip_suffix(self.extension())?.strip_suffix('.')
+    }
 }
 
 /// One run of one sidecar.
@@ -39,21 +70,22 @@ impl SegmentName {
     /// Only names as they are written are read: no two files of a directory are one segment.
     pub fn parse(file_name: &str) -> Option<Self> {
         let closed = file_name.strip_suffix(PART_SUFFIX).unwrap_or(file_name);
-        let stem = closed.strip_prefix("trace_")?.strip_suffix(".jsonl")?;
+        let format = Format::of(closed)?;
+        let stem = format.stem(closed)?.strip_prefix("trace_")?;
         let (rest, sequence) = stem.rsplit_once('_')?;
         let (host, start) = rest.rsplit_once('_')?;
         if host.is_empty() || start.is_empty() {
             return None;
         }
-        let name = Self { run: Run::new(host, start), sequence: sequence.parse().ok()? };
+        let name = Self { run: Run::new(host, start), sequence: sequence.parse().ok()?, format };
         (name.sequence > 0 && name.to_string() == closed).then_some(name)
     }
 }
 
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { run, sequence } = self;
-        write!(f, "trace_{run}_{sequence:06}.jsonl")
+        let Self { run, sequence, format } = self;
+        write!(f, "trace_{run}_{sequence:06}.{}", format.extension())
     }
 }
 
@@ -69,10 +101,14 @@ mod tests {
 
     #[test]
     fn a_name_reads_back_as_it_was_written() {
-        let name = SegmentName { run: Run::new("gpu_node 1", "20261124T032105.123Z"), sequence: 7 };
-        assert_eq!(name.to_string(), "trace_gpu-node-1_20261124T032105.123Z_000007.jsonl");
-        assert_eq!(SegmentName::parse(&name.to_string()), Some(name.clone()));
-        assert_eq!(SegmentName::parse(&format!("{name}{PART_SUFFIX}")), Some(name));
+        for (format, extension) in [(Format::Jsonl, ".jsonl"), (Format::JsonlZst, ".jsonl.zst")] {
+            let run = Run::new("gpu_node 1", "20261124T032105.123Z");
+            let name = SegmentName { run, sequence: 7, format };
+            let expected = format!("trace_gpu-node-1_20261124T032105.123Z_000007{extension}");
+            assert_eq!(name.to_string(), expected);
+            assert_eq!(SegmentName::parse(&name.to_string()), Some(name.clone()));
+            assert_eq!(SegmentName::parse(&format!("{name}{PART_SUFFIX}")), Some(name));
+        }
     }
 
     #[test]
@@ -84,6 +120,9 @@ mod tests {
             "trace_a_b_000000.jsonl",
             "trace_a_b_-00001.jsonl",
             "trace_a_b_99999999999999999999.jsonl",
+            "trace_a_b_000001.zst",
+            "trace_a_b_000001jsonl.zst",
+            "trace_a_b_000001.jsonl.part.zst",
             "notes.txt",
             ".lock",
         ] {
@@ -96,7 +135,8 @@ mod tests {
         for file in ["trace_a_b_1.jsonl", "trace_a_b_+00001.jsonl", "trace_a c_b_000001.jsonl"] {
             assert_eq!(SegmentName::parse(file), None, "{file}");
         }
-        let largest = SegmentName { run: Run::new("a", "b"), sequence: u64::MAX };
+        let (run, format) = (Run::new("a", "b"), Format::Jsonl);
+        let largest = SegmentName { run, sequence: u64::MAX, format };
         assert_eq!(SegmentName::parse(&largest.to_string()), Some(largest));
     }
 }

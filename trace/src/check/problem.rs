@@ -102,7 +102,7 @@ impl fmt::Display for Problem {
             Self::BadLine { reason } => f.write_str(reason),
             Self::NotASegment { file } => write!(
                 f,
-                "{}: the name is not trace_<host>_<start>_<sequence>.jsonl",
+                "{}: the name is not trace_<host>_<start>_<sequence>.jsonl or .jsonl.zst",
                 file.display()
             ),
             Self::NoOpening { file } => write!(

@@ -1,9 +1,12 @@
 use std::fs;
 
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
 use super::*;
 use crate::{
     function::Api,
     line::{Clock, CloseReason, Meta, SegmentOpen},
+    segment_name::Format,
     writer::{CallText, push_entry, push_meta},
 };
 
@@ -13,16 +16,23 @@ struct Scene {
     directory: tempfile::TempDir,
     files: Vec<PathBuf>,
     lines_before: u64,
+    format: Format,
 }
 
 impl Scene {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), files: Vec::new(), lines_before: 0 }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            files: Vec::new(),
+            lines_before: 0,
+            format: Format::Jsonl,
+        }
     }
 
     /// A segment with `lines` calls of `cuInit`; `edit` may falsify the closing line.
     fn segment(&mut self, sequence: u64, lines: u64, edit: impl FnOnce(&mut SegmentClose)) {
-        let name = SegmentName { run: Run::new("host", "start"), sequence };
+        let (run, format) = (Run::new("host", "start"), self.format);
+        let name = SegmentName { run, sequence, format };
         let open = SegmentOpen {
             format_version: 1,
             sequence,
@@ -56,6 +66,9 @@ impl Scene {
         }
         push_meta(&mut text, 2, 1, &Meta::SegmentClose(close));
         let path = self.directory.path().join(name.to_string());
+        if self.format == Format::JsonlZst {
+            text = compress_to_vec(&text[..], CompressionLevel::Fastest);
+        }
         fs::write(&path, text).unwrap();
         self.files.push(path);
     }
@@ -86,6 +99,20 @@ fn a_whole_run_has_no_problem() {
     assert!(report.is_whole(), "{:?}", report.problems);
     assert_eq!((report.calls, report.runs[0].ended), (5, true));
     assert_eq!(report.functions["cuInit"].hits, 5);
+}
+
+#[test]
+fn a_run_may_mix_both_formats_and_each_segment_counts_once() {
+    let mut run = Scene::new();
+    run.segment(1, 3, |_| ());
+    run.format = Format::JsonlZst;
+    run.segment(2, 2, last);
+    let report = check(&run.files);
+    assert!(report.is_whole(), "{:?}", report.problems);
+    assert_eq!(report.calls, 5);
+    run.segment(1, 0, |_| ());
+    let twice = Problem::Duplicate { run: "host_start".into(), sequence: 1 };
+    assert!(check(&run.files).problems.contains(&twice));
 }
 
 #[test]
