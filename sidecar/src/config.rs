@@ -9,12 +9,12 @@ use clap::{
     Arg, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum, builder::Resettable,
     error::ErrorKind,
 };
-use trace::function::Selection;
+use trace::{function::Selection, segment_name::Format};
 
 use complaint::name_the_variable;
 use values::{
-    boolean, bucket, directories, endpoint, http_address, log_filter, non_empty, prefix, ring_size,
-    seconds, segment_size, size,
+    boolean, bucket, directories, endpoint, format, http_address, log_filter, non_empty, prefix,
+    ring_size, seconds, segment_size, size,
 };
 
 /// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
@@ -93,6 +93,11 @@ pub struct Config {
     /// How probes are attached
     #[arg(long, env = "ATTACH_BY", default_value = "auto", value_name = "WAY")]
     pub attach_by: AttachBy,
+
+    /// Form of trace files: lines as they are, or compressed in zstd frames
+    #[arg(long, env = "TRACE_FORMAT", default_value = "jsonl", value_name = "FORMAT",
+          value_parser = format)]
+    pub trace_format: Format,
 
     /// A trace file is closed when it reaches this size; plain bytes, or Ki, Mi, Gi
     #[arg(long, env = "TRACE_SEGMENT_SIZE", default_value = "256Mi", value_name = "BYTES",
@@ -297,6 +302,10 @@ mod tests {
             (
                 "--ring-buffer-size=3Mi",
                 "RING_BUFFER_SIZE (or --ring-buffer-size) is \"3Mi\": accepted: a power",
+            ),
+            (
+                "--trace-format=zst",
+                "TRACE_FORMAT (or --trace-format) is \"zst\": accepted: jsonl, jsonl.zst",
             ),
             ("--log-format=xml", "LOG_FORMAT (or --log-format) is \"xml\": accepted: human, json"),
             (

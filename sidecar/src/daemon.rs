@@ -261,6 +261,7 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
         ("target_process", config.target_process.clone()),
         ("trace_functions", config.trace_functions.to_string()),
         ("trace_detail", format!("{:?}", config.trace_detail).to_lowercase()),
+        ("trace_format", config.trace_format.extension().to_owned()),
         ("trace_interval_s", config.trace_interval.as_secs_f64().to_string()),
         ("ring_buffer_bytes", config.ring_buffer_size.to_string()),
     ];
@@ -269,6 +270,7 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
         start_ns: clock::monotonic_ns(),
         interval: config.trace_interval,
         segment_size: config.trace_segment_size,
+        format: config.trace_format,
         directory_limit: config.trace_dir_limit,
         ring_bytes: config.ring_buffer_size.into(),
         kernel_release: system.release().to_string_lossy().into_owned(),

@@ -33,7 +33,7 @@ use stages::{News, Stages};
 use trace::{
     function::Api,
     line::{CloseReason, FunctionCounts, Library},
-    segment_name::Run,
+    segment_name::{Format, Run},
     writer::{Returned, push_call, push_entry},
 };
 use tracing::{debug, error, warn};
@@ -51,7 +51,8 @@ use crate::{
 /// How long an event may wait in the ring buffer while that is far from full.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Lines are written when this much has been collected, and at the end of each turn.
+/// Lines are written when this much has been collected, and at the end of each turn in which the
+/// segment says that they are due.
 const FLUSH_BYTES: usize = 256 << 10;
 
 /// Events of one turn: between turns the thread looks whether to stop or to rotate.
@@ -87,6 +88,7 @@ pub struct Options {
     pub start_ns: u64,
     pub interval: Duration,
     pub segment_size: u64,
+    pub format: Format,
     pub directory_limit: u64,
     pub ring_bytes: u64,
     pub kernel_release: String,
@@ -136,10 +138,10 @@ impl Recorder {
         notices: Receiver<Notice>,
         state: Arc<State>,
     ) -> Result<Self> {
-        let segment = Segment::create(spool.directory().to_owned(), options.run.clone(), 1)
-            .with_context(|| {
-                format!("cannot create a segment in {}", spool.directory().display())
-            })?;
+        let (directory, run) = (spool.directory().to_owned(), options.run.clone());
+        let segment = Segment::create(directory, run, 1, options.format).with_context(|| {
+            format!("cannot create a segment in {}", spool.directory().display())
+        })?;
         let wakeups = watch(&events)?;
         let mut recorder = Self {
             options,
@@ -231,7 +233,9 @@ impl Recorder {
             self.announcements.forget(pid);
             self.set_foreign(pid, false);
         }
-        self.write_out();
+        if self.segment.is_due() {
+            self.write_out();
+        }
         is_drained
     }
 

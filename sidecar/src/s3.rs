@@ -19,6 +19,7 @@ use aws_sdk_s3::{
     types::ChecksumMode,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use trace::segment_name::Format;
 
 use digest::Digest;
 use failure::Caller;
@@ -32,6 +33,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes a second. A slower line could not keep up with any trace.
 const SLOWEST_UPLOAD: u64 = 64 << 10;
+
+/// Of an object, by its name.
+fn content_type(key: &str) -> &'static str {
+    match Format::of(key) {
+        Some(Format::Jsonl) => "application/x-ndjson",
+        Some(Format::JsonlZst) => "application/zstd",
+        None => "text/plain",
+    }
+}
 
 /// One bucket, and the prefix that all keys begin with.
 #[derive(Clone)]
@@ -143,7 +153,7 @@ impl Bucket {
             .checksum_sha256(digest.sha256())
             // Every store checks this one; some do not know the other.
             .content_md5(digest.md5())
-            .content_type("application/x-ndjson")
+            .content_type(content_type(key))
             .body(body)
             .customize()
             .config_override(Builder::default().timeout_config(self.upload_timeouts(digest.bytes)))

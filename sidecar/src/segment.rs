@@ -1,15 +1,24 @@
 //! One segment after the other: written as `.part`, renamed when it is closed.
 //!
-//! Lines are collected in memory and written in whole lines only. What cannot be written is cut
-//! from the file again, so that a full disk never leaves half a line.
+//! Lines are collected in memory and written in whole lines only, in zstd frames if they are to be
+//! compressed. What cannot be written is cut from the file again, so that a full disk never leaves
+//! half a line or half a frame.
+
+mod encoding;
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Seek as _, SeekFrom, Write as _},
+    mem,
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
-use trace::segment_name::{PART_SUFFIX, Run, SegmentName};
+pub(crate) use encoding::Encoding;
+use trace::segment_name::{Format, PART_SUFFIX, Run, SegmentName};
+
+/// How long lines are collected for a frame: one of few lines compresses badly.
+const FRAME_PERIOD: Duration = Duration::from_secs(1);
 
 /// A segment that is being written.
 pub struct Segment {
@@ -18,7 +27,9 @@ pub struct Segment {
     file: File,
     /// Lines that are not in the file yet.
     buffer: Vec<u8>,
-    /// Bytes of whole lines in the file.
+    encoding: Encoding,
+    flushed: Instant,
+    /// Bytes of whole lines, or of whole frames, in the file.
     written: u64,
     /// A failed write may have left more than that.
     dirty: bool,
@@ -26,11 +37,30 @@ pub struct Segment {
 
 impl Segment {
     /// Fails if the file exists: two runs must never share a name.
-    pub fn create(directory: PathBuf, run: Run, sequence: u64) -> io::Result<Self> {
-        let name = SegmentName { run, sequence };
+    pub fn create(directory: PathBuf, run: Run, sequence: u64, format: Format) -> io::Result<Self> {
+        let encoding = Encoding::new(format)?;
+        let name = SegmentName { run, sequence, format };
         let path = directory.join(format!("{name}{PART_SUFFIX}"));
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        Ok(Self { name, directory, file, buffer: Vec::new(), written: 0, dirty: false })
+        Ok(Self {
+            name,
+            directory,
+            file,
+            buffer: Vec::new(),
+            encoding,
+            flushed: Instant::now(),
+            written: 0,
+            dirty: false,
+        })
+    }
+
+    /// Goes on with `next`, which gets this one's memory to use again. Returns this one, to be
+    /// published. Flush first.
+    pub fn replace(&mut self, mut next: Self) -> Self {
+        debug_assert!(self.buffer.is_empty());
+        mem::swap(&mut self.buffer, &mut next.buffer);
+        mem::swap(&mut self.encoding, &mut next.encoding);
+        mem::replace(self, next)
     }
 
     pub fn sequence(&self) -> u64 {
@@ -42,18 +72,19 @@ impl Segment {
         &mut self.buffer
     }
 
-    /// Bytes in the file and in the buffer.
-    pub fn bytes(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
     /// Bytes in the file.
     pub fn written(&self) -> u64 {
         self.written
     }
 
+    /// Bytes of lines that are not in the file yet.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// Whether lines should be written even where they are few.
+    pub fn is_due(&self) -> bool {
+        matches!(self.encoding, Encoding::Plain) || self.flushed.elapsed() >= FRAME_PERIOD
     }
 
     /// Writes the buffer. After an error the buffer is empty: its lines are lost, the caller
@@ -62,6 +93,7 @@ impl Segment {
         let result = self.write_buffer();
         self.dirty = result.is_err();
         self.buffer.clear();
+        self.flushed = Instant::now();
         result
     }
 
@@ -70,8 +102,9 @@ impl Segment {
             self.file.set_len(self.written)?;
             self.file.seek(SeekFrom::Start(self.written))?;
         }
-        self.file.write_all(&self.buffer)?;
-        self.written += self.buffer.len() as u64;
+        let bytes = self.encoding.encode(&self.buffer)?;
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
         Ok(())
     }
 
@@ -95,37 +128,99 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Read as _, path::Path};
+
+    use trace::frames::{Frames, is_compressed};
+
     use super::*;
+
+    /// A segment in a directory of its own, and where it is when it is published.
+    fn segment(format: Format) -> (tempfile::TempDir, PathBuf, Segment) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let segment = Segment::create(path.clone(), Run::new("h", "s"), 1, format).unwrap();
+        let published = path.join(format!("trace_h_s_000001.{}", format.extension()));
+        (directory, published, segment)
+    }
+
+    fn part_of(published: &Path) -> PathBuf {
+        published.with_file_name(format!(
+            "{}{PART_SUFFIX}",
+            published.file_name().unwrap().to_str().unwrap()
+        ))
+    }
+
+    fn lines_in(file: &Path) -> String {
+        let content = fs::read(file).unwrap();
+        if !is_compressed(&content) {
+            return String::from_utf8(content).unwrap();
+        }
+        let mut lines = String::new();
+        Frames::new(&content[..]).read_to_string(&mut lines).unwrap();
+        lines
+    }
 
     #[test]
     fn a_segment_gets_its_name_only_when_it_is_published() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().to_owned();
-        let mut segment = Segment::create(path.clone(), Run::new("h", "s"), 1).unwrap();
-        segment.buffer().extend_from_slice(b"line\n");
-        segment.flush().unwrap();
-        assert!(path.join("trace_h_s_000001.jsonl.part").exists());
-        segment.publish().unwrap();
-        assert_eq!(fs::read(path.join("trace_h_s_000001.jsonl")).unwrap(), b"line\n");
-        assert!(!path.join("trace_h_s_000001.jsonl.part").exists());
+        for format in Format::ALL {
+            let (_directory, published, mut segment) = segment(format);
+            segment.buffer().extend_from_slice(b"line\n");
+            segment.flush().unwrap();
+            assert!(part_of(&published).exists());
+            segment.publish().unwrap();
+            assert_eq!(lines_in(&published), "line\n");
+            assert_eq!(is_compressed(&fs::read(&published).unwrap()), format == Format::JsonlZst);
+            assert!(!part_of(&published).exists());
+        }
     }
 
     #[test]
     fn a_failed_write_leaves_whole_lines_only() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().to_owned();
-        let mut segment = Segment::create(path.clone(), Run::new("h", "s"), 1).unwrap();
+        for format in Format::ALL {
+            let (_directory, published, mut segment) = segment(format);
+            segment.buffer().extend_from_slice(b"first\n");
+            segment.flush().unwrap();
+            let written = segment.written();
+            // A descriptor that cannot be written stands for the full disk, and half of what was to
+            // be written for what it still took.
+            let writable = mem::replace(&mut segment.file, File::open("/dev/null").unwrap());
+            segment.buffer().extend_from_slice(b"second\n");
+            assert!(segment.flush().is_err());
+            assert_eq!((segment.written(), segment.buffered()), (written, 0));
+            segment.file = writable;
+            segment.file.write_all(&[0x28, 0xB5, 0x2F]).unwrap();
+            segment.buffer().extend_from_slice(b"third\n");
+            segment.flush().unwrap();
+            assert_eq!(fs::metadata(part_of(&published)).unwrap().len(), segment.written());
+            segment.publish().unwrap();
+            assert_eq!(lines_in(&published), "first\nthird\n");
+        }
+    }
+
+    #[test]
+    fn the_next_segment_goes_on_in_the_same_memory() {
+        let (directory, published, mut segment) = segment(Format::JsonlZst);
         segment.buffer().extend_from_slice(b"first\n");
         segment.flush().unwrap();
-        // A descriptor that cannot be written stands for the full disk.
-        let writable = std::mem::replace(&mut segment.file, File::open("/dev/null").unwrap());
+        let memory = segment.buffer().as_ptr();
+        let path = directory.path().to_owned();
+        let next = Segment::create(path, Run::new("h", "s"), 2, Format::JsonlZst).unwrap();
+        segment.replace(next).publish().unwrap();
+        assert_eq!(segment.buffer().as_ptr(), memory);
         segment.buffer().extend_from_slice(b"second\n");
-        assert!(segment.flush().is_err());
-        assert_eq!(segment.bytes(), 6);
-        segment.file = writable;
-        segment.buffer().extend_from_slice(b"third\n");
         segment.flush().unwrap();
-        segment.publish().unwrap();
-        assert_eq!(fs::read(path.join("trace_h_s_000001.jsonl")).unwrap(), b"first\nthird\n");
+        let name = segment.publish().unwrap();
+        assert_eq!(lines_in(&published), "first\n");
+        assert_eq!(lines_in(&directory.path().join(name.to_string())), "second\n");
+    }
+
+    #[test]
+    fn only_frames_wait_for_more_lines() {
+        let (_directory, _, plain) = segment(Format::Jsonl);
+        assert!(plain.is_due());
+        let (_directory, _, mut frames) = segment(Format::JsonlZst);
+        assert!(!frames.is_due());
+        frames.flushed -= FRAME_PERIOD;
+        assert!(frames.is_due());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use trace::segment_name::Format;
 use tracing_subscriber::EnvFilter;
 
 use super::{Directories, HttpAddress};
@@ -101,6 +102,11 @@ pub(super) fn size(value: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| ACCEPTED)?;
     number.checked_mul(1 << shift).ok_or_else(|| ACCEPTED.to_owned())
+}
+
+pub(super) fn format(value: &str) -> Result<Format, String> {
+    let found = Format::ALL.into_iter().find(|format| format.extension() == value);
+    found.ok_or_else(|| format!("accepted: {}", Format::ALL.map(Format::extension).join(", ")))
 }
 
 /// S3 takes at most 5 GiB in one request.

@@ -16,7 +16,7 @@ use crate::{clock, segment::Segment};
 impl Recorder {
     pub(super) fn write_out(&mut self) {
         self.flush();
-        if self.segment.bytes() >= self.options.segment_size {
+        if self.segment.written() >= self.options.segment_size {
             self.rotate(CloseReason::Size);
         }
     }
@@ -33,6 +33,8 @@ impl Recorder {
             return;
         }
         self.check_limit();
+        // What waits for its frame counts.
+        self.flush();
         if self.books.segment_lines() == 0 {
             // An empty segment would tell nothing; this one goes on.
             self.segment_started = Instant::now();
@@ -55,13 +57,14 @@ impl Recorder {
         let directory = self.spool.directory().to_owned();
         let sequence = self.segment.sequence() + 1;
         // First, so that a segment is never closed without another one to go on with.
-        let next = Segment::create(directory, self.options.run.clone(), sequence)
+        let (run, format) = (self.options.run.clone(), self.options.format);
+        let next = Segment::create(directory, run, sequence, format)
             .context("cannot create the next segment")?;
         if let Err(error) = self.close_segment(reason, &counters) {
             next.discard();
             return Err(error);
         }
-        let closed = std::mem::replace(&mut self.segment, next);
+        let closed = self.segment.replace(next);
         self.closed_bytes += closed.written();
         self.books.segment_closed();
         self.open_segment();

@@ -1,25 +1,30 @@
-//! Closes a segment that a crash left open: cut to whole lines, marked, and renamed.
+//! Closes a segment that a crash left open: cut to whole lines, or to whole frames of whole lines,
+//! marked, and renamed.
 
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     mem,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use trace::{
+    frames::Frames,
     line::{CloseReason, Line, Meta, MetaLine, SegmentClose},
     reader::Reader,
-    segment_name::SegmentName,
+    segment_name::{Format, SegmentName},
     writer::push_meta,
 };
 
-use crate::clock;
+use crate::{clock, segment::Encoding};
 
 /// Longer lines are garbage: no writer makes them, and memory must stay bounded.
 const LONGEST_LINE: u64 = 16 << 20;
+
+/// The same for frames: the writer makes one of every 256 KiB, and of the opening lines.
+const LONGEST_FRAME: u64 = 64 << 20;
 
 /// Returns the final path. A crash in the middle of this leaves a `.part` again, which the next
 /// run closes.
@@ -27,8 +32,14 @@ pub(super) fn close(part: &Path) -> Result<PathBuf> {
     let file_name = part.file_name().and_then(|name| name.to_str()).context("odd file name")?;
     let name = SegmentName::parse(file_name).context("not a segment")?;
     let mut file = OpenOptions::new().read(true).write(true).open(part)?;
-    let Scan { whole_bytes, calls, last_timestamp_ns, is_closed } =
-        scan(BufReader::with_capacity(1 << 20, &file))?;
+    let input = BufReader::with_capacity(1 << 20, &file);
+    let (whole_bytes, Scan { calls, last_timestamp_ns, is_closed, .. }) = match name.format {
+        Format::Jsonl => {
+            let scan = scan(input)?;
+            (scan.whole_bytes, scan)
+        }
+        Format::JsonlZst => scan_frames(input)?,
+    };
     file.set_len(whole_bytes)?;
     if !is_closed {
         let close = Meta::SegmentClose(SegmentClose {
@@ -43,14 +54,14 @@ pub(super) fn close(part: &Path) -> Result<PathBuf> {
         let mut line = Vec::new();
         push_meta(&mut line, last_timestamp_ns, std::process::id(), &close);
         file.seek(SeekFrom::End(0))?;
-        file.write_all(&line)?;
+        file.write_all(Encoding::new(name.format)?.encode(&line)?)?;
     }
     let final_path = part.with_file_name(name.to_string());
     fs::rename(part, &final_path)?;
     Ok(final_path)
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Scan {
     /// Up to and with the last line feed.
     whole_bytes: u64,
@@ -58,6 +69,44 @@ struct Scan {
     last_timestamp_ns: u64,
     /// The closing line is there: only the new name was missing.
     is_closed: bool,
+}
+
+/// The bytes of the frames before the first that is not whole or holds half a line, and what is in
+/// them. Nobody could read on behind a damaged frame.
+fn scan_frames(input: impl BufRead) -> io::Result<(u64, Scan)> {
+    let mut frames = Frames::new(input);
+    let (mut whole_bytes, mut all) = (0, Scan::default());
+    let mut content = Vec::new();
+    loop {
+        content.clear();
+        let read = match frames.next_frame() {
+            Ok(None) => break,
+            Ok(Some(frame)) => frame.take(LONGEST_FRAME).read_to_end(&mut content),
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(_) => {}
+            Err(error) if is_damage(&error) => break,
+            Err(error) => return Err(error),
+        }
+        let scan = scan(&content[..])?;
+        if scan.whole_bytes != content.len() as u64 || scan.whole_bytes == LONGEST_FRAME {
+            break;
+        }
+        whole_bytes = frames.offset();
+        all = Scan {
+            whole_bytes: all.whole_bytes + scan.whole_bytes,
+            calls: all.calls + scan.calls,
+            last_timestamp_ns: scan.last_timestamp_ns,
+            is_closed: scan.is_closed,
+        };
+    }
+    Ok((whole_bytes, all))
+}
+
+/// Of the content, not of the disk.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData)
 }
 
 /// Gigabytes at the speed of the disk: of lines as the writer makes them, only the last is parsed.

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use crate::command::{binary, clean, run, sidecar};
 
-const DEFAULTS: [(&str, &str); 20] = [
+const DEFAULTS: [(&str, &str); 21] = [
     ("TARGET_PROCESS", "python"),
     ("S3_BUCKET", ""),
     ("S3_PREFIX", "k3s-vllm/"),
@@ -17,6 +17,7 @@ const DEFAULTS: [(&str, &str); 20] = [
     ("TRACE_DETAIL", "call"),
     ("TRACE_RATE_LIMIT", "0"),
     ("ATTACH_BY", "auto"),
+    ("TRACE_FORMAT", "jsonl"),
     ("TRACE_SEGMENT_SIZE", "256Mi"),
     ("TRACE_DIR_LIMIT", "8Gi"),
     ("RING_BUFFER_SIZE", "16Mi"),

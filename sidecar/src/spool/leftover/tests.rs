@@ -23,15 +23,16 @@ fn scan_of(text: &str) -> Scan {
     scan(text.as_bytes()).unwrap()
 }
 
-fn part() -> (tempfile::TempDir, PathBuf) {
+fn part(format: Format) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
-    let part = directory.path().join(format!("trace_h_s_000001.jsonl{PART_SUFFIX}"));
+    let name = format!("trace_h_s_000001.{}{PART_SUFFIX}", format.extension());
+    let part = directory.path().join(name);
     (directory, part)
 }
 
 #[test]
 fn a_part_is_cut_to_whole_lines_closed_and_renamed() {
-    let (_directory, part) = part();
+    let (_directory, part) = part(Format::Jsonl);
     fs::write(&part, format!("{CALL}{CALL}{}", &CALL[..30])).unwrap();
     let text = fs::read_to_string(close(&part).unwrap()).unwrap();
     assert!(text.starts_with(&format!("{CALL}{CALL}{{\"ts\":2.500000,")), "{text}");
@@ -42,7 +43,7 @@ fn a_part_is_cut_to_whole_lines_closed_and_renamed() {
 
 #[test]
 fn a_part_that_was_closed_but_not_renamed_stays_as_it_is() {
-    let (_directory, part) = part();
+    let (_directory, part) = part(Format::Jsonl);
     fs::write(&part, CALL).unwrap();
     let once = close(&part).unwrap();
     let text = fs::read_to_string(&once).unwrap();
@@ -93,8 +94,71 @@ fn a_line_without_end_takes_no_memory_and_is_cut_off() {
 
 #[test]
 fn an_empty_part_is_closed_too() {
-    let (_directory, part) = part();
-    fs::write(&part, "").unwrap();
-    let text = fs::read_to_string(close(&part).unwrap()).unwrap();
-    assert!(text.starts_with("{\"ts\":0.000000,") && text.contains("\"calls\":0"), "{text}");
+    for format in Format::ALL {
+        let (_directory, part) = part(format);
+        fs::write(&part, "").unwrap();
+        let text = lines_in(&close(&part).unwrap());
+        assert!(text.starts_with("{\"ts\":0.000000,") && text.contains("\"calls\":0"), "{text}");
+    }
+}
+
+/// What the writer makes of each batch.
+fn frames(batches: &[&str]) -> Vec<Vec<u8>> {
+    let mut encoding = Encoding::new(Format::JsonlZst).unwrap();
+    batches.iter().map(|batch| encoding.encode(batch.as_bytes()).unwrap().to_vec()).collect()
+}
+
+fn lines_in(file: &Path) -> String {
+    let content = fs::read(file).unwrap();
+    if file.extension().is_some_and(|extension| extension == "jsonl") {
+        return String::from_utf8(content).unwrap();
+    }
+    let mut text = String::new();
+    Frames::new(&content[..]).read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_compressed_part_is_cut_to_whole_frames_wherever_the_crash_came() {
+    let (two, one) = ([CALL, CALL].concat(), written(3));
+    let frames = frames(&[&two, &one]);
+    let [first, second] = &frames[..] else { panic!() };
+    for length in 0..=second.len() {
+        let (_directory, part) = part(Format::JsonlZst);
+        fs::write(&part, [first, &second[..length]].concat()).unwrap();
+        let text = lines_in(&close(&part).unwrap());
+        let (calls, lines, ts) = if length == second.len() {
+            (3, format!("{two}{one}"), "3.000000")
+        } else {
+            (2, two.clone(), "2.500000")
+        };
+        assert!(text.starts_with(&format!("{lines}{{\"ts\":{ts},")), "{length}: {text}");
+        let end = format!("\"reason\":\"truncated\",\"final\":false,\"calls\":{calls}");
+        assert!(text.contains(&end), "{length}: {text}");
+        assert!(!part.exists());
+    }
+}
+
+#[test]
+fn what_lies_behind_a_damaged_frame_or_half_a_line_is_cut_off() {
+    let whole = frames(&[CALL]).concat();
+    let half = frames(&[&CALL[..30]]).concat();
+    let mut damaged = whole.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    for bad in [&half[..], &damaged, &[0; 4096]] {
+        let (bytes, scan) = scan_frames(&[&whole[..], bad, &whole].concat()[..]).unwrap();
+        assert_eq!((bytes, scan.calls), (whole.len() as u64, 1));
+    }
+}
+
+#[test]
+fn a_compressed_part_that_was_closed_but_not_renamed_stays_as_it_is() {
+    let (_directory, part) = part(Format::JsonlZst);
+    fs::write(&part, frames(&[CALL]).concat()).unwrap();
+    let once = close(&part).unwrap();
+    let content = fs::read(&once).unwrap();
+    fs::rename(&once, &part).unwrap();
+    close(&part).unwrap();
+    assert_eq!(fs::read(&once).unwrap(), content);
 }
