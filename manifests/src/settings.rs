@@ -12,7 +12,7 @@ use crate::{
 
 /// All that the ConfigMap can hold. The tracer reads those of the AWS SDK through it, the others itself: a test holds
 /// them to the tracer's own list.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 23] = [
     "ATTACH_BY",
     "AWS_EC2_METADATA_DISABLED",
     "AWS_REGION",
@@ -29,6 +29,7 @@ pub const NAMES: [&str; 22] = [
     "TRACE_DETAIL",
     "TRACE_DIR",
     "TRACE_DIR_LIMIT",
+    "TRACE_FORMAT",
     "TRACE_FUNCTIONS",
     "TRACE_INTERVAL",
     "TRACE_RATE_LIMIT",
@@ -74,6 +75,7 @@ fn variables(config: &Config) -> BTreeMap<String, String> {
         trace_detail,
         trace_rate_limit,
         attach_by,
+        trace_format,
         trace_segment_size,
         trace_dir_limit,
         ring_buffer_size,
@@ -110,6 +112,7 @@ fn variables(config: &Config) -> BTreeMap<String, String> {
         ("TRACE_DETAIL", trace_detail.clone()),
         ("TRACE_RATE_LIMIT", trace_rate_limit.map(|limit| limit.to_string())),
         ("ATTACH_BY", attach_by.clone()),
+        ("TRACE_FORMAT", trace_format.clone()),
         ("CUDA_LIBRARY_DIRS", cuda_library_dirs.clone()),
         ("LOG_FORMAT", log_format.clone()),
         ("RUST_LOG", tracer_log.clone()),

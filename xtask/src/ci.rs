@@ -53,8 +53,8 @@ pub(crate) fn run(ctx: &Ctx, Ci { require_pod, engine }: &Ci) -> Result<()> {
             "cargo test --locked --package sidecar --test privileged -- --test-threads=1"
         ))
     })?;
-    // The README's first command, once as written and once with the other prologues and without S3
-    // for a while.
+    // The README's first command, once as written and once with the other prologues, compressed, and
+    // without S3 for a while.
     ctx.step("demo", || demo::run(ctx, &demo::Demo::default()))?;
     ctx.step("verify what the demo has left", verify::left_by_demo)?;
     ctx.step("the README's one-liners", || demo::one_liners(ctx))?;

@@ -52,6 +52,10 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "KIND", default_value = "r550", value_parser = ["r550", "r580"])]
     driver: String,
 
+    /// Form of the trace files: jsonl or jsonl.zst
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = ["jsonl", "jsonl.zst"])]
+    trace_format: String,
+
     /// Stop S3 for this long in the middle of the batch: uploads must wait and then resume
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     s3_outage: u64,
@@ -75,6 +79,7 @@ impl Default for Demo {
             out: None,
             prompts: 15,
             driver: "r550".to_owned(),
+            trace_format: "jsonl".to_owned(),
             s3_outage: 0,
             keep_running: false,
             pod: false,
@@ -84,9 +89,14 @@ impl Default for Demo {
 }
 
 impl Demo {
-    /// The other prologues, and S3 away for a while.
+    /// The other prologues, the other form of trace files, and S3 away for a while.
     pub(crate) fn rough() -> Self {
-        Self { driver: "r580".to_owned(), s3_outage: 5, ..Self::default() }
+        Self {
+            driver: "r580".to_owned(),
+            trace_format: "jsonl.zst".to_owned(),
+            s3_outage: 5,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn in_pod(engine: Option<String>) -> Self {

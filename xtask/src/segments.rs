@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use trace::segment_name::Format;
 
 /// Closed segments in a directory and in those below it, in the order of their names.
 pub(crate) fn segments(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -19,7 +20,7 @@ pub(crate) fn segments(directory: &Path) -> Result<Vec<PathBuf>> {
             // The entry's own type: a link to a directory may lead back here.
             if entry.file_type().with_context(cannot)?.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+            } else if entry.file_name().to_str().and_then(Format::of).is_some() {
                 segments.push(path);
             }
         }
@@ -40,13 +41,15 @@ mod tests {
         let below = directory.path().join("prefix/deeper");
         fs::create_dir_all(&below).unwrap();
         symlink(directory.path(), below.join("back")).unwrap();
-        for name in ["b.jsonl", "c.jsonl.part", "d.json"] {
+        for name in ["b.jsonl", "c.jsonl.part", "c.jsonl.zst.part", "d.json", "e.zst"] {
             fs::write(directory.path().join(name), "").unwrap();
         }
-        fs::write(below.join("a.jsonl"), "").unwrap();
+        for name in ["a.jsonl", "a.jsonl.zst"] {
+            fs::write(below.join(name), "").unwrap();
+        }
         assert_eq!(
             segments(directory.path()).unwrap(),
-            [directory.path().join("b.jsonl"), below.join("a.jsonl")]
+            [directory.path().join("b.jsonl"), below.join("a.jsonl"), below.join("a.jsonl.zst")]
         );
         let error = segments(&directory.path().join("none")).unwrap_err();
         assert!(error.to_string().starts_with("cannot list"), "{error}");

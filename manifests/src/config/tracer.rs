@@ -82,6 +82,10 @@ pub struct Tracer {
     #[arg(long, env = "ATTACH_BY", value_name = "WAY", value_parser = ["auto", "perf-events"])]
     pub attach_by: Option<String>,
 
+    /// Form of trace files: lines as they are, or compressed in zstd frames
+    #[arg(long, env = "TRACE_FORMAT", value_name = "FORMAT", value_parser = ["jsonl", "jsonl.zst"])]
+    pub trace_format: Option<String>,
+
     /// A trace file is closed when it reaches this size
     #[arg(long, env = "TRACE_SEGMENT_SIZE", default_value = "256Mi", value_name = "BYTES",
           value_parser = segment_size)]

@@ -46,6 +46,7 @@ fn names_are_all_that_the_config_map_can_hold() {
         "--aws-ec2-metadata-disabled=true",
         "--trace-functions=all",
         "--trace-detail=entry",
+        "--trace-format=jsonl.zst",
         "--trace-rate-limit=1000",
         "--attach-by=auto",
         "--cuda-library-dirs=/lib",

@@ -15,10 +15,17 @@ const MD5: &str = "ioBVTJHZ/KisuC8CPeAvEQ==";
 async fn put(
     answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
 ) -> (Scripted, Result<(), String>) {
+    put_as(NAME, answer).await
+}
+
+async fn put_as(
+    name: &str,
+    answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+) -> (Scripted, Result<(), String>) {
     let scene = Scene::new(b"{}\n");
     let server = Scripted::start(answer);
     let bucket = bucket_at(&server.endpoint, BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
-    let outcome = bucket.put(&scene.segment(), NAME).await;
+    let outcome = bucket.put(&scene.segment(), name).await;
     assert!(scene.segment().exists());
     (server, outcome.map_err(|error| error.to_string()))
 }
@@ -40,12 +47,26 @@ async fn both_checksums_travel_as_headers_with_the_plain_body() {
     assert_eq!((put.method.as_str(), put.body.as_slice()), ("PUT", &b"{}\n"[..]));
     assert_eq!(put.headers["x-amz-checksum-sha256"], SHA256);
     assert_eq!(put.headers["content-md5"], MD5);
+    assert_eq!(put.headers["content-type"], "application/x-ndjson");
     // Other stores do not understand chunks and trailers.
     assert!(
         !put.headers.contains_key("x-amz-trailer") && !put.headers.contains_key("content-encoding")
     );
     assert!(put.path.starts_with(&format!("/{BUCKET}/k3s-vllm/{NAME}")), "{}", put.path);
     assert_eq!(requests[1].headers["x-amz-checksum-mode"], "ENABLED");
+}
+
+#[tokio::test]
+async fn a_compressed_segment_is_stored_as_what_it_is_and_not_as_an_encoding_of_lines() {
+    let (server, outcome) = put_as(&format!("{NAME}.zst"), |request| {
+        if request.method == "HEAD" { head("3") } else { Reply::new(200) }
+    })
+    .await;
+    outcome.unwrap();
+    let put = &server.requests()[0];
+    assert_eq!(put.headers["content-type"], "application/zstd");
+    // A client would decompress on the way, and find another size than the store.
+    assert!(!put.headers.contains_key("content-encoding"));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! No call is lost, none is invented, and the trace proves it.
 
 use testbed::libraries::Driver;
+use trace::segment_name::Format;
 
 use crate::harness::{Scene, default_set, lines_of, run, segments_in};
 
@@ -74,19 +75,38 @@ fn the_first_line_of_a_process_is_its_first_call() {
     assert!(scene.library_lines().iter().all(|library| !library.attached_late));
 }
 
-#[test]
-fn threads_at_full_speed_lose_nothing_across_rotations() {
+/// `segment_size` is that of the files: several of them, however small lines become.
+fn threads_at_full_speed_lose_nothing(format: Format, segment_size: &str) {
     let scene = Scene::new(Driver::R550);
-    let sidecar = scene.sidecar(&[("TRACE_SEGMENT_SIZE", "1Mi")]);
+    let sidecar = scene
+        .sidecar(&[("TRACE_FORMAT", format.extension()), ("TRACE_SEGMENT_SIZE", segment_size)]);
     run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "30000", "--threads", "4"]));
     sidecar.stop();
     let report = scene.whole_report();
     assert_eq!(report.functions["cuCtxSynchronize"].lines, 120_000);
     assert_eq!(lines_of(&report), scene.counts());
     assert!(report.runs[0].segments > 5, "{:?}", report.runs);
+    let formats = scene.segments().into_iter().map(|path| format_of(&path));
+    assert!(formats.eq(std::iter::repeat_n(format, report.files)), "{:?}", scene.segments());
     let threads: std::collections::BTreeSet<_> =
         scene.calls().into_iter().map(|call| call.tid).collect();
     assert!(threads.len() >= 4);
+}
+
+/// By the first bytes of the file.
+fn format_of(path: &std::path::Path) -> Format {
+    let content = std::fs::read(path).unwrap();
+    if trace::frames::is_compressed(&content) { Format::JsonlZst } else { Format::Jsonl }
+}
+
+#[test]
+fn threads_at_full_speed_lose_nothing_across_rotations() {
+    threads_at_full_speed_lose_nothing(Format::Jsonl, "1Mi");
+}
+
+#[test]
+fn threads_at_full_speed_lose_nothing_across_rotations_of_compressed_segments() {
+    threads_at_full_speed_lose_nothing(Format::JsonlZst, "64Ki");
 }
 
 #[test]
@@ -132,14 +152,14 @@ fn mount(arguments: &[&str]) -> std::process::Command {
     command
 }
 
-#[test]
-fn a_full_disk_costs_counted_calls_and_recording_goes_on_when_there_is_space() {
+/// `calls` are more than the disk takes.
+fn a_full_disk_costs_counted_calls(format: Format, calls: u64) {
     let scene = Scene::new(Driver::R550);
     let disk = SmallDisk::mount(scene.traces());
     let filler = disk.path.join("filler");
     std::fs::write(&filler, vec![0; 400 << 10]).unwrap();
-    let mut sidecar = scene.sidecar(&[]);
-    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "5000"]));
+    let mut sidecar = scene.sidecar(&[("TRACE_FORMAT", format.extension())]);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", &calls.to_string()]));
     sidecar.wait_for("cannot write trace lines");
     std::fs::remove_file(&filler).unwrap();
     sidecar.wait_for("trace lines can be written again");
@@ -149,5 +169,15 @@ fn a_full_disk_costs_counted_calls_and_recording_goes_on_when_there_is_space() {
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     let total = report.functions["cuCtxSynchronize"];
     assert!(total.dropped > 0 && total.lines >= 100, "{total:?}");
-    assert_eq!(total.lines + total.dropped, 5100);
+    assert_eq!(total.lines + total.dropped, calls + 100);
+}
+
+#[test]
+fn a_full_disk_costs_counted_calls_and_recording_goes_on_when_there_is_space() {
+    a_full_disk_costs_counted_calls(Format::Jsonl, 5000);
+}
+
+#[test]
+fn a_full_disk_costs_counted_calls_of_compressed_segments_too() {
+    a_full_disk_costs_counted_calls(Format::JsonlZst, 200_000);
 }

@@ -10,6 +10,7 @@ use trace::{
     check::{Problem, check},
     line::{CloseReason, Line, Meta},
     reader::Reader,
+    segment_name::Format,
 };
 
 use crate::harness::{Scene, run, segments_in};
@@ -41,8 +42,8 @@ fn stored(root: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-#[test]
-fn after_kill_9_and_restart_every_closed_segment_is_stored_once_and_the_open_one_is_marked() {
+/// `calls` fill several segments of `segment_size`.
+fn kill_9_and_restart(format: Format, segment_size: &str, calls: usize) {
     let scene = Scene::new(Driver::R550);
     let root = scene.path("s3");
     fs::create_dir(&root).unwrap();
@@ -52,10 +53,13 @@ fn after_kill_9_and_restart_every_closed_segment_is_stored_once_and_the_open_one
     // Closed segments must wait on disk when the kill comes. A long interval would not do: the
     // first upload comes as soon as the store answers, which on a busy machine is after they were
     // closed.
-    first.extend([("UPLOAD_ENABLED", "false"), ("TRACE_SEGMENT_SIZE", "256Ki")]);
+    first.push(("TRACE_FORMAT", format.extension()));
+    first.extend([("UPLOAD_ENABLED", "false"), ("TRACE_SEGMENT_SIZE", segment_size)]);
     let sidecar = scene.sidecar(&first);
-    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "20000"]));
-    scene.wait_for_lines(20_001);
+    let number = calls.to_string();
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", &number]));
+    // And cuInit.
+    scene.wait_for_lines(calls + 1);
     let closed: BTreeMap<String, Vec<u8>> = scene
         .segments()
         .into_iter()
@@ -66,6 +70,7 @@ fn after_kill_9_and_restart_every_closed_segment_is_stored_once_and_the_open_one
     sidecar.kill();
     assert!(closed.len() > 2, "{closed:?}");
 
+    // In the usual format, whatever the first wrote.
     scene.sidecar(&borrowed(&variables)).stop();
 
     let stored = stored(&root);
@@ -89,8 +94,18 @@ fn after_kill_9_and_restart_every_closed_segment_is_stored_once_and_the_open_one
         })
         .count();
     assert_eq!(marked, 1);
-    // 20 000 calls and cuInit: the open segment had been written to its last whole turn.
-    assert_eq!(report.calls, 20_001);
+    // What had been written of the open segment is kept.
+    assert_eq!(report.calls, calls as u64 + 1);
+}
+
+#[test]
+fn after_kill_9_and_restart_every_closed_segment_is_stored_once_and_the_open_one_is_marked() {
+    kill_9_and_restart(Format::Jsonl, "256Ki", 20_000);
+}
+
+#[test]
+fn after_kill_9_and_restart_compressed_segments_are_whole_too() {
+    kill_9_and_restart(Format::JsonlZst, "64Ki", 100_000);
 }
 
 #[test]

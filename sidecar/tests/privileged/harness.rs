@@ -15,6 +15,7 @@ use trace::{
     check::{Report, check},
     line::{Call, Library, Line, Meta, Process},
     reader::Reader,
+    segment_name::Format,
 };
 
 const SIDECAR: &str = env!("CARGO_BIN_EXE_ebpf-cuda-tracer");
@@ -137,8 +138,9 @@ impl Scene {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let files = fs::read_dir(self.traces()).unwrap().map(|entry| entry.unwrap().path());
-            let text: String = files.filter_map(|path| fs::read_to_string(path).ok()).collect();
-            let found = text.lines().filter(|line| line.contains("\"tid\":")).count();
+            // A file may get another name meanwhile, and what is being written may be half there.
+            let lines = files.filter_map(|path| Reader::open(&path).ok()).flatten();
+            let found = lines.filter(|line| matches!(line, Ok(Line::Call(_)))).count();
             if found >= count {
                 return;
             }
@@ -200,7 +202,7 @@ pub(crate) fn segments_in(directory: &Path) -> Vec<PathBuf> {
     let mut segments: Vec<PathBuf> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .filter(|path| path.file_name().unwrap().to_str().and_then(Format::of).is_some())
         .collect();
     segments.sort();
     segments

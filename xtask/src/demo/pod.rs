@@ -66,7 +66,7 @@ fn play_all(
     ctx.step("take capabilities away", || capabilities::check(podman, &images.sidecar, interrupt))?;
     for profile in PROFILES {
         let files = Files::create(root.join(profile))?.with_tracer(build::static_path());
-        let rendered = settings::render(&files, &images, profile)?;
+        let rendered = settings::render(&files, &images, profile, &task.trace_format)?;
         let pod = Pod { ctx, podman, files: &files, profile, interrupt };
         let result = pod.play(rendered, &images, task.prompts);
         pod.save_logs();

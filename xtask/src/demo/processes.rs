@@ -20,7 +20,7 @@ pub(super) fn run(ctx: &Ctx, task: &Demo, interrupt: &Interrupt) -> Result<()> {
     let files = Files::create(directory(task.out.as_deref(), USUAL)?)?;
     ctx.step("build", || build(ctx))?;
     let mut running = ctx.step("start S3, the sidecar, then vLLM", || {
-        Running::start(ctx, &files, &task.driver, interrupt)
+        Running::start(ctx, &files, task, interrupt)
     })?;
     ctx.step("load test", || {
         let result = load_test(ctx, &files, task, &mut running, interrupt);
@@ -56,8 +56,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(ctx: &Ctx, files: &Files, driver: &str, interrupt: &Interrupt) -> Result<Self> {
-        let sh = &ctx.sh;
+    fn start(ctx: &Ctx, files: &Files, task: &Demo, interrupt: &Interrupt) -> Result<Self> {
+        let (sh, driver) = (&ctx.sh, &task.driver);
         let (libraries, installer) = (files.libraries(), files.program("standin-libraries"));
         cmd!(sh, "{installer} {libraries} --driver {driver}").ignore_stdout().run()?;
         let s3 = start_s3(files, "0")?;
@@ -65,7 +65,7 @@ impl Running {
         let sidecar = Background::start(
             files.tracer(),
             &[],
-            &sidecar_variables(files, &endpoint),
+            &sidecar_variables(files, &task.trace_format, &endpoint),
             files.log("sidecar"),
         )?;
         sidecar.wait_for_line("ready: tracing", Duration::from_secs(20), interrupt)?;
@@ -122,13 +122,14 @@ fn start_vllm(files: &Files) -> Result<Background> {
     Background::start(files.link_python()?, &arguments, &variables, files.log("vllm"))
 }
 
-fn sidecar_variables(files: &Files, endpoint: &str) -> Vec<(&'static str, String)> {
+fn sidecar_variables(files: &Files, format: &str, endpoint: &str) -> Vec<(&'static str, String)> {
     let own = [
         // This demo's vLLM and no other process of the machine.
         ("TARGET_PROCESS", files.python().display().to_string()),
         ("TRACE_DIR", files.traces().display().to_string()),
         // Demos in several directories may run at once.
         ("HTTP_ADDRESS", "127.0.0.1:0".to_owned()),
+        ("TRACE_FORMAT", format.to_owned()),
         ("TRACE_INTERVAL", "2".to_owned()),
         ("UPLOAD_INTERVAL", "3".to_owned()),
     ];

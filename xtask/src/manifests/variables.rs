@@ -3,7 +3,7 @@
 
 use std::env;
 
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 56] = [
     "ATTACH_BY",
     "AWS_EC2_METADATA_DISABLED",
     "AWS_REGION",
@@ -37,6 +37,7 @@ const NAMES: [&str; 55] = [
     "TRACE_DETAIL",
     "TRACE_DIR",
     "TRACE_DIR_LIMIT",
+    "TRACE_FORMAT",
     "TRACE_FUNCTIONS",
     "TRACE_INTERVAL",
     "TRACE_RATE_LIMIT",

@@ -23,7 +23,8 @@ pub(super) fn verify(directory: &Path, json: bool) -> Result<bool> {
     let segments = segments(directory)?;
     ensure!(
         !segments.is_empty(),
-        "no *.jsonl in {}: closed traces end so, those of a running sidecar end in .jsonl.part",
+        "no *.jsonl or *.jsonl.zst in {}: closed traces end so, those of a running sidecar have \
+         .part behind it",
         directory.display()
     );
     let report = check(&segments);

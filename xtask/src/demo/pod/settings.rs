@@ -29,7 +29,12 @@ pub(super) struct Rendered {
 }
 
 /// Everything is as by default but what the demo needs: images, a store, and short intervals.
-pub(super) fn render(files: &Files, images: &Images, profile: &str) -> Result<Rendered> {
+pub(super) fn render(
+    files: &Files,
+    images: &Images,
+    profile: &str,
+    trace_format: &str,
+) -> Result<Rendered> {
     let settings = [
         format!("--profile={profile}"),
         format!("--tracer-image={}", images.sidecar),
@@ -39,6 +44,7 @@ pub(super) fn render(files: &Files, images: &Images, profile: &str) -> Result<Re
         format!("--s3-endpoint=http://{S3}:{S3_PORT}"),
         // Else the tracer asks the cloud for its region, if this machine is in one.
         "--aws-ec2-metadata-disabled=true".to_owned(),
+        format!("--trace-format={trace_format}"),
         "--trace-interval=2".to_owned(),
         "--upload-interval=3".to_owned(),
         // An hour is for a model.
