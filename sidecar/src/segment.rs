@@ -56,6 +56,7 @@ impl Segment {
 
     /// Goes on with `next`, which gets this one's memory to use again. Returns this one, to be
     /// published. Flush first.
+    #[must_use]
     pub fn replace(&mut self, mut next: Self) -> Self {
         debug_assert!(self.buffer.is_empty());
         mem::swap(&mut self.buffer, &mut next.buffer);

@@ -5,8 +5,10 @@ use std::io;
 use trace::segment_name::Format;
 use zstd_safe::{CCtx, CParameter, compress_bound, get_error_name};
 
-/// Measured on the demo's trace in batches of 256 KiB (2.1 GHz Xeon, release build): level 1 makes
-/// MEASURED
+/// Level 1, by measurement on two real traces of vLLM (88 bytes a line) and on that of the demo (244
+/// bytes), in frames of 256 KiB: it takes 70 to 180 ns of processor time a line, 3 takes 80 to 220 ns
+/// and makes them larger by a few percent (16 to 19 times smaller instead of 17 to 21 times). 6 is
+/// smaller by another 5 to 11 percent for six times the time.
 const LEVEL: i32 = 1;
 
 pub(crate) enum Encoding {
@@ -69,11 +71,7 @@ mod tests {
     fn frames_are_read_back_by_the_reader_s_own_decoder() {
         let mut encoding = Encoding::new(Format::JsonlZst).unwrap();
         // Longer than a block of zstd, shorter, and nothing.
-        let batches = [
-            (0..20_000).map(|number| format!("{{\"ts\":{number}}}\n")).collect::<String>(),
-            "{}\n".to_owned(),
-            String::new(),
-        ];
+        let batches = ["{\"ts\":1.5,\"pid\":3}\n".repeat(20_000), "{}\n".to_owned(), String::new()];
         let mut file = Vec::new();
         for batch in &batches {
             file.extend_from_slice(encoding.encode(batch.as_bytes()).unwrap());
