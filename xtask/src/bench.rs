@@ -1,7 +1,14 @@
 //! `cargo xtask bench`: what tracing costs, measured side by side in one run.
+//!
+//! Goals are told, never enforced: a timing fails no task.
 
+mod goal;
 mod gpu;
+mod pipeline;
+mod place;
 mod probe;
+mod sidecar;
+mod table;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -12,12 +19,14 @@ use crate::ctx::Ctx;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     Probe(probe::Probe),
+    Pipeline(pipeline::Pipeline),
     Gpu(gpu::Gpu),
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
     match task {
         Bench::Probe(task) => probe::run(ctx, task),
+        Bench::Pipeline(task) => pipeline::run(ctx, task),
         Bench::Gpu(task) => gpu::run(ctx, task),
     }
 }

@@ -8,6 +8,7 @@ mod all;
 mod background;
 mod bench;
 mod build;
+mod callees;
 mod ci;
 mod cluster;
 mod command;

@@ -27,16 +27,16 @@ struct Options {
     /// Without it, the one that has the function is loaded by soname.
     #[arg(long)]
     library: Vec<PathBuf>,
-    /// The function to call.
+    /// The function to call; may be repeated: they are called in turn, one as often as it is named.
     #[arg(long, required_unless_present = "sequence", conflicts_with = "sequence")]
-    function: Option<String>,
+    function: Vec<String>,
     /// Call every function of the loaded libraries (without --library: of both) once or more, with known arguments.
     #[arg(long)]
     sequence: bool,
-    /// Zeros, or what makes the function succeed (launches, copies and graph launches).
+    /// Zeros, or what makes the function succeed (launches, copies, graph launches and synchronisations).
     #[arg(long, value_enum, default_value_t = Arguments::Zero)]
     arguments: Arguments,
-    /// Calls of each thread.
+    /// Calls of each thread; with several functions, turns over all of them.
     #[arg(long, default_value_t = 1, conflicts_with = "seconds")]
     calls: u64,
     /// Call for this long instead.
@@ -110,16 +110,16 @@ fn exec_again() -> anyhow::Error {
 }
 
 fn load(options: &Options) -> Result<Vec<Library>> {
-    let by_soname: &[&str] = match &options.function {
-        None => &[DRIVER, RUNTIME],
-        Some(name) if is_runtime(name) => &[RUNTIME],
-        Some(_) => &[DRIVER],
-    };
-    if options.library.is_empty() {
-        by_soname.iter().map(Library::open).collect()
-    } else {
-        options.library.iter().map(Library::open).collect()
+    if !options.library.is_empty() {
+        return options.library.iter().map(Library::open).collect();
     }
+    let has = |runtime| options.function.iter().any(|name| is_runtime(name) == runtime);
+    let by_soname = [(DRIVER, false), (RUNTIME, true)];
+    by_soname
+        .into_iter()
+        .filter(|(_, runtime)| options.sequence || has(*runtime))
+        .map(|(soname, _)| Library::open(soname))
+        .collect()
 }
 
 fn is_runtime(function: &str) -> bool {
@@ -142,8 +142,7 @@ fn having<'library>(
 
 /// The runtime initialises itself; the driver is told.
 fn init(options: &Options, libraries: &[Library]) -> Result<()> {
-    let Some(function) = &options.function else { return Ok(()) };
-    if options.no_init || is_runtime(function) {
+    if options.no_init || options.function.iter().all(|name| is_runtime(name)) {
         return Ok(());
     }
     let (_, init) = having(libraries, "cuInit")?;
@@ -156,32 +155,29 @@ fn init(options: &Options, libraries: &[Library]) -> Result<()> {
 fn run(options: &Options, libraries: &[Library]) -> Result<()> {
     let started = Instant::now();
     let pid = std::process::id();
-    let Some(name) = &options.function else {
+    if options.sequence {
         let driver = libraries.first().context("no library is loaded")?;
         let handles = sequence::run(driver, libraries.get(1))?;
         return print_line(
             &json!({"pid": pid, "seconds": started.elapsed().as_secs_f64(), "handles": handles}),
         );
-    };
-    let (library, function) = having(libraries, name)?;
-    let arguments = match options.arguments {
-        Arguments::Zero => [0; WORDS],
-        Arguments::Valid => Prepared::of(name, library)?.arguments,
-    };
-    let plain = options.arguments == Arguments::Zero;
+    }
+    let turn = options
+        .function
+        .iter()
+        .map(|name| {
+            let (library, function) = having(libraries, name)?;
+            let arguments = match options.arguments {
+                Arguments::Zero => [0; WORDS],
+                Arguments::Valid => Prepared::of(name, library)?.arguments,
+            };
+            Ok((function, arguments))
+        })
+        .collect::<Result<Vec<_>>>()?;
     let started = Instant::now();
     let calls: u64 = thread::scope(|scope| {
-        let threads: Vec<_> = (0..options.threads)
-            .map(|_| {
-                scope.spawn(move || {
-                    if plain {
-                        repeat_plain(options, function)
-                    } else {
-                        repeat(options, function, arguments)
-                    }
-                })
-            })
-            .collect();
+        let threads: Vec<_> =
+            (0..options.threads).map(|_| scope.spawn(|| repeat(options, &turn))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
     });
     let seconds = started.elapsed().as_secs_f64();
@@ -190,9 +186,22 @@ fn run(options: &Options, libraries: &[Library]) -> Result<()> {
     print_line(&json!({"pid": pid, "calls": calls, "seconds": seconds, "ns_per_call": nanoseconds}))
 }
 
-fn repeat(options: &Options, function: Function, arguments: [usize; WORDS]) -> u64 {
-    // SAFETY: the arguments were prepared for this function.
-    repeat_call(options, || unsafe { cuda::call(function, black_box(arguments)) })
+/// Returns how many calls were made.
+fn repeat(options: &Options, turn: &[(Function, [usize; WORDS])]) -> u64 {
+    if let &[(function, arguments)] = turn {
+        if arguments == [0; WORDS] {
+            return repeat_plain(options, function);
+        }
+        // SAFETY: the arguments were prepared for this function.
+        return repeat_call(options, || unsafe { cuda::call(function, black_box(arguments)) });
+    }
+    let turns = repeat_call(options, || {
+        for &(function, arguments) in turn {
+            // SAFETY: as above.
+            black_box(unsafe { cuda::call(function, black_box(arguments)) });
+        }
+    });
+    turns * turn.len() as u64
 }
 
 /// Six zeros in registers, nothing on the stack: the cheapest call there is, for measuring what a probe adds.
@@ -204,7 +213,7 @@ fn repeat_plain(options: &Options, function: Function) -> u64 {
     repeat_call(options, || unsafe { function(0, 0, 0, 0, 0, 0) })
 }
 
-fn repeat_call(options: &Options, call: impl Fn() -> usize) -> u64 {
+fn repeat_call<Answer>(options: &Options, call: impl Fn() -> Answer) -> u64 {
     let Some(seconds) = options.seconds else {
         for _ in 0..options.calls {
             black_box(call());

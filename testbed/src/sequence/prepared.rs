@@ -119,11 +119,14 @@ impl Prepared {
         "cuLaunchKernel",
         "cuLaunchKernelEx",
         "cuMemcpyHtoDAsync_v2",
+        "cuMemcpyDtoHAsync_v2",
         "cuGraphLaunch",
+        "cuStreamSynchronize",
         "cudaLaunchKernel",
         "cudaLaunchKernelExC",
         "cudaMemcpyAsync",
         "cudaGraphLaunch",
+        "cudaStreamSynchronize",
         "cudaGetDevice",
     ];
 
@@ -168,14 +171,20 @@ impl Prepared {
                     vec![to(Box::leak(Box::new(RuntimeLaunchConfig::new(0)))), *handle]
                 }
             }
-            "cuMemcpyHtoDAsync_v2" | "cudaMemcpyAsync" => {
+            "cuMemcpyHtoDAsync_v2" | "cuMemcpyDtoHAsync_v2" | "cudaMemcpyAsync" => {
                 let allocate =
                     if function.starts_with("cuda") { "cudaMalloc" } else { "cuMemAlloc_v2" };
                 make(allocate, pad([to(handle), ALLOCATION]))?;
                 let host = to(Box::leak(Box::new([0_u8; COPY])));
                 // The direction is the runtime's fourth argument; the driver's is the stream, for which 1 is a default.
-                vec![*handle, host, COPY, 1]
+                if function == "cuMemcpyDtoHAsync_v2" {
+                    vec![host, *handle, COPY, 1]
+                } else {
+                    vec![*handle, host, COPY, 1]
+                }
             }
+            // On the default stream.
+            "cuStreamSynchronize" | "cudaStreamSynchronize" => vec![0],
             "cuGraphLaunch" | "cudaGraphLaunch" => {
                 let (graph, node) = (kept(0), kept(0));
                 let prefix = function.strip_suffix("GraphLaunch").unwrap_or_default();

@@ -120,6 +120,26 @@ fn driver_sees_one_launch_for_each_launch_of_the_runtime() {
 }
 
 #[test]
+fn several_functions_are_called_in_turn_as_often_as_they_are_named() {
+    let bench = Bench::new(Driver::R550);
+    let turn = [
+        "cudaLaunchKernel",
+        "cudaLaunchKernel",
+        "cuLaunchKernelEx",
+        "cuMemcpyDtoHAsync_v2",
+        "cudaStreamSynchronize",
+    ];
+    let mut arguments = vec!["--arguments", "valid", "--calls", "100", "--threads", "2"];
+    arguments.extend(turn.iter().flat_map(|name| ["--function", name]));
+    let lines = bench.call(&arguments);
+    assert_eq!(lines[0]["calls"], 1000);
+    let (driver, runtime) = (bench.counts_of(DRIVER), bench.counts_of(RUNTIME));
+    assert_eq!((runtime.of("cudaLaunchKernel"), driver.of("cuLaunchKernel")), (400, 400));
+    assert_eq!((driver.of("cuLaunchKernelEx"), driver.of("cuMemcpyDtoHAsync_v2")), (200, 200));
+    assert_eq!(runtime.of("cudaStreamSynchronize"), 200);
+}
+
+#[test]
 fn runtime_finds_the_driver_through_get_proc_address() {
     let bench = Bench::new(Driver::R580);
     bench.call(&["--function", "cudaGetDeviceCount"]);

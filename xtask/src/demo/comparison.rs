@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use trace::{
     check::{Report, check},
     function::{Api, Selection},
@@ -16,7 +16,10 @@ use trace::{
 };
 
 use super::files::Files;
-use crate::segments::segments;
+use crate::{
+    callees::{self, Counts},
+    segments::segments,
+};
 
 /// Both sides, function by function, and what differs.
 #[derive(Debug, Serialize)]
@@ -38,20 +41,11 @@ pub(super) struct Pair {
     pub(super) callee: u64,
 }
 
-/// What a library writes when its process ends; `testbed::counts` has the same.
-#[derive(Debug, Deserialize)]
-struct Counts {
-    library: String,
-    pid: u32,
-    first: String,
-    functions: BTreeMap<String, u64>,
-}
-
 impl Comparison {
     pub(super) fn of(files: &Files) -> Result<Self> {
         let segments = segments(&files.downloaded())?;
         ensure!(!segments.is_empty(), "no trace was downloaded");
-        let callees = read_counts(&files.counts())?;
+        let callees = callees::read(&files.counts())?;
         let selection = Selection::default();
         let trace = check(&segments);
         let names: BTreeSet<&String> = callees
@@ -95,19 +89,6 @@ impl Comparison {
         fs::write(path, serde_json::to_string_pretty(self)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
-}
-
-fn read_counts(directory: &Path) -> Result<Vec<Counts>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let text = fs::read_to_string(&path)?;
-        let counts = serde_json::from_str(&text)
-            .with_context(|| format!("cannot understand {}", path.display()))?;
-        all.push(counts);
-    }
-    ensure!(!all.is_empty(), "the stand-in libraries left no counts in {}", directory.display());
-    Ok(all)
 }
 
 /// What the order of the calls tells.

@@ -101,7 +101,7 @@ fn start_s3(files: &Files, port: &str) -> Result<Background> {
 fn start_vllm(files: &Files) -> Result<Background> {
     let variables = [
         ("LD_LIBRARY_PATH", files.libraries().display().to_string()),
-        ("CUDA_STANDIN_COUNTS", files.counts().display().to_string()),
+        (crate::callees::DIRECTORY_VARIABLE, files.counts().display().to_string()),
     ];
     let arguments = [
         "-m",

@@ -12,7 +12,6 @@ use trace::{
     reader::Reader,
 };
 
-use super::FUNCTION;
 use crate::segments::segments;
 
 /// Calls with a line, and calls that the tracer says it has lost.
@@ -24,7 +23,7 @@ pub(in crate::bench) struct Recorded {
 
 impl Recorded {
     /// The sidecar's own count, from the last closing line.
-    pub(super) fn by_sidecar(traces: &Path) -> Result<Self> {
+    pub(super) fn by_sidecar(traces: &Path, function: &str) -> Result<Self> {
         let segments = segments(traces)?;
         let last = segments.last().context("the sidecar left no segment")?;
         let text = fs::read(last).with_context(|| format!("cannot read {}", last.display()))?;
@@ -32,7 +31,7 @@ impl Recorded {
         match Reader::new(line, last).next() {
             Some(Ok(Line::Meta(line))) => match line.meta {
                 Meta::SegmentClose(close) => {
-                    let counts = close.functions.get(FUNCTION).copied().unwrap_or_default();
+                    let counts = close.functions.get(function).copied().unwrap_or_default();
                     Ok(Self { lines: counts.run_lines, lost: counts.run_dropped })
                 }
                 other => bail!("the last line of {} is {other:?}", last.display()),

@@ -9,74 +9,132 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
-use super::{FUNCTION, Place, program, recorded::Recorded};
-use crate::background::{Background, Interrupt};
+use super::{Call, recorded::Recorded};
+use crate::{
+    background::{Background, Interrupt},
+    bench::{
+        place::{Place, program},
+        sidecar::{self, Detail},
+    },
+};
 
 /// bpftrace compiles its program first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The sidecar's ring buffer, which the memory that it takes is shown beside.
-pub(super) const RING_BUFFER_BYTES: u32 = 16 << 20;
-
 /// Long enough for more lines than bpftrace holds back before it writes.
 const TRIAL_SECONDS: f64 = 0.05;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Tracer {
     None,
     /// A program of two instructions at the place where ours goes: the floor.
     Empty,
-    /// The sidecar, which writes JSON lines.
-    Ours,
+    /// The same at the return too: the floor for whole calls.
+    TwoEmpty,
+    /// The sidecar, which writes JSON lines, with TRACE_DETAIL=entry.
+    Entry,
+    /// With TRACE_DETAIL=call.
+    Call,
     /// One entry probe that prints the same JSON line.
-    Bpftrace,
+    BpftraceEntry,
+    /// Entry and return probe that print one JSON line with the duration.
+    BpftraceCall,
 }
 
 impl Tracer {
-    pub(super) const ALL: [Self; 4] = [Self::None, Self::Empty, Self::Ours, Self::Bpftrace];
+    pub(super) const ALL: [Self; 7] = [
+        Self::None,
+        Self::Empty,
+        Self::TwoEmpty,
+        Self::Entry,
+        Self::Call,
+        Self::BpftraceEntry,
+        Self::BpftraceCall,
+    ];
 
-    /// Returns when its probe is in place.
-    pub(super) fn start(self, place: &Place, interrupt: &Interrupt) -> Result<Running> {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::None => "no probe",
+            Self::Empty => "empty",
+            Self::TwoEmpty => "two empty",
+            Self::Entry => "ours, entry",
+            Self::Call => "ours, call",
+            Self::BpftraceEntry => "bpftrace, entry",
+            Self::BpftraceCall => "bpftrace, call",
+        }
+    }
+
+    pub(super) fn is_bpftrace(self) -> bool {
+        matches!(self, Self::BpftraceEntry | Self::BpftraceCall)
+    }
+
+    /// Returns when its probes are in place.
+    pub(super) fn start(self, place: &Place, call: Call, interrupt: &Interrupt) -> Result<Running> {
         place.clear()?;
-        let log = place.output.join("log");
         let (process, trials) = match self {
             Self::None => (None, 0),
-            Self::Empty => {
-                let library = place.library()?.display().to_string();
-                let probe = Background::start(
-                    program("examples/empty_probe"),
-                    &[&library, FUNCTION],
-                    &[],
-                    log,
-                )?;
-                probe.wait_for_line("attached", PATIENCE, interrupt)?;
-                (Some(probe), 0)
-            }
-            Self::Ours => (Some(start_sidecar(place, interrupt)?), 0),
-            Self::Bpftrace => {
-                let library = place.library()?.display().to_string();
+            Self::Empty => (Some(start_empty(place, call, Detail::Entry, interrupt)?), 0),
+            Self::TwoEmpty => (Some(start_empty(place, call, Detail::Call, interrupt)?), 0),
+            Self::Entry => (Some(sidecar::start(place, Detail::Entry, interrupt)?), 0),
+            Self::Call => (Some(sidecar::start(place, Detail::Call, interrupt)?), 0),
+            Self::BpftraceEntry | Self::BpftraceCall => {
                 let script = place.output.join("script.bt");
-                fs::write(&script, bpftrace_script(&library)).context("cannot write the script")?;
+                let text = self.script(&place.library()?, call.function());
+                fs::write(&script, text).context("cannot write the script")?;
                 let script = script.display().to_string();
                 let output = place.bpftrace_output().display().to_string();
                 let bpftrace = Background::start(
                     PathBuf::from("bpftrace"),
                     &["-o", &output, &script],
                     &[],
-                    log,
+                    place.log(),
                 )?;
-                let trials = call_until_traced(place, interrupt)?;
+                let trials = call_until_traced(place, call, interrupt)?;
                 (Some(bpftrace), trials)
             }
         };
-        Ok(Running { tracer: self, process, trials })
+        Ok(Running { tracer: self, function: call.function(), process, trials })
     }
+
+    /// As a user writes it. The line at the entry is that of the document that this project grew
+    /// from; that at the return has the duration too.
+    fn script(self, library: &str, function: &str) -> String {
+        let print = |phase: &str, field: &str, value: &str| {
+            format!(
+                "printf(\"{{\\\"ts\\\":%llu.%03llu,\\\"pid\\\":%d,\\\"type\\\":\\\"cuda_api\\\",\
+                 \\\"func\\\":\\\"{function}\\\",\\\"phase\\\":\\\"{phase}\\\"{field}}}\\n\", \
+                 elapsed/1000000, (elapsed/1000)%1000, pid{value});"
+            )
+        };
+        if self == Self::BpftraceEntry {
+            return format!("uprobe:{library}:{function} {{ {} }}\n", print("entry", "", ""));
+        }
+        let (field, value) = (",\\\"dur_us\\\":%llu.%03llu", ", $duration/1000, $duration%1000");
+        format!(
+            "uprobe:{library}:{function} {{ @start[tid] = nsecs; }}\n\
+             uretprobe:{library}:{function} /@start[tid]/ {{ $duration = nsecs - @start[tid]; \
+             delete(@start[tid]); {} }}\n",
+            print("call", field, value)
+        )
+    }
+}
+
+fn start_empty(
+    place: &Place,
+    call: Call,
+    detail: Detail,
+    interrupt: &Interrupt,
+) -> Result<Background> {
+    let arguments = [&place.library()?, call.function(), detail.name()];
+    let probe = Background::start(program("examples/empty_probe"), &arguments, &[], place.log())?;
+    probe.wait_for_line("attached", PATIENCE, interrupt)?;
+    Ok(probe)
 }
 
 /// bpftrace says that it attaches before it does, so its first lines are the sign. Returns how many
 /// calls that took.
-fn call_until_traced(place: &Place, interrupt: &Interrupt) -> Result<u64> {
+fn call_until_traced(place: &Place, call: Call, interrupt: &Interrupt) -> Result<u64> {
     let output = place.bpftrace_output();
     let deadline = Instant::now() + PATIENCE;
     let mut trials = 0;
@@ -84,9 +142,9 @@ fn call_until_traced(place: &Place, interrupt: &Interrupt) -> Result<u64> {
         ensure!(
             Instant::now() < deadline,
             "bpftrace recorded none of {trials} calls in {PATIENCE:?}; its log is {}",
-            place.output.join("log").display()
+            place.log().display()
         );
-        trials += place.call(TRIAL_SECONDS)?.calls;
+        trials += place.call(call.work(TRIAL_SECONDS))?.calls;
         interrupt.sleep(Duration::from_millis(200))?;
     }
     Ok(trials)
@@ -95,6 +153,7 @@ fn call_until_traced(place: &Place, interrupt: &Interrupt) -> Result<u64> {
 /// A tracer at work.
 pub(super) struct Running {
     tracer: Tracer,
+    function: &'static str,
     process: Option<Background>,
     /// Calls before the measurement, of which it may have seen a part.
     trials: u64,
@@ -104,18 +163,18 @@ impl Running {
     /// Stops it, and fails unless it has recorded the `calls` that were measured. Returns how many
     /// of them it says it has lost.
     pub(super) fn stop(self, place: &Place, calls: u64) -> Result<u64> {
-        let Self { tracer, process, trials } = self;
+        let Self { tracer, function, process, trials } = self;
         if let Some(process) = process {
             process.stop(Duration::from_secs(60))?;
         }
         let (recorded, output) = match tracer {
             // They record nothing.
-            Tracer::None | Tracer::Empty => return Ok(0),
-            Tracer::Ours => {
+            Tracer::None | Tracer::Empty | Tracer::TwoEmpty => return Ok(0),
+            Tracer::Entry | Tracer::Call => {
                 let traces = place.traces();
-                (Recorded::by_sidecar(&traces)?, traces)
+                (Recorded::by_sidecar(&traces, function)?, traces)
             }
-            Tracer::Bpftrace => {
+            Tracer::BpftraceEntry | Tracer::BpftraceCall => {
                 let output = place.bpftrace_output();
                 (Recorded::by_bpftrace(&output)?, output)
             }
@@ -125,28 +184,19 @@ impl Running {
     }
 }
 
-pub(super) fn start_sidecar(place: &Place, interrupt: &Interrupt) -> Result<Background> {
-    let variables = [
-        ("TARGET_PROCESS", "standin".to_owned()),
-        ("TRACE_DIR", place.traces().display().to_string()),
-        // What bpftrace and the empty program are compared with has no return probe either.
-        ("TRACE_DETAIL", "entry".to_owned()),
-        ("RING_BUFFER_SIZE", RING_BUFFER_BYTES.to_string()),
-        ("UPLOAD_ENABLED", "false".to_owned()),
-        ("HTTP_ADDRESS", String::new()),
-        ("CUDA_LIBRARY_DIRS", place.libraries.display().to_string()),
-    ];
-    let log = place.output.join("log");
-    let sidecar = Background::start(program("ebpf-cuda-tracer"), &[], &variables, log)?;
-    sidecar.wait_for_line("ready: tracing", PATIENCE, interrupt)?;
-    Ok(sidecar)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The line of the document that this project grew from.
-fn bpftrace_script(library: &str) -> String {
-    format!(
-        "uprobe:{library}:{FUNCTION} {{ printf(\"{{\\\"ts\\\":%llu.%03llu,\\\"pid\\\":%d,\
-         \\\"type\\\":\\\"cuda_api\\\",\\\"func\\\":\\\"{FUNCTION}\\\",\\\"phase\\\":\\\"entry\\\"}}\\n\", \
-         elapsed/1000000, (elapsed/1000)%1000, pid); }}\n"
-    )
+    #[test]
+    fn scripts_print_one_json_line_per_call() {
+        let script = |tracer: Tracer| tracer.script("/lib/libcuda.so", "cuInit");
+        insta::assert_snapshot!(script(Tracer::BpftraceEntry), @r#"
+        uprobe:/lib/libcuda.so:cuInit { printf("{\"ts\":%llu.%03llu,\"pid\":%d,\"type\":\"cuda_api\",\"func\":\"cuInit\",\"phase\":\"entry\"}\n", elapsed/1000000, (elapsed/1000)%1000, pid); }
+        "#);
+        insta::assert_snapshot!(script(Tracer::BpftraceCall), @r#"
+        uprobe:/lib/libcuda.so:cuInit { @start[tid] = nsecs; }
+        uretprobe:/lib/libcuda.so:cuInit /@start[tid]/ { $duration = nsecs - @start[tid]; delete(@start[tid]); printf("{\"ts\":%llu.%03llu,\"pid\":%d,\"type\":\"cuda_api\",\"func\":\"cuInit\",\"phase\":\"call\",\"dur_us\":%llu.%03llu}\n", elapsed/1000000, (elapsed/1000)%1000, pid, $duration/1000, $duration%1000); }
+        "#);
+    }
 }

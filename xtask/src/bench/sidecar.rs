@@ -1,0 +1,54 @@
+//! The sidecar as the benchmarks run it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::place::{Place, program};
+use crate::background::{Background, Interrupt};
+
+/// Its ring buffer, which the memory that it takes is shown beside.
+pub(super) const RING_BUFFER_BYTES: u32 = 16 << 20;
+
+/// A minute at full speed leaves more than the default limit of TRACE_DIR.
+const DIRECTORY_LIMIT: &str = "48Gi";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// TRACE_DETAIL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Detail {
+    /// Whole calls: duration, result, arguments
+    Call,
+    /// That a call began
+    Entry,
+}
+
+impl Detail {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Entry => "entry",
+        }
+    }
+}
+
+/// Returns when its probes are in place.
+pub(super) fn start(place: &Place, detail: Detail, interrupt: &Interrupt) -> Result<Background> {
+    let variables = [
+        ("TARGET_PROCESS", "standin".to_owned()),
+        ("TRACE_DIR", place.traces().display().to_string()),
+        ("TRACE_DIR_LIMIT", DIRECTORY_LIMIT.to_owned()),
+        ("TRACE_DETAIL", detail.name().to_owned()),
+        ("RING_BUFFER_SIZE", RING_BUFFER_BYTES.to_string()),
+        ("UPLOAD_ENABLED", "false".to_owned()),
+        ("HTTP_ADDRESS", String::new()),
+        ("CUDA_LIBRARY_DIRS", place.libraries.display().to_string()),
+    ];
+    let sidecar = Background::start(program("ebpf-cuda-tracer"), &[], &variables, place.log())?;
+    sidecar.wait_for_line("ready: tracing", PATIENCE, interrupt)?;
+    Ok(sidecar)
+}
