@@ -1,3 +1,4 @@
 //! The crate as its users meet it, and what is written about it.
 
+mod allocations;
 mod documentation;
