@@ -28,7 +28,7 @@ pub(crate) struct Probe {
     rounds: u32,
 
     /// Length of one measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.4)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.8)]
     seconds: f64,
 
     /// Print the results as JSON instead of tables
