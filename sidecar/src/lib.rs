@@ -4,6 +4,8 @@
 //! [`upload`] → [`s3`]. Beside it [`discovery`] attaches probes, told by [`sideband`]. All of them
 //! write to [`state`], which [`http`] reads.
 
+#[cfg(test)]
+mod allocations;
 pub mod books;
 pub mod check_s3;
 pub mod clock;

@@ -5,6 +5,7 @@ mod cost;
 mod disk;
 mod graphs;
 mod kernels;
+mod line;
 mod meaning;
 mod publish;
 mod rotation;
@@ -26,6 +27,7 @@ use announcements::Announcements;
 use anyhow::{Context as _, Result};
 use cost::CostMeter;
 use disk::Disk;
+use line::push_line;
 use meaning::{Meaning, Reference};
 use rustix::event::{Timespec, epoll};
 use sidecar_common::{CallEvent, Counters};
@@ -34,7 +36,6 @@ use trace::{
     function::Api,
     line::{CloseReason, FunctionCounts, Library},
     segment_name::{Format, Run},
-    writer::{Returned, push_call, push_entry},
 };
 use tracing::{debug, error, warn};
 
@@ -288,30 +289,8 @@ impl Recorder {
             self.stages.announce(self.segment.buffer(), self.options.start_ns, event.tgid);
         }
         self.meaning.announce(self.segment.buffer(), since_start, event.tgid, reference);
-        self.books.line(event.function);
-        let Some((text, capture)) = self.books.function(event.function) else {
-            error!(function = event.function, "skipped an event of a function without a name");
-            return;
-        };
-        let (pid, tid) = (event.tgid, event.tid);
-        match call {
-            None => push_entry(self.segment.buffer(), since_start, pid, tid, text),
-            Some(call) => {
-                let caller = call.caller.and_then(|number| self.books.function(number));
-                let returned = Returned {
-                    since_start_ns: since_start,
-                    pid,
-                    tid,
-                    duration_ns: call.duration_ns,
-                    result: call.result,
-                    depth: event.depth,
-                    parent: caller.map(|(text, _)| text),
-                    kernel: reference.kernel,
-                };
-                let word = |place| call.word(place, capture);
-                push_call(self.segment.buffer(), text, &returned, word);
-            }
-        }
+        let out = self.segment.buffer();
+        push_line(out, &mut self.books, since_start, event, call, reference.kernel);
         if self.segment.buffered() >= FLUSH_BYTES {
             self.write_out();
         }
