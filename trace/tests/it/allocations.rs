@@ -96,7 +96,7 @@ fn lines_of_all_default_functions_are_written_without_allocation() {
                     push_entry(&mut out, call.since_start_ns, call.pid, call.tid, text);
                 });
                 assert_eq!(allocated, 0, "{}", String::from_utf8_lossy(&out));
-                assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 2);
+                assert_eq!(String::from_utf8_lossy(&out).lines().count(), 2);
             }
         }
     }

@@ -137,15 +137,15 @@ fn measure(place: &Place, task: &Pipeline, threads: u32, interrupt: &Interrupt) 
         seconds: f64::from(task.seconds),
         threads,
     };
-    let Calls { calls, seconds, .. } = place.call(work)?;
+    let Calls { made, seconds, .. } = place.call(work)?;
     interrupt.sleep(LAST_TURN)?;
     let after = Usage::of(sidecar.pid())?;
     sidecar.stop(Duration::from_secs(60))?;
     let files = segments(&place.traces())?;
     let bytes = bytes(&files);
-    eprintln!("{calls} calls made; reading {} MiB of trace", bytes >> 20);
+    eprintln!("{made} calls made; reading {} MiB of trace", bytes >> 20);
     let Proof { events, lines, dropped } = Proof::of(&files, &place.counts())?;
-    ensure!(events >= calls, "{calls} calls were made, but only {events} were counted");
+    ensure!(events >= made, "{made} calls were made, but only {events} were counted");
     Ok(Round {
         threads,
         seconds,

@@ -61,7 +61,8 @@ pub(super) struct Work<'a> {
 /// What the caller says of a measurement.
 #[derive(Debug, Deserialize)]
 pub(super) struct Calls {
-    pub(super) calls: u64,
+    #[serde(rename = "calls")]
+    pub(super) made: u64,
     pub(super) seconds: f64,
     pub(super) ns_per_call: f64,
 }

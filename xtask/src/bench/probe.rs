@@ -116,7 +116,7 @@ fn measure(
         for &tracer in tracers.clone() {
             interrupt.check()?;
             let running = tracer.start(place, call, interrupt)?;
-            let Calls { ns_per_call, calls, .. } = place.call(work)?;
+            let Calls { ns_per_call, made: calls, .. } = place.call(work)?;
             let lost = running.stop(place, calls)?;
             eprintln!("round {round}  {}: {ns_per_call:.0} ns per call", tracer.title());
             samples.push(Sample { tracer, ns_per_call, calls, lost });

@@ -68,6 +68,13 @@ impl Results {
             self.medians(),
             self.ratios()
         );
+        text += &self.losses();
+        text + &goal::text(&self.goals)
+    }
+
+    /// A line for each tracer that lost calls.
+    fn losses(&self) -> String {
+        let mut lines = Vec::new();
         for Row { driver, function, samples, .. } in &self.rows {
             for tracer in Tracer::ALL {
                 let of = samples.iter().filter(|sample| sample.tracer == tracer);
@@ -75,12 +82,13 @@ impl Results {
                     of.fold((0, 0), |sum, sample| (sum.0 + sample.lost, sum.1 + sample.calls));
                 if lost > 0 {
                     let title = tracer.title();
-                    text +=
-                        &format!("{driver}, {function}: {title} lost {lost} of {calls} calls\n");
+                    lines.push(format!(
+                        "{driver}, {function}: {title} lost {lost} of {calls} calls\n"
+                    ));
                 }
             }
         }
-        text + &goal::text(&self.goals)
+        lines.concat()
     }
 
     fn medians(&self) -> String {

@@ -144,7 +144,7 @@ fn call_until_traced(place: &Place, call: Call, interrupt: &Interrupt) -> Result
             "bpftrace recorded none of {trials} calls in {PATIENCE:?}; its log is {}",
             place.log().display()
         );
-        trials += place.call(call.work(TRIAL_SECONDS))?.calls;
+        trials += place.call(call.work(TRIAL_SECONDS))?.made;
         interrupt.sleep(Duration::from_millis(200))?;
     }
     Ok(trials)
