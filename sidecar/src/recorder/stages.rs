@@ -135,6 +135,8 @@ struct Process {
     latest_ns: u64,
     sizing: Sizing,
     open_captures: u32,
+    /// When it launched after it had done nothing for long: serving, if it reads a result back.
+    woken_ns: Option<u64>,
     /// It has launched since it last read back.
     is_computing: bool,
     steps: u32,
@@ -243,20 +245,23 @@ impl Process {
             Sign::BeginCapture => {
                 self.open_captures += 1;
                 self.steps = 0;
+                self.woken_ns = None;
                 self.enter(Stage::WarmUp, StageBy::Capture, start_ns);
             }
             Sign::EndCapture => self.open_captures = self.open_captures.saturating_sub(1),
             Sign::Launch => {
                 self.load();
                 self.is_computing = true;
-                let may_serve = self.stage.is_some() && self.could_serve();
-                if may_serve && idle_ns >= IDLE_NS {
-                    self.enter(Stage::Serve, StageBy::Idle, start_ns);
+                if idle_ns >= IDLE_NS && self.stage.is_some() && self.could_serve() {
+                    self.woken_ns = Some(start_ns);
                 }
             }
             Sign::ReadBack => {
                 self.steps += u32::from(std::mem::take(&mut self.is_computing));
-                if self.steps >= STEPS && self.could_serve() {
+                let woken_ns = self.woken_ns.take().filter(|_| self.could_serve());
+                if let Some(woken_ns) = woken_ns {
+                    self.enter(Stage::Serve, StageBy::Idle, woken_ns);
+                } else if self.steps >= STEPS && self.could_serve() {
                     self.enter(Stage::Serve, StageBy::Steps, start_ns);
                 }
             }

@@ -135,7 +135,9 @@ pub(crate) fn run(ctx: &Ctx, task: &Gpu) -> Result<()> {
     eprintln!("{}", proof.to_text());
 
     let place = Place { traces: scratch.join("traces"), ..place };
-    let samples = ctx.step("compare", || measure(task, &place, &mut load, &interrupt))?;
+    let mut samples = Vec::new();
+    let measured =
+        ctx.step("compare", || measure(task, &place, &mut load, &interrupt, &mut samples));
     server.stop();
     let report = Report {
         name: task.name.clone(),
@@ -157,7 +159,8 @@ pub(crate) fn run(ctx: &Ctx, task: &Gpu) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     println!("{markdown}");
-    Ok(())
+    // What was measured before it failed is told all the same.
+    measured
 }
 
 /// The order within a round changes from round to round, so that a drift of the machine hits all
@@ -178,12 +181,12 @@ fn measure(
     place: &Place,
     load: &mut Load,
     interrupt: &Interrupt,
-) -> Result<Vec<Sample>> {
+    samples: &mut Vec<Sample>,
+) -> Result<()> {
     for _ in 0..WARM_UPS {
         load.run(task.requests, task.output_tokens)?;
     }
     let engine = engine()?;
-    let mut samples = Vec::new();
     for round in 1..=task.pairs {
         for tracer in order(&task.tracers, round) {
             interrupt.check()?;
@@ -219,7 +222,7 @@ fn measure(
             samples.push(sample);
         }
     }
-    Ok(samples)
+    Ok(())
 }
 
 /// Driver, kernel and processors.

@@ -111,6 +111,22 @@ fn pauses_of_a_load_are_not_idle() {
     assert_eq!(engine.stages, [("load", "init", 0)]);
 }
 
+/// As vLLM 0.20 does with graphs: it compiles for seconds between the cache and the captures, and
+/// then runs once without any result to read.
+#[test]
+fn waking_up_without_a_result_is_not_serving() {
+    let mut engine = Engine::default();
+    engine.loads().after(12_000).all(&[Sign::Launch; 40]);
+    let captured = engine.now_ms + 1;
+    engine.captures().after(2000).all(&[Sign::Launch; 40]).after(2000);
+    let request = engine.now_ms;
+    engine.steps(1);
+    assert_eq!(
+        engine.stages,
+        [("load", "init", 10), ("warm_up", "capture", captured), ("serve", "idle", request)]
+    );
+}
+
 #[test]
 fn a_capture_is_not_served_from_and_a_later_one_is_warming_up_again() {
     let mut engine = Engine::default();

@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
     // crt/device_functions.h: the same with a cudaKernel_t.
     // A dim3 by value takes two registers: x and y in one, z in the next.
     (
-        &["__cudaLaunchKernel", "cudaLaunchCooperativeKernel", "cudaLaunchKernel"],
+        &["cudaLaunchCooperativeKernel", "cudaLaunchKernel"],
         &[
             register(Function, 0),
             given(Grid, Triple([low(1), high(1), low(2)])),
