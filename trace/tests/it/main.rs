@@ -2,3 +2,4 @@
 
 mod allocations;
 mod documentation;
+mod real_trace;
