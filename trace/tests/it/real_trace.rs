@@ -14,15 +14,18 @@ use trace::{
 
 fn files() -> [PathBuf; 2] {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vllm-h100");
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|end| end == "zst")).collect();
+    let entries = fs::read_dir(directory).expect("the directory is part of this crate");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a directory can be read").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "zst"))
+        .collect();
     files.sort();
     files.try_into().expect("there are two segments")
 }
 
 fn lines(file: &Path) -> Vec<Line> {
-    Reader::open(file).unwrap().map(|line| line.unwrap()).collect()
+    let lines = Reader::open(file).expect("it is there");
+    lines.map(|line| line.expect("every line can be read")).collect()
 }
 
 fn calls(lines: &[Line]) -> Vec<&Call> {
@@ -35,7 +38,8 @@ fn calls(lines: &[Line]) -> Vec<&Call> {
 
 /// In milliseconds; the end is good to the nanosecond that `dur_us` has.
 fn span(call: &Call) -> (f64, f64) {
-    (call.ts, call.ts + call.detail.dur_us.unwrap() / 1e3 + 2e-6)
+    let duration = call.detail.dur_us.expect("a whole call has a duration");
+    (call.ts, call.ts + duration / 1e3 + 2e-6)
 }
 
 #[test]
