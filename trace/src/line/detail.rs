@@ -14,6 +14,8 @@ pub struct Detail {
     pub ret: Option<u32>,
     /// Its name, unless it is 0.
     pub error: Option<String>,
+    /// The address that the function returns, where that is what it returns.
+    pub result: Option<Address>,
     /// Traced calls of the thread that were open around this one.
     pub depth: Option<u16>,
     /// The function of the innermost of them.
