@@ -31,7 +31,7 @@ pub fn arguments(name: &str) -> &'static [Argument] {
 pub struct Argument {
     pub field: Field,
     pub value: Value,
-    /// The function writes at least one of the words: a call that failed has no such field.
+    /// The function writes at least one of the words: the field of a call that failed is `null`.
     pub is_result: bool,
 }
 
