@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     sync::{oneshot, watch},
@@ -260,8 +261,10 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
     let settings = [
         ("target_process", config.target_process.clone()),
         ("trace_functions", config.trace_functions.to_string()),
-        ("trace_detail", format!("{:?}", config.trace_detail).to_lowercase()),
+        ("trace_detail", word(config.trace_detail)),
         ("trace_format", config.trace_format.extension().to_owned()),
+        ("trace_rate_limit", config.trace_rate_limit.to_string()),
+        ("attach_by", word(config.attach_by)),
         ("trace_interval_s", config.trace_interval.as_secs_f64().to_string()),
         ("ring_buffer_bytes", config.ring_buffer_size.to_string()),
     ];
@@ -276,6 +279,12 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
         kernel_release: system.release().to_string_lossy().into_owned(),
         settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
     })
+}
+
+/// As the variable has it.
+fn word(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value().expect("every value can be given");
+    value.get_name().to_owned()
 }
 
 fn facts(config: &Config, options: &recorder::Options) -> Facts {
@@ -313,5 +322,22 @@ mod tests {
         assert_eq!(after(true, || {}), (Phase::Recording, None, false));
         assert_eq!(after(false, || {}), (Phase::Failed, Some("recorder"), true));
         assert_eq!(after(false, || panic!("on purpose")), (Phase::Failed, Some("recorder"), true));
+    }
+
+    #[test]
+    fn the_opening_line_says_how_calls_were_chosen_and_probes_attached() {
+        let arguments = [
+            "x",
+            "--upload-enabled=false",
+            "--trace-rate-limit=100",
+            "--attach-by=perf-events",
+            "--trace-detail=entry",
+        ];
+        let settings = recorder_options(&Config::parse_from(arguments).unwrap()).unwrap().settings;
+        for (name, value) in
+            [("trace_rate_limit", "100"), ("attach_by", "perf-events"), ("trace_detail", "entry")]
+        {
+            assert_eq!(settings.get(name).map(String::as_str), Some(value), "{settings:?}");
+        }
     }
 }
