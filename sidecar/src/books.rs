@@ -19,11 +19,19 @@ pub struct Books {
     functions: Vec<Book>,
 }
 
-/// The sums, for whoever asks how it goes.
+/// How it goes, for whoever asks.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub calls: Calls,
+    /// Hits of each function that was called at all.
+    pub functions: BTreeMap<String, u64>,
+}
+
+/// The sums over all functions.
 ///
 /// `hits = recorded + ignored + dropped + suppressed` once nothing is in flight.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
     /// Counted in the kernel.
     pub hits: u64,
     /// Lines in files.
@@ -37,8 +45,6 @@ pub struct Tally {
     /// Beyond TRACE_RATE_LIMIT.
     #[serde(default)]
     pub suppressed: u64,
-    /// Hits of each function that was called at all.
-    pub functions: BTreeMap<String, u64>,
 }
 
 struct Book {
@@ -151,15 +157,16 @@ impl Books {
 
     pub fn tally(&self, kernel: &[Counters]) -> Tally {
         let called = self.functions.iter().zip(kernel).filter(|(_, counters)| counters.hits > 0);
-        Tally {
+        let calls = Calls {
             hits: kernel.iter().map(|counters| counters.hits).sum(),
             recorded: self.functions.iter().map(|book| book.run_lines).sum(),
             ignored: self.functions.iter().map(|book| book.ignored).sum(),
             dropped_at_ring: kernel.iter().map(|counters| counters.dropped).sum(),
             dropped_at_disk: self.functions.iter().map(|book| book.unwritten).sum(),
             suppressed: kernel.iter().map(|counters| counters.suppressed).sum(),
-            functions: called.map(|(book, counters)| (book.name.clone(), counters.hits)).collect(),
-        }
+        };
+        let called = called.map(|(book, counters)| (book.name.clone(), counters.hits));
+        Tally { calls, functions: called.collect() }
     }
 
     /// Calls that the kernel counted and that have not arrived here yet.
@@ -225,16 +232,13 @@ mod tests {
         books.buffer_written();
         books.unwritten(1);
         books.ignored(1);
-        let tally = books.tally(&[
+        let Tally { calls, functions } = books.tally(&[
             Counters { hits: 1, dropped: 0, suppressed: 0 },
             Counters { hits: 5, dropped: 3, suppressed: 0 },
         ]);
-        assert_eq!((tally.hits, tally.recorded, tally.ignored), (6, 1, 1));
-        assert_eq!((tally.dropped_at_ring, tally.dropped_at_disk), (3, 1));
-        assert_eq!(
-            tally.functions,
-            [("cuInit".to_owned(), 1), ("cudaMalloc".to_owned(), 5)].into()
-        );
+        assert_eq!((calls.hits, calls.recorded, calls.ignored), (6, 1, 1));
+        assert_eq!((calls.dropped_at_ring, calls.dropped_at_disk), (3, 1));
+        assert_eq!(functions, [("cuInit".to_owned(), 1), ("cudaMalloc".to_owned(), 5)].into());
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::fmt::{Display, Write as _};
 
 use crate::{
+    books::Calls,
     state::Phase,
-    status::{Calls, Segments, Status, Upload},
+    status::{Segments, Status, Upload},
 };
 
 /// The version of the text format.

@@ -16,7 +16,7 @@ use trace::line::Library;
 use tracing::debug;
 
 use crate::{
-    books::Tally,
+    books::{Calls, Tally},
     config::Config,
     process,
     spool::{Spool, Waiting},
@@ -81,18 +81,6 @@ pub struct Process {
     pub reason: String,
 }
 
-/// See [`Tally`].
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Calls {
-    pub hits: u64,
-    pub recorded: u64,
-    pub ignored: u64,
-    pub dropped_at_ring: u64,
-    pub dropped_at_disk: u64,
-    #[serde(default)]
-    pub suppressed: u64,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segments {
     pub directory: PathBuf,
@@ -155,15 +143,7 @@ impl Reporter {
             destination,
         } = self.facts.clone();
         let Recorded { tally, written_bytes, closed_segments, is_paused } = self.state.recorded();
-        let Tally {
-            hits,
-            recorded,
-            ignored,
-            dropped_at_ring,
-            dropped_at_disk,
-            suppressed,
-            functions,
-        } = tally;
+        let Tally { calls, functions } = tally;
         let Waiting { segments, bytes, since } = self.spool.waiting().unwrap_or_else(|error| {
             // The recorder looks too, and says so aloud.
             debug!("cannot tell what waits for upload: {error:#}");
@@ -185,7 +165,7 @@ impl Reporter {
             processes,
             forgotten_processes,
             libraries: self.state.libraries(),
-            calls: Calls { hits, recorded, ignored, dropped_at_ring, dropped_at_disk, suppressed },
+            calls,
             functions,
             segments: Segments {
                 directory: trace_dir,

@@ -27,12 +27,14 @@ pub(crate) fn busy() -> (tempfile::TempDir, Reporter) {
     state.enter(Phase::Recording);
     state.publish(Recorded {
         tally: Tally {
-            hits: 12,
-            recorded: 6,
-            ignored: 2,
-            dropped_at_ring: 3,
-            dropped_at_disk: 1,
-            suppressed: 0,
+            calls: Calls {
+                hits: 12,
+                recorded: 6,
+                ignored: 2,
+                dropped_at_ring: 3,
+                dropped_at_disk: 1,
+                suppressed: 0,
+            },
             functions: [("cuInit".to_owned(), 2), ("cuMemAlloc_v2".to_owned(), 10)].into(),
         },
         written_bytes: 4096,
