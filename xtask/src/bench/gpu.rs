@@ -8,6 +8,7 @@ mod server;
 mod statistics;
 mod tracer;
 mod usage;
+mod written;
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
@@ -191,8 +192,14 @@ fn measure(
         for tracer in order(&task.tracers, round) {
             interrupt.check()?;
             let running = tracer.start(place, engine[0], interrupt)?;
-            load.run(SETTLING_REQUESTS, SETTLING_TOKENS)?;
-            let before = running.as_ref().map(|running| running.took(interrupt)).transpose()?;
+            let mut settle = || load.run(SETTLING_REQUESTS, SETTLING_TOKENS).map(drop);
+            let before = match &running {
+                Some(running) => Some(running.until_recorded(settle, interrupt)?),
+                None => {
+                    settle()?;
+                    None
+                }
+            };
             let engine_before = processor_seconds(&engine)?;
             let figures = load.run(task.requests, task.output_tokens)?;
             let engine_processor_seconds = processor_seconds(&engine)? - engine_before;

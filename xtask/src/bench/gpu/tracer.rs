@@ -2,10 +2,9 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, File},
-    io::Read as _,
+    fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +12,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use trace::check::check;
 
-use super::usage::{mapped, processor_seconds};
+use super::{
+    usage::{mapped, processor_seconds},
+    written::written,
+};
 use crate::{
     background::{Background, Interrupt},
     bench::probe::Recorded,
@@ -108,34 +110,12 @@ impl Tracer {
     ) -> Result<Option<Running>> {
         let detail = match self {
             Self::None => return Ok(None),
-            Self::Bpftrace => return Self::start_bpftrace(place, engine, interrupt).map(Some),
+            Self::Bpftrace => return start_bpftrace(place, engine).map(Some),
             Self::Call => "call",
             Self::Entry => "entry",
         };
         start_sidecar(place, detail, 60.0, interrupt).map(Some)
     }
-
-    fn start_bpftrace(place: &Place, engine: u32, interrupt: &Interrupt) -> Result<Running> {
-        empty(&place.traces)?;
-        let text = script(&mapped(engine, "libcuda.so")?, &mapped(engine, "libcudart.so")?);
-        let script = place.logs.join("script.bt");
-        fs::write(&script, text).context("cannot write the script of bpftrace")?;
-        let (script, output) = (script.display().to_string(), place.traces.join("bpftrace.jsonl"));
-        let process = Background::start(
-            place.bpftrace.clone(),
-            &["-o", &output.display().to_string(), &script],
-            &[],
-            place.logs.join("bpftrace.log"),
-        )?;
-        let running = Running { process, traces: place.traces.clone() };
-        // It says that it attaches in the output, and then does.
-        interrupt.sleep(Duration::from_secs(3))?;
-        ensure!(output.exists(), "bpftrace wrote nothing: see {}", place.logs.display());
-        Ok(running)
-    }
-}
-
-impl Tracer {
     /// Events that it says it has lost, once it was stopped.
     pub(super) fn lost(self, place: &Place) -> Result<u64> {
         match self {
@@ -174,7 +154,48 @@ pub(super) fn start_sidecar(
     Ok(Running { process, traces: place.traces.clone() })
 }
 
+/// It says that it attaches before it does: see [`Running::until_recorded`].
+fn start_bpftrace(place: &Place, engine: u32) -> Result<Running> {
+    empty(&place.traces)?;
+    let text = script(&mapped(engine, "libcuda.so")?, &mapped(engine, "libcudart.so")?);
+    let script = place.logs.join("script.bt");
+    fs::write(&script, text).context("cannot write the script of bpftrace")?;
+    let (script, output) = (script.display().to_string(), place.traces.join("bpftrace.jsonl"));
+    let process = Background::start(
+        place.bpftrace.clone(),
+        &["-o", &output.display().to_string(), &script],
+        &[],
+        place.logs.join("bpftrace.log"),
+    )?;
+    Ok(Running { process, traces: place.traces.clone() })
+}
+
 impl Running {
+    /// Loads until the first lines are there: the sign that all its probes are.
+    pub(super) fn until_recorded(
+        &self,
+        mut load: impl FnMut() -> Result<()>,
+        interrupt: &Interrupt,
+    ) -> Result<Took> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut loads = 0;
+        loop {
+            load()?;
+            loads += 1;
+            self.process.check()?;
+            let took = self.took(interrupt)?;
+            if took.lines > 0 {
+                return Ok(took);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "nothing of {loads} loads in {PATIENCE:?} was recorded in {}: the log of the \
+                 tracer, beside that directory, may say why",
+                self.traces.display()
+            );
+        }
+    }
+
     pub(super) fn took(&self, interrupt: &Interrupt) -> Result<Took> {
         interrupt.sleep(WRITTEN)?;
         let (lines, bytes) = written(&self.traces)?;
@@ -184,29 +205,6 @@ impl Running {
     pub(super) fn stop(self) -> Result<()> {
         self.process.stop(PATIENCE)
     }
-}
-
-/// Lines and bytes of all files in a directory.
-fn written(directory: &Path) -> Result<(u64, u64)> {
-    let (mut lines, mut bytes) = (0, 0);
-    let mut buffer = vec![0; 1 << 20];
-    for entry in fs::read_dir(directory).context("cannot list what a tracer wrote")? {
-        let path = entry.context("cannot list what a tracer wrote")?.path();
-        // A segment may have been renamed since: then nothing of it was counted, once.
-        let mut file =
-            File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        loop {
-            let count = file
-                .read(&mut buffer)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            if count == 0 {
-                break;
-            }
-            bytes += count as u64;
-            lines += buffer[..count].split(|&byte| byte == b'\n').skip(1).count() as u64;
-        }
-    }
-    Ok((lines, bytes))
 }
 
 fn empty(directory: &Path) -> Result<()> {
@@ -250,10 +248,31 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_bytes_of_all_files_are_counted() {
+    fn it_is_loaded_until_it_records_and_told_of_when_it_ends_instead() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("a"), "1\n2\n").unwrap();
-        fs::write(directory.path().join("b"), "3\n4").unwrap();
-        assert_eq!(written(directory.path()).unwrap(), (3, 7));
+        let traces = directory.path().join("traces");
+        fs::create_dir(&traces).unwrap();
+        let interrupt = Interrupt::watch().unwrap();
+        let tracer = |program: &str, arguments: &[&str]| Running {
+            process: Background::start(
+                program.into(),
+                arguments,
+                &[],
+                directory.path().join("log"),
+            )
+            .unwrap(),
+            traces: traces.clone(),
+        };
+        let mut loads = 0;
+        let mut load = || {
+            loads += 1;
+            fs::write(traces.join("a"), if loads < 3 { "Attaching\n" } else { "{}\n" })?;
+            Ok(())
+        };
+        let took = tracer("sleep", &["60"]).until_recorded(&mut load, &interrupt).unwrap();
+        assert_eq!((took.lines, loads), (1, 3));
+        fs::remove_file(traces.join("a")).unwrap();
+        let error = tracer("false", &[]).until_recorded(|| Ok(()), &interrupt).unwrap_err();
+        assert!(error.to_string().contains("false ended with"), "{error:#}");
     }
 }
