@@ -219,6 +219,6 @@ pub struct Kernel {
 pub struct Graph {
     /// The executable graph that is launched.
     pub graph_exec: Address,
-    /// Kernels in the order in which they were captured or added.
+    /// Kernels in the order in which they were captured.
     pub kernels: Vec<u32>,
 }
