@@ -1,6 +1,9 @@
 //! Whole calls: what the tour passed is what the lines say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use testbed::{
     libraries::Driver,
@@ -141,14 +144,25 @@ fn a_call_of_the_runtime_encloses_what_it_asks_of_the_driver() {
 }
 
 #[test]
-fn what_a_rate_limit_suppresses_is_counted() {
+fn a_rate_limit_holds_in_each_second_and_what_it_suppresses_is_counted() {
+    const LIMIT: u64 = 100;
     let scene = Scene::new(Driver::R580);
-    let sidecar = scene.sidecar(&[("TRACE_RATE_LIMIT", "100")]);
+    let sidecar = scene.sidecar(&[("TRACE_RATE_LIMIT", &LIMIT.to_string())]);
     run(scene.caller(&["--function", "cuLaunchKernel", "--calls", "5000"]));
     sidecar.stop();
     let report = scene.whole_report();
     let total = report.functions["cuLaunchKernel"];
     assert_eq!(total.hits, 5000);
     assert_eq!(total.lines + total.suppressed, 5000);
-    assert!(total.suppressed > 0, "{total:?}");
+    assert!(total.lines >= LIMIT, "{total:?}");
+    // The limit's seconds are those of CLOCK_MONOTONIC. A call may be counted at the end of one and
+    // begin in the next, and processors that begin one together may each let a call pass.
+    let processors = std::thread::available_parallelism().unwrap().get() as u64;
+    let start = Duration::from_nanos(scene.start_monotonic_ns());
+    let mut recorded: BTreeMap<u64, u64> = BTreeMap::new();
+    for call in calls_of(&scene.calls(), &["cuLaunchKernel"]) {
+        let at = start + Duration::from_secs_f64(call.ts / 1e3);
+        *recorded.entry(at.as_secs()).or_default() += 1;
+    }
+    assert!(recorded.values().all(|count| *count <= LIMIT + processors), "{recorded:?}");
 }

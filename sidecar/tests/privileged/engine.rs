@@ -92,14 +92,7 @@ fn now_ns() -> u64 {
 
 /// Milliseconds since the start of the run.
 fn since_start(scene: &Scene, at_ns: u64) -> f64 {
-    let start = scene.lines().into_iter().find_map(|line| match line {
-        Line::Meta(line) => match line.meta {
-            Meta::SegmentOpen(open) => Some(open.clock.start_monotonic_ns),
-            _ => None,
-        },
-        Line::Call(_) => None,
-    });
-    at_ns.saturating_sub(start.unwrap()) as f64 / 1e6
+    at_ns.saturating_sub(scene.start_monotonic_ns()) as f64 / 1e6
 }
 
 /// Stage, what told it, and when; each once, however many segments say it.

@@ -169,6 +169,18 @@ impl Scene {
         self.lines().into_iter().filter_map(call).collect()
     }
 
+    /// `CLOCK_MONOTONIC` at `ts` 0.
+    pub(crate) fn start_monotonic_ns(&self) -> u64 {
+        let start = self.lines().into_iter().find_map(|line| match line {
+            Line::Meta(line) => match line.meta {
+                Meta::SegmentOpen(open) => Some(open.clock.start_monotonic_ns),
+                _ => None,
+            },
+            Line::Call(_) => None,
+        });
+        start.expect("every segment is opened")
+    }
+
     pub(crate) fn library_lines(&self) -> Vec<Library> {
         let library = |line| match line {
             Line::Meta(line) => match line.meta {
