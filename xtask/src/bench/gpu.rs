@@ -193,12 +193,11 @@ fn measure(
             interrupt.check()?;
             let running = tracer.start(place, engine[0], interrupt)?;
             let mut settle = || load.run(SETTLING_REQUESTS, SETTLING_TOKENS).map(drop);
-            let before = match &running {
-                Some(running) => Some(running.until_recorded(settle, interrupt)?),
-                None => {
-                    settle()?;
-                    None
-                }
+            let before = if let Some(running) = &running {
+                Some(running.until_recorded(settle, interrupt)?)
+            } else {
+                settle()?;
+                None
             };
             let engine_before = processor_seconds(&engine)?;
             let figures = load.run(task.requests, task.output_tokens)?;
