@@ -13,6 +13,10 @@ use trace::{
     writer::push_meta,
 };
 
+/// A capture longer than this is given up, and its graph is one of which nothing is known: nobody
+/// captures so much, but a capture whose end was lost goes on for ever.
+const MOST_KERNELS: usize = 1 << 20;
+
 /// What a function does with captures and graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -74,11 +78,14 @@ pub(super) struct Graphs {
 
 #[derive(Default)]
 struct Process {
-    captures: Vec<Vec<u32>>,
+    /// By number, those that have not ended.
+    captures: HashMap<u64, Vec<u32>>,
+    /// How many have begun.
+    begun: u64,
     /// Streams that are captured, and into which capture.
-    streams: HashMap<u64, usize>,
+    streams: HashMap<u64, u64>,
     /// Events that were recorded in a captured stream: who waits for one joins its capture.
-    events: HashMap<u64, usize>,
+    events: HashMap<u64, u64>,
     graphs: HashMap<u64, Arc<Vec<u32>>>,
     executables: HashMap<u64, Arc<Vec<u32>>>,
 }
@@ -100,6 +107,13 @@ impl Graphs {
         }
         // A handle that was not read leads nowhere.
         let _: Option<()> = self.processes.entry(pid).or_default().follow(step, handles);
+    }
+
+    /// Follows a call that failed: one that ends a capture ends it all the same, without a graph.
+    pub(super) fn failed(&mut self, pid: u32, step: Step, handles: Handles) {
+        if step == Step::EndCapture {
+            self.follow(pid, step, Handles { graph: None, ..handles });
+        }
     }
 
     /// The kernels of an executable graph, if it is known what it holds and this segment does not
@@ -137,24 +151,30 @@ impl Process {
         let Handles { stream, event, graph, graph_exec, kernel } = handles;
         match step {
             Step::BeginCapture => {
-                let capture = self.captures.len();
+                let stream = stream?;
+                // Its end was not seen.
+                self.end_capture(stream);
+                self.begun += 1;
                 let before = graph.and_then(|graph| self.graphs.get(&graph));
-                self.captures.push(before.map(|kernels| kernels.to_vec()).unwrap_or_default());
-                self.streams.insert(stream?, capture);
+                let kernels = before.map(|kernels| kernels.to_vec()).unwrap_or_default();
+                self.captures.insert(self.begun, kernels);
+                self.streams.insert(stream, self.begun);
             }
             Step::EndCapture => {
-                let capture = self.streams.get(&stream?).copied()?;
-                let kernels = std::mem::take(&mut self.captures[capture]);
-                self.streams.retain(|_, other| *other != capture);
-                self.events.retain(|_, other| *other != capture);
-                if self.streams.is_empty() {
-                    self.captures.clear();
-                }
-                self.graphs.insert(graph?, Arc::new(kernels));
+                let kernels = self.end_capture(stream?);
+                match kernels {
+                    Some(kernels) => self.graphs.insert(graph?, Arc::new(kernels)),
+                    None => self.graphs.remove(&graph?),
+                };
             }
             Step::LaunchKernel => {
-                let capture = self.streams.get(&stream?).copied()?;
-                self.captures[capture].push(kernel?);
+                let stream = stream?;
+                let kernels = self.captures.get_mut(self.streams.get(&stream)?)?;
+                if kernels.len() < MOST_KERNELS {
+                    kernels.push(kernel?);
+                } else {
+                    self.end_capture(stream);
+                }
             }
             Step::RecordEvent => match self.streams.get(&stream?) {
                 Some(capture) => drop(self.events.insert(event?, *capture)),
@@ -169,14 +189,24 @@ impl Process {
                 Arc::make_mut(kernels).push(kernel?);
             }
             Step::Instantiate | Step::Update => {
-                let kernels = self.graphs.get(&graph?).cloned()?;
-                self.executables.insert(graph_exec?, kernels);
+                match self.graphs.get(&graph?) {
+                    Some(kernels) => self.executables.insert(graph_exec?, kernels.clone()),
+                    None => self.executables.remove(&graph_exec?),
+                };
             }
             Step::Destroy => drop(self.graphs.remove(&graph?)),
             Step::DestroyExec => drop(self.executables.remove(&graph_exec?)),
             Step::Launch => {}
         }
         Some(())
+    }
+
+    /// Ends the capture that a stream is part of, for all its streams; `None` if there is none.
+    fn end_capture(&mut self, stream: u64) -> Option<Vec<u32>> {
+        let capture = self.streams.get(&stream).copied()?;
+        self.streams.retain(|_, other| *other != capture);
+        self.events.retain(|_, other| *other != capture);
+        self.captures.remove(&capture)
     }
 }
 
@@ -239,6 +269,74 @@ mod tests {
         graphs.follow(PID, Step::Update, update);
         graphs.follow(PID, Step::Destroy, update);
         assert_eq!(*graphs.due(PID, 2).unwrap(), [3, 4]);
+    }
+
+    fn end_capture(graphs: &mut Graphs, on: u64, graph: u64) {
+        graphs.follow(PID, Step::EndCapture, Handles { graph: Some(graph), ..stream(on) });
+    }
+
+    fn capture_of(graphs: &mut Graphs, on: u64, kernels: &[u32]) {
+        graphs.follow(PID, Step::BeginCapture, stream(on));
+        for kernel in kernels {
+            launch(graphs, on, *kernel);
+        }
+    }
+
+    /// Nothing is kept of captures, so that nothing grows.
+    fn nothing_is_captured(graphs: &Graphs) -> bool {
+        let process = &graphs.processes[&PID];
+        process.captures.is_empty() && process.streams.is_empty() && process.events.is_empty()
+    }
+
+    #[test]
+    fn a_capture_ends_for_all_its_streams_also_when_ending_it_fails() {
+        let mut graphs = Graphs::default();
+        capture_of(&mut graphs, 1, &[10]);
+        event(&mut graphs, Step::RecordEvent, 1, 0xe);
+        event(&mut graphs, Step::WaitForEvent, 2, 0xe);
+        // What such a call leaves where the graph would be is no graph.
+        graphs.failed(PID, Step::EndCapture, Handles { graph: Some(0x6), ..stream(1) });
+        assert!(nothing_is_captured(&graphs));
+        launch(&mut graphs, 2, 11);
+        instantiate(&mut graphs, 0x6, 0x7);
+        assert!(graphs.due(PID, 0x7).is_none());
+        capture_of(&mut graphs, 1, &[12]);
+        graphs.failed(PID, Step::BeginCapture, stream(1));
+        end_capture(&mut graphs, 1, 0x6);
+        instantiate(&mut graphs, 0x6, 0x7);
+        assert_eq!(*graphs.due(PID, 0x7).unwrap(), [12], "only the end is followed");
+    }
+
+    #[test]
+    fn a_capture_whose_end_was_lost_gives_way_to_the_next_one_of_its_stream() {
+        let mut graphs = Graphs::default();
+        for lost in [10, 11, 12] {
+            capture_of(&mut graphs, 1, &[lost]);
+        }
+        assert_eq!(graphs.processes[&PID].captures.len(), 1);
+        end_capture(&mut graphs, 1, 0x6);
+        instantiate(&mut graphs, 0x6, 0x7);
+        assert_eq!(*graphs.due(PID, 0x7).unwrap(), [12]);
+        assert!(nothing_is_captured(&graphs));
+    }
+
+    #[test]
+    fn a_capture_that_goes_on_for_ever_is_given_up_and_its_graph_unknown() {
+        let mut graphs = Graphs::default();
+        capture_of(&mut graphs, 1, &[10]);
+        end_capture(&mut graphs, 1, 0x6);
+        instantiate(&mut graphs, 0x6, 0x7);
+        capture_of(&mut graphs, 1, &[11]);
+        for _ in 1..MOST_KERNELS {
+            launch(&mut graphs, 1, 11);
+        }
+        assert!(!nothing_is_captured(&graphs));
+        launch(&mut graphs, 1, 11);
+        assert!(nothing_is_captured(&graphs));
+        // The handles had another meaning before.
+        end_capture(&mut graphs, 1, 0x6);
+        instantiate(&mut graphs, 0x6, 0x7);
+        assert!(graphs.due(PID, 0x7).is_none());
     }
 
     #[test]

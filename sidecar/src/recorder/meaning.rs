@@ -74,9 +74,7 @@ impl Meaning {
         }
         let field = |field| field_word(text, call.result, field, &word);
         let kernel = field(Field::Function).map(|handle| self.kernels.id(pid, handle));
-        if let Some(step) = role.step
-            && !has_failed
-        {
+        if let Some(step) = role.step {
             let handles = Handles {
                 stream: field(Field::Stream),
                 event: field(Field::Event),
@@ -84,7 +82,11 @@ impl Meaning {
                 graph_exec: field(Field::GraphExec),
                 kernel,
             };
-            self.graphs.follow(pid, step, handles);
+            if has_failed {
+                self.graphs.failed(pid, step, handles);
+            } else {
+                self.graphs.follow(pid, step, handles);
+            }
         }
         let graph_exec =
             if role.step == Some(Step::Launch) { field(Field::GraphExec) } else { None };
