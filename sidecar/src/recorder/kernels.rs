@@ -14,6 +14,7 @@ use trace::{
 /// What is said of a kernel that no traced call has named.
 const NEVER_NAMED: &str = "no traced call has named it";
 const NAMED_EARLIER: &str = "a library was attached late: it may have been named before";
+const NAME_UNREAD: &str = "its name could not be read";
 
 /// By process and handle. Kernels have one number in the whole run, whichever process they are of.
 #[derive(Default)]
@@ -28,9 +29,17 @@ pub(super) struct Kernels {
 }
 
 struct Known {
-    name: Option<Arc<str>>,
+    name: Name,
     /// In this segment.
     is_announced: bool,
+}
+
+enum Name {
+    Read(Arc<str>),
+    /// A call gave it, but not its text.
+    Unread,
+    /// No call gave it.
+    Unseen,
 }
 
 impl Kernels {
@@ -52,11 +61,22 @@ impl Kernels {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
                 let name = entry.key().clone();
-                let id = add(&mut self.known, Some(name));
+                let id = add(&mut self.known, Name::Read(name));
                 *entry.insert(id)
             }
         };
         self.set(pid, handle, id);
+    }
+
+    /// `handle` is a kernel with a name of its own, but which was lost: not the one that it was.
+    pub(super) fn named_unread(&mut self, pid: u32, handle: u64) {
+        let before = self.handles.get(&pid).and_then(|handles| handles.get(&handle));
+        let is_unread = |id: &u32| matches!(self.known[*id as usize].name, Name::Unread);
+        // Asked for again and again, a kernel does not take a number each time.
+        if !before.is_some_and(is_unread) {
+            let id = add(&mut self.known, Name::Unread);
+            self.set(pid, handle, id);
+        }
     }
 
     /// `handle` is the same kernel as `of`.
@@ -70,7 +90,7 @@ impl Kernels {
         if let Some(id) = self.handles.get(&pid).and_then(|handles| handles.get(&handle)) {
             return *id;
         }
-        let id = add(&mut self.known, None);
+        let id = add(&mut self.known, Name::Unseen);
         self.set(pid, handle, id);
         id
     }
@@ -85,13 +105,17 @@ impl Kernels {
         if mem::replace(&mut known.is_announced, true) {
             return;
         }
-        let reason = if self.some_attached_late { NAMED_EARLIER } else { NEVER_NAMED };
-        let name = known.name.as_deref();
+        let (name, reason) = match &known.name {
+            Name::Read(name) => (Some(&**name), None),
+            Name::Unread => (None, Some(NAME_UNREAD)),
+            Name::Unseen if self.some_attached_late => (None, Some(NAMED_EARLIER)),
+            Name::Unseen => (None, Some(NEVER_NAMED)),
+        };
         let kernel = Kernel {
             id,
             name: name.map(str::to_owned),
             demangled: name.and_then(demangled),
-            reason: name.is_none().then(|| reason.to_owned()),
+            reason: reason.map(str::to_owned),
         };
         push_meta(out, since_start, std::process::id(), &Meta::Kernel(kernel));
     }
@@ -118,7 +142,7 @@ impl Kernels {
     }
 }
 
-fn add(kernels: &mut Vec<Known>, name: Option<Arc<str>>) -> u32 {
+fn add(kernels: &mut Vec<Known>, name: Name) -> u32 {
     let id = u32::try_from(kernels.len()).expect("fewer kernels than memory has room for");
     kernels.push(Known { name, is_announced: false });
     id
@@ -168,6 +192,23 @@ mod tests {
         kernels.attached_late();
         let late = kernels.id(7, 0xb);
         assert!(announced(&mut kernels, late).contains("attached late"));
+    }
+
+    #[test]
+    fn a_handle_whose_new_name_was_lost_does_not_keep_the_old_one() {
+        let mut kernels = Kernels::default();
+        kernels.named(7, 0xa, "k".into());
+        let old = kernels.id(7, 0xa);
+        kernels.named_unread(7, 0xa);
+        let id = kernels.id(7, 0xa);
+        assert_ne!(id, old);
+        let line = announced(&mut kernels, id);
+        let expected = r#""name":null,"demangled":null,"reason":"its name could not be read""#;
+        assert!(line.contains(expected), "{line}");
+        kernels.named_unread(7, 0xa);
+        assert_eq!(kernels.id(7, 0xa), id, "numbers do not run away");
+        kernels.named(7, 0xa, "k".into());
+        assert_eq!(kernels.id(7, 0xa), old);
     }
 
     #[test]

@@ -61,8 +61,11 @@ impl Meaning {
         match role.naming {
             Some(Naming::Named { handle, .. }) => {
                 let name = self.kernels.take_given(call.event.tid, call.event.start_ns);
-                if !has_failed && let Some((handle, name)) = part(handle).zip(name) {
-                    self.kernels.named(pid, handle, name);
+                if !has_failed && let Some(handle) = part(handle) {
+                    match name {
+                        Some(name) => self.kernels.named(pid, handle, name),
+                        None => self.kernels.named_unread(pid, handle),
+                    }
                 }
             }
             Some(Naming::Alias { handle, of }) if !has_failed => {
