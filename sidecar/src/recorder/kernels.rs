@@ -16,6 +16,10 @@ const NEVER_NAMED: &str = "no traced call has named it";
 const NAMED_EARLIER: &str = "a library was attached late: it may have been named before";
 const NAME_UNREAD: &str = "its name could not be read";
 
+/// Texts that wait for their call. It comes right behind its text, so that only calls that were
+/// lost, or are not recorded, leave theirs.
+const MOST_GIVEN: usize = 1024;
+
 /// By process and handle. Kernels have one number in the whole run, whichever process they are of.
 #[derive(Default)]
 pub(super) struct Kernels {
@@ -46,6 +50,12 @@ impl Kernels {
     /// Keeps a text for the call that was given it.
     pub(super) fn give(&mut self, tid: u32, start_ns: u64, text: &[u8]) {
         let text = String::from_utf8_lossy(text);
+        if self.given.len() >= MOST_GIVEN {
+            let oldest = self.given.iter().min_by_key(|(_, (given_ns, _))| *given_ns);
+            if let Some(tid) = oldest.map(|(tid, _)| *tid) {
+                self.given.remove(&tid);
+            }
+        }
         self.given.insert(tid, (start_ns, text.into()));
     }
 
@@ -225,5 +235,19 @@ mod tests {
         let mut kernels = Kernels::default();
         kernels.give(8, 100, b"k");
         assert!(kernels.take_given(8, 101).is_none());
+    }
+
+    #[test]
+    fn texts_whose_calls_never_come_give_way_to_later_ones() {
+        let mut kernels = Kernels::default();
+        let threads = u32::try_from(MOST_GIVEN).unwrap() + 10;
+        for tid in 0..threads {
+            kernels.give(tid, u64::from(tid), b"k");
+        }
+        assert_eq!(kernels.given.len(), MOST_GIVEN);
+        assert!(kernels.take_given(9, 9).is_none(), "the oldest have gone");
+        for tid in 10..threads {
+            assert!(kernels.take_given(tid, u64::from(tid)).is_some(), "{tid}");
+        }
     }
 }
