@@ -1,6 +1,7 @@
 //! From the ring buffer to trace lines: one thread, no allocation per event, every event booked.
 
 mod announcements;
+mod changes;
 mod cost;
 mod disk;
 mod graphs;
@@ -13,6 +14,7 @@ mod stages;
 
 use std::{
     collections::BTreeMap,
+    fs,
     mem::MaybeUninit,
     os::fd::OwnedFd,
     sync::{
@@ -25,6 +27,7 @@ use std::{
 
 use announcements::Announcements;
 use anyhow::{Context as _, Result};
+use changes::Changes;
 use cost::CostMeter;
 use disk::Disk;
 use line::push_line;
@@ -114,6 +117,7 @@ pub struct Recorder {
     swept: Instant,
     processes: Arc<Mutex<Processes>>,
     notices: Receiver<Notice>,
+    changes: Changes,
     books: Books,
     meaning: Meaning,
     stages: Stages,
@@ -153,6 +157,7 @@ impl Recorder {
             swept: Instant::now(),
             processes,
             notices,
+            changes: Changes::default(),
             books: Books::default(),
             meaning: Meaning::default(),
             stages: Stages::default(),
@@ -211,8 +216,7 @@ impl Recorder {
     /// Notices, then events, then what the notices say of processes: the last events of a process
     /// are booked while it is still known. False if events are left.
     fn turn(&mut self) -> bool {
-        let mut changed = Vec::new();
-        self.take_notices(&mut changed);
+        self.take_notices();
         let mut is_drained = false;
         let mut buffer: RecordBuffer = [0; size_of::<RecordBuffer>()];
         for _ in 0..MOST_EVENTS {
@@ -221,12 +225,15 @@ impl Recorder {
                 break;
             };
             self.cost.took(length);
-            self.receive(&buffer[..length], &mut changed);
+            self.changes.took(length);
+            self.receive(&buffer[..length]);
         }
         if is_drained {
             self.cost.drained();
         }
-        for (pid, is_replaced) in changed {
+        while let Some((pid, is_replaced)) =
+            self.changes.next_due(is_drained, self.options.ring_bytes)
+        {
             if is_replaced {
                 self.meaning.forget(pid);
                 self.stages.forget(pid);
@@ -240,7 +247,7 @@ impl Recorder {
         is_drained
     }
 
-    fn receive(&mut self, bytes: &[u8], changed: &mut Vec<(u32, bool)>) {
+    fn receive(&mut self, bytes: &[u8]) {
         let Some(record) = Record::parse(bytes) else {
             error!("skipped an event that this sidecar does not understand: {bytes:?}");
             return;
@@ -249,7 +256,7 @@ impl Recorder {
             record;
         // The number was sent before the probe, but maybe after this turn took its notices.
         if event.function >= self.books.functions() {
-            self.take_notices(changed);
+            self.take_notices();
         }
         match record {
             Record::Entry(event) => self.book(&event, None),
@@ -302,9 +309,16 @@ impl Recorder {
             return;
         }
         self.swept = Instant::now();
-        match self.kernel.threads.sweep() {
-            Ok(calls) => calls.iter().for_each(|event| self.book(event, None)),
-            Err(error) => warn!("cannot tell which threads have ended: {error:#}"),
+        let calls = match self.kernel.threads.sweep() {
+            Ok(calls) => calls,
+            Err(error) => return warn!("cannot tell which threads have ended: {error:#}"),
+        };
+        for event in calls {
+            self.book(&event, None);
+            // Nobody will tell again that its process has ended, and another one may get its id.
+            if !fs::exists(format!("/proc/{}", event.tgid)).unwrap_or(true) {
+                self.changes.note(event.tgid, true);
+            }
         }
     }
 
@@ -343,7 +357,7 @@ impl Recorder {
         self.processes.lock().expect("no thread panics while it holds the lock").known(pid)
     }
 
-    fn take_notices(&mut self, changed: &mut Vec<(u32, bool)>) {
+    fn take_notices(&mut self) {
         while let Ok(notice) = self.notices.try_recv() {
             match notice {
                 Notice::Function { number, name, api } => {
@@ -358,7 +372,7 @@ impl Recorder {
                     let since_start = attached_ns.saturating_sub(self.options.start_ns);
                     self.announcements.library(self.segment.buffer(), since_start, library);
                 }
-                Notice::Changed { pid, is_replaced } => changed.push((pid, is_replaced)),
+                Notice::Changed { pid, is_replaced } => self.changes.note(pid, is_replaced),
                 Notice::Forked { pid, parent } => self.meaning.forked(pid, parent),
             }
         }
