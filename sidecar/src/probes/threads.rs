@@ -42,6 +42,10 @@ impl Threads {
             if fs::exists(format!("/proc/{}", thread.tid)).unwrap_or(true) {
                 continue;
             }
+            // Meanwhile another thread may have got its number, and with it the value.
+            if !self.map.get(&key, 0).is_ok_and(|ThreadValue(now)| now.owner == thread.owner) {
+                continue;
+            }
             self.map.remove(&key).context("cannot forget a thread")?;
             calls.extend(open_calls_of(&thread));
         }
