@@ -38,18 +38,22 @@ pub(super) struct Context {
 ///
 /// `--target` keeps build scripts and procedural macros dynamic, which they must be.
 pub(crate) fn static_program(verb: &str) -> Command {
-    as_static(Command::new("cargo").arg(verb).words("--package sidecar --bin").arg(PROGRAM))
+    statically(verb, &format!("--package sidecar --bin {PROGRAM}"))
 }
 
 /// `cargo build` of all programs of some packages, in the same way.
 pub(crate) fn static_programs(packages: &[&str]) -> Command {
-    let build = Command::new("cargo").words("build --bins");
-    as_static(packages.iter().fold(build, |build, package| build.arg("--package").arg(*package)))
+    let packages: Vec<String> =
+        packages.iter().map(|package| format!("--package {package}")).collect();
+    statically("build", &format!("{} --bins", packages.join(" ")))
 }
 
-fn as_static(cargo: Command) -> Command {
-    cargo
-        .words("--locked --release --target")
+fn statically(verb: &str, what: &str) -> Command {
+    Command::new("cargo")
+        .arg(verb)
+        .words("--locked --release")
+        .words(what)
+        .words("--target")
         .arg(TARGET)
         .words("--target-dir")
         .path(&static_target())
