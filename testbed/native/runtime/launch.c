@@ -77,6 +77,18 @@ static int launch_config(const struct driver *driver, const struct launch_config
 
 FORMS(, legacy)
 FORMS(_ptsz, per_thread)
+
+// What the stubs of programs for CUDA 13 call. As in libcudart 13 it only calls the other export.
+#define WRAPPER(suffix)                                                                                                    \
+    int cudaLaunchKernel##suffix(const void *, struct dim3, struct dim3, void **, size_t, void *);                         \
+    int do___cudaLaunchKernel##suffix(const void *kernel, struct dim3 grid, struct dim3 block, void **arguments,           \
+                                      size_t shared_memory, void *stream)                                                  \
+    {                                                                                                                      \
+        return cudaLaunchKernel##suffix(kernel, grid, block, arguments, shared_memory, stream);                            \
+    }
+
+WRAPPER()
+WRAPPER(_ptsz)
 FORWARD_TWIN(3, cudaLaunchHostFunc, _ptsz, cuLaunchHostFunc)
 
 // What `kernel<<<...>>>` leaves for the stub that launches it.
