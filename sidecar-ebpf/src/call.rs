@@ -37,10 +37,13 @@ const RETURN_ADDRESS: u64 = 8;
 #[inline(always)]
 pub(crate) fn begin(context: &ProbeContext) -> Option<()> {
     let owner = bpf_get_current_pid_tgid();
-    let thread = known_thread(owner).or_else(|| new_thread(owner))?;
-    // SAFETY: a value of the map that only its own thread changes, and this program runs on it.
-    let thread = unsafe { &mut *thread };
-    if is_foreign(thread.tgid) {
+    let known = known_thread(owner);
+    let (tgid, tid) = match known {
+        // SAFETY: the pointer comes from the map.
+        Some(thread) => unsafe { ((*thread).tgid, (*thread).tid) },
+        None => current_ids()?,
+    };
+    if is_foreign(tgid) {
         return None;
     }
     // SAFETY: the helper takes the program's own context.
@@ -53,16 +56,24 @@ pub(crate) fn begin(context: &ProbeContext) -> Option<()> {
     // SAFETY: the context of a uprobe is the registers of the thread.
     let registers = unsafe { &*context.as_ptr().cast::<pt_regs>() };
     let stack_pointer = registers.rsp;
-    abandon_below(thread, stack_pointer);
-    let depth = thread.depth;
-    let event = CallEvent {
-        start_ns: now(),
-        tgid: thread.tgid,
-        tid: thread.tid,
-        function,
-        kind: EventKind::Entry as u16,
-        depth: depth as u16,
+    let kind = EventKind::Entry as u16;
+    let mut event = CallEvent { start_ns: now(), tgid, tid, function, kind, depth: 0 };
+    let Some(thread) = known.or_else(|| new_thread(owner)) else {
+        // The map is full, or there is no memory: what is known of the call is told all the same.
+        account.submit_entry(&event);
+        return None;
     };
+    // SAFETY: a value of the map that only its own thread changes, and this program runs on it.
+    let thread = unsafe { &mut *thread };
+    if known.is_some() {
+        abandon_below(thread, stack_pointer, Some(function));
+    } else {
+        // The frames of a thread that had this number before and ended inside its calls.
+        abandon_below(thread, u64::MAX, None);
+        (thread.owner, thread.tgid, thread.tid) = (owner, tgid, tid);
+    }
+    let depth = thread.depth;
+    event.depth = depth as u16;
     if depth >= MAX_DEPTH as u64 {
         account.submit_entry(&event);
         return None;
@@ -106,7 +117,7 @@ pub(crate) fn end(context: &RetProbeContext, may_sleep: bool) -> Option<()> {
     // SAFETY: as in `begin`.
     let registers = unsafe { &*context.as_ptr().cast::<pt_regs>() };
     let stack_pointer = registers.rsp - RETURN_ADDRESS;
-    abandon_below(thread, stack_pointer);
+    abandon_below(thread, stack_pointer, None);
     if thread.depth == 0 {
         return None;
     }
@@ -178,28 +189,15 @@ fn known_thread(owner: u64) -> Option<*mut Thread> {
     (unsafe { (*thread).owner } == owner).then_some(thread)
 }
 
-/// The first call of a thread, or of a new thread under an old number.
+/// The value for a thread that has none, or that has the number of one that ended.
 #[inline(always)]
 fn new_thread(owner: u64) -> Option<*mut Thread> {
-    let (tgid, tid) = current_ids()?;
-    if is_foreign(tgid) {
-        return None;
-    }
     let key = owner as u32;
     if THREADS.get_ptr(key).is_none() {
         let empty = NEW_THREAD.get(0)?;
-        // Without memory for it the call is not traced at all; nothing has counted it either.
         THREADS.insert(key, empty, u64::from(BPF_NOEXIST)).ok()?;
     }
-    let thread = THREADS.get_ptr_mut(key)?;
-    // SAFETY: the pointer comes from the map, and only this thread uses the value.
-    unsafe {
-        (*thread).owner = owner;
-        (*thread).tgid = tgid;
-        (*thread).tid = tid;
-        (*thread).depth = 0;
-    }
-    Some(thread)
+    THREADS.get_ptr_mut(key)
 }
 
 /// `depth` is below [`MAX_DEPTH`]. The mask is for the kernel's verifier, which forgets that, and
@@ -210,16 +208,19 @@ fn frame_of(thread: &mut Thread, depth: u64) -> &mut Frame {
 }
 
 /// Frames below the stack pointer are of functions that are gone: an exception or `longjmp` has
-/// left them. A frame at the same place is not gone: its function has jumped to this one.
+/// left them. A frame at the same place is not gone: its function has jumped to this one; unless
+/// it is of the function that is `entered`, which was left and is called again.
 #[inline(always)]
-fn abandon_below(thread: &mut Thread, stack_pointer: u64) {
+fn abandon_below(thread: &mut Thread, stack_pointer: u64, entered: Option<u32>) {
     for _ in 0..MAX_DEPTH {
         if thread.depth == 0 {
             return;
         }
         let depth = thread.depth - 1;
         let frame = frame_of(thread, depth);
-        if frame.stack_pointer >= stack_pointer {
+        let is_entered_again =
+            frame.stack_pointer == stack_pointer && entered == Some(frame.head.event.function);
+        if frame.stack_pointer >= stack_pointer && !is_entered_again {
             return;
         }
         if let Some(account) = Account::of(frame.head.event.function) {
