@@ -35,7 +35,7 @@ const ONE_LINERS: [OneLiner; 5] = [
         |trace, output| trace.has_calls(output, &["Mem", "Alloc"]),
     ),
     (
-        "grep -h Launch target/demo/downloaded/trace_*.jsonl | jq -c 'select(.type != \"meta\")'",
+        "grep -h Launch target/demo/downloaded/trace_*.jsonl | jq -c 'select(.func | contains(\"Launch\"))'",
         |trace, output| trace.has_calls(output, &["Launch"]),
     ),
 ];
