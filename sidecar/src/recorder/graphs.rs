@@ -1,4 +1,4 @@
-//! Which kernels a graph holds: learnt while it is captured or built, told before it is launched.
+//! Which kernels a graph holds: learnt while it is captured, told before it is launched.
 //!
 //! The driver's calls alone are followed: the runtime makes them for its own.
 
@@ -25,7 +25,6 @@ pub(super) enum Step {
     LaunchKernel,
     RecordEvent,
     WaitForEvent,
-    AddKernel,
     Instantiate,
     Update,
     Destroy,
@@ -46,7 +45,6 @@ impl Step {
             }
             "cuEventRecord" | "cuEventRecordWithFlags" => Self::RecordEvent,
             "cuStreamWaitEvent" => Self::WaitForEvent,
-            "cuGraphAddKernelNode" => Self::AddKernel,
             "cuGraphInstantiate"
             | "cuGraphInstantiateWithFlags"
             | "cuGraphInstantiateWithParams" => Self::Instantiate,
@@ -184,10 +182,6 @@ impl Process {
                 let capture = self.events.get(&event?).copied()?;
                 self.streams.entry(stream?).or_insert(capture);
             }
-            Step::AddKernel => {
-                let kernels = self.graphs.entry(graph?).or_default();
-                Arc::make_mut(kernels).push(kernel?);
-            }
             Step::Instantiate | Step::Update => {
                 match self.graphs.get(&graph?) {
                     Some(kernels) => self.executables.insert(graph_exec?, kernels.clone()),
@@ -211,140 +205,4 @@ impl Process {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PID: u32 = 7;
-
-    fn stream(stream: u64) -> Handles {
-        Handles { stream: Some(stream), ..Handles::default() }
-    }
-
-    fn launch(graphs: &mut Graphs, on: u64, kernel: u32) {
-        graphs.follow(PID, Step::LaunchKernel, Handles { kernel: Some(kernel), ..stream(on) });
-    }
-
-    fn event(graphs: &mut Graphs, step: Step, on: u64, event: u64) {
-        graphs.follow(PID, step, Handles { event: Some(event), ..stream(on) });
-    }
-
-    fn instantiate(graphs: &mut Graphs, graph: u64, executable: u64) {
-        let handles =
-            Handles { graph: Some(graph), graph_exec: Some(executable), ..Handles::default() };
-        graphs.follow(PID, Step::Instantiate, handles);
-    }
-
-    #[test]
-    fn a_capture_holds_what_was_launched_on_its_streams_and_on_those_that_joined() {
-        let mut graphs = Graphs::default();
-        launch(&mut graphs, 1, 90);
-        graphs.follow(PID, Step::BeginCapture, stream(1));
-        launch(&mut graphs, 1, 10);
-        launch(&mut graphs, 2, 91);
-        event(&mut graphs, Step::RecordEvent, 1, 0xe);
-        event(&mut graphs, Step::WaitForEvent, 2, 0xe);
-        launch(&mut graphs, 2, 11);
-        event(&mut graphs, Step::RecordEvent, 2, 0xf);
-        event(&mut graphs, Step::WaitForEvent, 1, 0xf);
-        launch(&mut graphs, 1, 10);
-        graphs.follow(PID, Step::EndCapture, Handles { graph: Some(0x6), ..stream(1) });
-        launch(&mut graphs, 2, 92);
-        instantiate(&mut graphs, 0x6, 0x7);
-        assert_eq!(*graphs.due(PID, 0x7).unwrap(), [10, 11, 10]);
-        assert!(graphs.due(PID, 0x7).is_none(), "once in a segment");
-        graphs.begin_segment();
-        assert!(graphs.due(PID, 0x7).is_some());
-    }
-
-    #[test]
-    fn a_graph_outlives_its_source_and_says_anew_what_it_holds_when_it_is_updated() {
-        let mut graphs = Graphs::default();
-        let add = |kernel| Handles { graph: Some(1), kernel: Some(kernel), ..Handles::default() };
-        graphs.follow(PID, Step::AddKernel, add(3));
-        instantiate(&mut graphs, 1, 2);
-        graphs.follow(PID, Step::AddKernel, add(4));
-        graphs.follow(PID, Step::Destroy, Handles { graph: Some(9), ..Handles::default() });
-        assert_eq!(*graphs.due(PID, 2).unwrap(), [3]);
-        let update = Handles { graph: Some(1), graph_exec: Some(2), ..Handles::default() };
-        graphs.follow(PID, Step::Update, update);
-        graphs.follow(PID, Step::Destroy, update);
-        assert_eq!(*graphs.due(PID, 2).unwrap(), [3, 4]);
-    }
-
-    fn end_capture(graphs: &mut Graphs, on: u64, graph: u64) {
-        graphs.follow(PID, Step::EndCapture, Handles { graph: Some(graph), ..stream(on) });
-    }
-
-    fn capture_of(graphs: &mut Graphs, on: u64, kernels: &[u32]) {
-        graphs.follow(PID, Step::BeginCapture, stream(on));
-        for kernel in kernels {
-            launch(graphs, on, *kernel);
-        }
-    }
-
-    /// Nothing is kept of captures, so that nothing grows.
-    fn nothing_is_captured(graphs: &Graphs) -> bool {
-        let process = &graphs.processes[&PID];
-        process.captures.is_empty() && process.streams.is_empty() && process.events.is_empty()
-    }
-
-    #[test]
-    fn a_capture_ends_for_all_its_streams_also_when_ending_it_fails() {
-        let mut graphs = Graphs::default();
-        capture_of(&mut graphs, 1, &[10]);
-        event(&mut graphs, Step::RecordEvent, 1, 0xe);
-        event(&mut graphs, Step::WaitForEvent, 2, 0xe);
-        // What such a call leaves where the graph would be is no graph.
-        graphs.failed(PID, Step::EndCapture, Handles { graph: Some(0x6), ..stream(1) });
-        assert!(nothing_is_captured(&graphs));
-        launch(&mut graphs, 2, 11);
-        instantiate(&mut graphs, 0x6, 0x7);
-        assert!(graphs.due(PID, 0x7).is_none());
-        capture_of(&mut graphs, 1, &[12]);
-        graphs.failed(PID, Step::BeginCapture, stream(1));
-        end_capture(&mut graphs, 1, 0x6);
-        instantiate(&mut graphs, 0x6, 0x7);
-        assert_eq!(*graphs.due(PID, 0x7).unwrap(), [12], "only the end is followed");
-    }
-
-    #[test]
-    fn a_capture_whose_end_was_lost_gives_way_to_the_next_one_of_its_stream() {
-        let mut graphs = Graphs::default();
-        for lost in [10, 11, 12] {
-            capture_of(&mut graphs, 1, &[lost]);
-        }
-        assert_eq!(graphs.processes[&PID].captures.len(), 1);
-        end_capture(&mut graphs, 1, 0x6);
-        instantiate(&mut graphs, 0x6, 0x7);
-        assert_eq!(*graphs.due(PID, 0x7).unwrap(), [12]);
-        assert!(nothing_is_captured(&graphs));
-    }
-
-    #[test]
-    fn a_capture_that_goes_on_for_ever_is_given_up_and_its_graph_unknown() {
-        let mut graphs = Graphs::default();
-        capture_of(&mut graphs, 1, &[10]);
-        end_capture(&mut graphs, 1, 0x6);
-        instantiate(&mut graphs, 0x6, 0x7);
-        capture_of(&mut graphs, 1, &[11]);
-        for _ in 1..MOST_KERNELS {
-            launch(&mut graphs, 1, 11);
-        }
-        assert!(!nothing_is_captured(&graphs));
-        launch(&mut graphs, 1, 11);
-        assert!(nothing_is_captured(&graphs));
-        // The handles had another meaning before.
-        end_capture(&mut graphs, 1, 0x6);
-        instantiate(&mut graphs, 0x6, 0x7);
-        assert!(graphs.due(PID, 0x7).is_none());
-    }
-
-    #[test]
-    fn an_unknown_graph_is_not_invented() {
-        let mut graphs = Graphs::default();
-        instantiate(&mut graphs, 1, 2);
-        assert!(graphs.due(PID, 2).is_none());
-        graphs.follow(PID, Step::EndCapture, Handles { graph: Some(6), ..stream(1) });
-        assert!(graphs.due(PID, 2).is_none());
-    }
-}
+mod tests;
