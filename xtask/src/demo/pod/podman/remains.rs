@@ -47,7 +47,10 @@ pub(super) fn mounts_below(directory: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -57,11 +60,15 @@ mod tests {
         assert_eq!(helper(directory.path()), None);
         let root = directory.path().join("storage");
         let mut child = Command::new("sh")
-            .args(["-c", "read line", "sh"])
+            .args(["-c", "echo started; read line", "sh"])
             .arg(&root)
-            .stdin(std::process::Stdio::piped())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // A process that was only just executed has no arguments in /proc yet.
+        let mut started = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut started).unwrap();
         let found = helper(directory.path());
         drop(child.stdin.take());
         child.wait().unwrap();
