@@ -125,6 +125,10 @@ impl Processes {
         if self.examine(pid) {
             return;
         }
+        if !is_replaced && self.known.get(&pid).is_some_and(|known| known.examined) {
+            // What it was is known better than by its last title.
+            return;
+        }
         // Gone already: its name and its ancestors are all there is to judge by.
         let identity = Identity { comm: Some(comm.to_owned()), ..Identity::default() };
         let parent = self.alive(pid).and_then(|known| known.parent);
@@ -133,14 +137,12 @@ impl Processes {
         self.known.insert(pid, Known { parent, identity, verdict, exited, ..Known::default() });
     }
 
-    /// Reads what `/proc` says of a process; false if it is gone.
+    /// Reads what `/proc` says of a process; false, and nothing is changed, if it has ended.
     pub fn examine(&mut self, pid: u32) -> bool {
-        let Some(identity) = Identity::read(pid) else { return false };
-        let is_zombie = identity.executable.is_none() && identity.command.is_none();
-        if is_zombie && self.known.contains_key(&pid) {
-            // What it was is known better than what is left of it.
-            return true;
-        }
+        let identity = Identity::read(pid);
+        let Some(identity) = identity.filter(|identity| !identity.is_of_ended()) else {
+            return false;
+        };
         let remembered = self.alive(pid).and_then(|known| known.parent);
         let parent = remembered.or_else(|| read_parent(pid));
         let verdict = self.judge(pid, &identity, parent);
@@ -195,25 +197,40 @@ impl Processes {
         self.known.get(&pid).is_some_and(|known| known.verdict.is_target())
     }
 
-    /// The answer for a process that calls CUDA; examines it if that has not been done.
+    /// The answer for a process that calls CUDA.
+    ///
+    /// One that was foreign is looked at again: the kernel's news of what it has executed since
+    /// may still be on its way. If it has ended, and its end has not been heard of either, nobody
+    /// knows what it was in between.
     pub fn known(&mut self, pid: u32) -> Known {
-        self.examine_if_unfinished(pid);
-        let is_doubtful = self.known.get(&pid).is_none_or(|known| {
-            !known.examined && !known.verdict.is_target() && known.exited.is_some()
-        });
-        if is_doubtful {
-            let identity = self.known.get(&pid).map(|known| known.identity.clone());
-            let known = Known {
-                parent: self.known.get(&pid).and_then(|known| known.parent),
-                identity: identity.unwrap_or_default(),
-                verdict: Verdict::Target(MatchedBy::Unexamined),
-                examined: true,
-                exited: Some(Instant::now()),
-                ..Known::default()
-            };
-            self.known.insert(pid, known);
+        let known = self.known.get(&pid);
+        let has_exited = known.is_some_and(Known::has_exited);
+        let is_certain =
+            known.is_some_and(|known| known.examined && (known.verdict.is_target() || has_exited));
+        if !is_certain && (has_exited || !self.examine(pid)) {
+            self.ended_unexamined(pid);
         }
         self.known[&pid].clone()
+    }
+
+    /// A caller of CUDA that can no longer be looked at.
+    fn ended_unexamined(&mut self, pid: u32) {
+        let mut known = self.known.get(&pid).cloned().unwrap_or_default();
+        // A zombie still has its name; if that is another one, it has executed another program.
+        if known.exited.is_none()
+            && let Some(left) = Identity::read(pid)
+            && left.comm != known.identity.comm
+        {
+            known.parent = known.parent.or_else(|| read_parent(pid));
+            known.verdict = self.judge(pid, &left, known.parent);
+            known.identity = left;
+        }
+        if !known.verdict.is_target() {
+            known.verdict = Verdict::Target(MatchedBy::Unexamined);
+        }
+        known.examined = true;
+        known.exited.get_or_insert_with(Instant::now);
+        self.known.insert(pid, known);
     }
 
     pub fn exited(&mut self, pid: u32) {

@@ -13,7 +13,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `None` if the process is gone.
+    /// `None` if the process is gone; of a zombie the name is left.
     pub(super) fn read(pid: u32) -> Option<Self> {
         let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty());
@@ -22,6 +22,11 @@ impl Identity {
             command: command.map(|line| join_arguments(&line)),
             comm: Some(String::from_utf8_lossy(&comm).trim_end().to_owned()),
         })
+    }
+
+    /// It has no memory any more, which program and arguments are read from.
+    pub(super) fn is_of_ended(&self) -> bool {
+        self.executable.is_none() && self.command.is_none()
     }
 }
 

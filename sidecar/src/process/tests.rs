@@ -1,3 +1,9 @@
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
 use super::*;
 
 /// Above any real pid of this machine's namespace while the test runs.
@@ -14,6 +20,25 @@ fn identity(executable: &str, command: &str, comm: &str) -> Identity {
 fn processes_that_match_this_test() -> Processes {
     let executable = std::env::current_exe().unwrap();
     Processes::new(executable.file_name().unwrap().to_str().unwrap())
+}
+
+/// A shell that becomes `cat` when it is given a line.
+fn shell_that_becomes_cat() -> Child {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "read line; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn executable_of(child: &Child) -> Option<PathBuf> {
+    std::fs::read_link(Path::new("/proc").join(child.id().to_string()).join("exe")).ok()
 }
 
 #[test]
@@ -57,6 +82,60 @@ fn a_caller_that_is_gone_is_kept_rather_than_lost() {
     let known = processes.known(GONE);
     assert_eq!(known.verdict, Verdict::Target(MatchedBy::Unexamined));
     assert_eq!(known.identity.comm.as_deref(), Some("something"));
+}
+
+#[test]
+fn a_stranger_that_calls_may_have_executed_something_that_nobody_has_told_of_yet() {
+    let mut child = shell_that_becomes_cat();
+    let mut processes = Processes::new("/cat");
+    wait_until("its arguments can be read", || {
+        processes.examine(child.id());
+        !processes.is_unfinished(child.id())
+    });
+    assert!(!processes.is_target(child.id()));
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    wait_until("the shell executes cat", || {
+        executable_of(&child).is_some_and(|path| path.ends_with("cat"))
+    });
+    let verdict = processes.known(child.id()).verdict;
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(verdict, Verdict::Target(MatchedBy::Executable));
+}
+
+/// The kernel has told of the fork, not yet of the program; and nobody has waited for the process.
+#[test]
+fn a_zombie_is_judged_by_its_own_name_and_not_by_what_forked_it() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    wait_until("it ends", || executable_of(&child).is_none());
+    let known_of = |target: &str| {
+        let mut processes = Processes::new(target);
+        processes.forked(pid, std::process::id());
+        processes.known(pid)
+    };
+    let (by_name, by_doubt) = (known_of("true"), known_of("no process is called like this"));
+    child.wait().unwrap();
+    assert_eq!(by_name.verdict, Verdict::Target(MatchedBy::Comm));
+    assert_eq!(by_name.identity.executable, None, "that of its parent is not its own");
+    assert_eq!(by_doubt.verdict, Verdict::Target(MatchedBy::Unexamined));
+}
+
+#[test]
+fn of_a_stranger_that_is_gone_doubt_remains_until_its_end_is_heard_of() {
+    let mut child = shell_that_becomes_cat();
+    let pid = child.id();
+    let mut processes = Processes::new("no process is called like this");
+    wait_until("its arguments can be read", || {
+        processes.examine(pid);
+        !processes.is_unfinished(pid)
+    });
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let mut heard = Processes { known: processes.known.clone(), ..Processes::new("") };
+    heard.exited(pid);
+    assert_eq!(heard.known(pid).verdict, Verdict::Foreign);
+    assert_eq!(processes.known(pid).verdict, Verdict::Target(MatchedBy::Unexamined));
 }
 
 #[test]

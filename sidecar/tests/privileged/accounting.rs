@@ -3,7 +3,7 @@
 use testbed::libraries::Driver;
 use trace::segment_name::Format;
 
-use crate::harness::{Scene, default_set, lines_of, run, segments_in};
+use crate::harness::{Scene, assert_lines, default_set, run, segments_in};
 
 /// Every exported function of both libraries, called with known arguments.
 fn tour_is_traced_completely(driver: Driver) {
@@ -14,7 +14,7 @@ fn tour_is_traced_completely(driver: Driver) {
     let report = scene.whole_report();
     let counts = default_set(scene.counts());
     assert!(counts.len() > 150, "the tour is too short to prove anything: {counts:?}");
-    assert_eq!(lines_of(&report), counts);
+    assert_lines(&report, &counts);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn all_functions_are_traced_when_asked_for() {
     let sidecar = scene.sidecar(&[("TRACE_FUNCTIONS", "all")]);
     run(scene.caller(&["--sequence"]));
     sidecar.stop();
-    assert_eq!(lines_of(&scene.whole_report()), scene.counts());
+    assert_lines(&scene.whole_report(), &scene.counts());
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn kernels_without_links_trace_as_completely_by_perf_events() {
     sidecar.stop();
     let report = scene.whole_report();
     assert_eq!(report.functions["cuCtxSynchronize"].lines, 20_000);
-    assert_eq!(lines_of(&report), scene.counts());
+    assert_lines(&report, &scene.counts());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn three_capabilities_are_enough_and_a_missing_one_is_named() {
     let sidecar = scene.sidecar_with_capabilities("bpf,perfmon,sys_ptrace");
     run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100"]));
     sidecar.stop();
-    assert_eq!(lines_of(&scene.whole_report()), scene.counts());
+    assert_lines(&scene.whole_report(), &scene.counts());
 
     let refused = scene.refused_with_capabilities("bpf,perfmon");
     assert!(refused.contains("CAP_SYS_PTRACE"), "{refused}");
@@ -84,7 +84,7 @@ fn threads_at_full_speed_lose_nothing(format: Format, segment_size: &str) {
     sidecar.stop();
     let report = scene.whole_report();
     assert_eq!(report.functions["cuCtxSynchronize"].lines, 120_000);
-    assert_eq!(lines_of(&report), scene.counts());
+    assert_lines(&report, &scene.counts());
     assert!(report.runs[0].segments > 5, "{:?}", report.runs);
     let formats = scene.segments().into_iter().map(|path| format_of(&path));
     assert!(formats.eq(std::iter::repeat_n(format, report.files)), "{:?}", scene.segments());

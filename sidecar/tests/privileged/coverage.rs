@@ -4,7 +4,7 @@ use std::fs;
 
 use testbed::libraries::Driver;
 
-use crate::harness::{Scene, Waiting, lines_of, run, standin_caller};
+use crate::harness::{Scene, Waiting, assert_lines, run, standin_caller};
 
 #[test]
 fn a_library_at_an_unusual_path_is_attached_when_it_is_mapped_and_stays_attached() {
@@ -25,7 +25,7 @@ fn a_library_at_an_unusual_path_is_attached_when_it_is_mapped_and_stays_attached
 
     let report = scene.whole_report();
     assert_eq!(report.functions["cuCtxSynchronize"].lines, 20);
-    assert_eq!(lines_of(&report), scene.counts(), "the second process lost its first call");
+    assert_lines(&report, &scene.counts());
     let lines = scene.library_lines();
     let line = lines.iter().find(|line| line.path == library).expect("the driver has a line");
     assert_eq!(line.found_by, "mapping");
@@ -81,7 +81,7 @@ fn a_forked_child_is_traced_as_a_process_of_its_own() {
     sidecar.stop();
     let report = scene.whole_report();
     assert_eq!(report.functions["cuCtxSynchronize"].lines, 10);
-    assert_eq!(lines_of(&report), scene.counts());
+    assert_lines(&report, &scene.counts());
     let processes = scene.process_lines();
     assert_eq!(processes.len(), 2, "{processes:?}");
 }
@@ -98,7 +98,7 @@ fn what_a_target_starts_is_a_target_whatever_its_name() {
     run(scene.program(std::path::Path::new("/bin/sh"), &["-c", &script]));
     sidecar.stop();
     let report = scene.whole_report();
-    assert_eq!(lines_of(&report), scene.counts());
+    assert_lines(&report, &scene.counts());
     assert!(report.functions["cuCtxSynchronize"].lines > 0);
     let processes = scene.process_lines();
     let [(_, process)] = &processes[..] else { panic!("{processes:?}") };

@@ -220,8 +220,19 @@ pub(crate) fn segments_in(directory: &Path) -> Vec<PathBuf> {
     segments
 }
 
-/// Lines by function, as the report has them.
-pub(crate) fn lines_of(report: &Report) -> BTreeMap<String, u64> {
+/// The report has so many lines by function, and no others.
+#[track_caller]
+pub(crate) fn assert_lines(report: &Report, counts: &BTreeMap<String, u64>) {
+    let hits: u64 = report.functions.values().map(|total| total.hits).sum();
+    let Report { files, ignored, .. } = report;
+    assert_eq!(
+        &lines_of(report),
+        counts,
+        "of {hits} hits {ignored} were ignored as of no target; {files} files"
+    );
+}
+
+fn lines_of(report: &Report) -> BTreeMap<String, u64> {
     let lines = report.functions.iter().map(|(name, total)| (name.clone(), total.lines));
     lines.filter(|(_, lines)| *lines > 0).collect()
 }

@@ -18,7 +18,7 @@ use testbed::{
     s3::{Fault, Server},
 };
 
-use crate::harness::{Scene, Waiting, lines_of, run, standin_caller};
+use crate::harness::{Scene, Waiting, assert_lines, run, standin_caller};
 
 /// The code and the body.
 fn get(address: &str, path: &str) -> (u16, String) {
@@ -108,7 +108,7 @@ fn numbers_balance_and_agree_with_the_trace_and_the_callee() {
         .sum();
     assert_eq!(total("written_bytes_total"), on_disk);
     sidecar.stop();
-    assert_eq!(lines_of(&scene.whole_report()), scene.counts());
+    assert_lines(&scene.whole_report(), &scene.counts());
 }
 
 #[test]

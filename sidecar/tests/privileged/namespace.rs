@@ -4,7 +4,7 @@ use std::process::Command;
 
 use testbed::libraries::Driver;
 
-use crate::harness::{Scene, lines_of, run, standin_caller};
+use crate::harness::{Scene, assert_lines, run, standin_caller};
 
 /// Starts the sidecar and a target inside, waits for both, and leaves the target's output.
 const INSIDE: &str = r#"
@@ -51,7 +51,7 @@ fn only_processes_of_the_namespace_are_traced_and_under_their_pids_in_it() {
     assert!(!log.contains("listening"), "an empty HTTP_ADDRESS turns it off: {log}");
     let report = scene.whole_report();
     assert!(report.calls > 0);
-    assert_eq!(lines_of(&report), scene.counts());
+    assert_lines(&report, &scene.counts());
     let output = std::fs::read_to_string(scene.path("inside.json")).unwrap();
     let pid = scene.calls()[0].pid;
     assert!(output.contains(&format!("\"pid\":{pid},")), "{pid} is not in {output}");
