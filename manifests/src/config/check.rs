@@ -5,6 +5,10 @@ use anyhow::{Result, bail};
 use super::{Config, PullPolicy};
 use crate::{settings, vllm};
 
+/// What the tracer may need beside its ring buffer: 64 MiB resident and 32 MiB for the open calls
+/// of threads, as "Memory" in `docs/operations.md` explains.
+const MEMORY_BESIDE_BUFFER: u64 = 96 << 20;
+
 impl Config {
     /// All contradictions at once. An error of the cluster, or a tracer that does not start and keeps
     /// vLLM from starting, would come later and say less.
@@ -73,10 +77,11 @@ impl Config {
 
     fn buffer_outgrows_memory(&self) -> Option<String> {
         let (buffer, limit) = (&self.tracer.ring_buffer_size, &self.tracer.tracer_memory_limit);
-        (buffer.bytes() > limit.bytes() / 2).then(|| {
+        (buffer.bytes().saturating_add(MEMORY_BESIDE_BUFFER) > limit.bytes()).then(|| {
             format!(
-                "RING_BUFFER_SIZE is {buffer}, more than half of TRACER_MEMORY_LIMIT, {limit}: the \
-                 buffer counts towards it; raise the limit or lower the size"
+                "RING_BUFFER_SIZE is {buffer} and TRACER_MEMORY_LIMIT {limit}: the buffer counts \
+                 towards it, and {} Mi beside it; raise the limit or lower the size",
+                MEMORY_BESIDE_BUFFER >> 20
             )
         })
     }
@@ -156,6 +161,7 @@ mod tests {
             (&["--attach-by=perf-events", "--perf-events=false"], "PERF_EVENTS=true"),
             (&["--traces-size=8Gi"], "TRACES_SIZE"),
             (&["--ring-buffer-size=512Mi"], "TRACER_MEMORY_LIMIT"),
+            (&["--tracer-memory=64Mi", "--tracer-memory-limit=111Mi"], "96 Mi beside it"),
             (&["--tracer-memory=1Gi"], "TRACER_MEMORY_LIMIT 512Mi"),
             (&["--vllm-memory-limit=8Gi"], "VLLM_MEMORY is 12Gi and VLLM_MEMORY_LIMIT 8Gi"),
             (&["--trace-dir=/root/.cache/"], "three directories"),

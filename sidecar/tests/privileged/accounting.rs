@@ -1,5 +1,6 @@
 //! No call is lost, none is invented, and the trace proves it.
 
+use sidecar::probes::MOST_THREADS;
 use testbed::libraries::Driver;
 use trace::segment_name::Format;
 
@@ -73,6 +74,22 @@ fn the_first_line_of_a_process_is_its_first_call() {
     let calls: Vec<String> = scene.calls().into_iter().map(|call| call.func).collect();
     assert_eq!(calls, ["cuInit", "cuCtxSynchronize", "cuCtxSynchronize", "cuCtxSynchronize"]);
     assert!(scene.library_lines().iter().all(|library| !library.attached_late));
+}
+
+#[test]
+fn more_threads_than_there_is_room_for_lose_no_call() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar(&[]);
+    let threads = MOST_THREADS + 1000;
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--threads", &threads.to_string()]));
+    sidecar.stop();
+    let report = scene.whole_report();
+    assert_eq!(report.functions["cuCtxSynchronize"].lines, u64::from(threads));
+    assert_lines(&report, &scene.counts());
+    // How many found none depends on when those that had ended were forgotten.
+    let calls = scene.calls();
+    let without_room = calls.iter().filter(|call| call.phase == "entry").count();
+    println!("{without_room} of {threads} threads found no room");
 }
 
 /// `segment_size` is that of the files: several of them, however small lines become.
