@@ -1,7 +1,8 @@
-//! What a client asks for: the bodies of both endpoints, checked against the model, as one plan.
+//! What a client asks for, of either endpoint, checked against the model, as one plan.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+mod body;
+
+use body::{Chat, Common, Completion, Message, StreamOptions};
 
 use super::error::ApiError;
 use super::options::Options;
@@ -37,78 +38,17 @@ pub(super) struct Choice {
     pub(super) echo: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct Completion {
-    prompt: Prompt,
-    #[serde(default)]
-    echo: bool,
-    #[serde(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Deserialize)]
-struct Chat {
-    messages: Vec<Message>,
-    max_completion_tokens: Option<i64>,
-    #[serde(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Deserialize)]
-struct Common {
-    model: Option<String>,
-    max_tokens: Option<i64>,
-    min_tokens: Option<usize>,
-    n: Option<usize>,
-    #[serde(default)]
-    ignore_eos: bool,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-    continuous_usage_stats: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Prompt {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<u32>),
-    TokenLists(Vec<Vec<u32>>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Message {
-    content: Option<Content>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Part {
-    text: Option<String>,
-}
-
 impl Plan {
     pub(super) fn of(kind: Kind, body: &[u8], options: &Options) -> Result<Self, ApiError> {
         match kind {
             Kind::Completion => {
-                let Completion { prompt, echo, common } = parse(body)?;
+                let Completion { prompt, echo, common } = body::parse(body)?;
                 // As OpenAI's endpoint: sixteen tokens unless asked otherwise.
                 let limit = common.max_tokens.or(Some(16));
                 Self::make(kind, prompt.texts(), limit, echo, common, options)
             }
             Kind::Chat => {
-                let Chat { messages, max_completion_tokens, common } = parse(body)?;
+                let Chat { messages, max_completion_tokens, common } = body::parse(body)?;
                 if messages.is_empty() {
                     return Err(ApiError::bad_request(
                         Some("messages"),
@@ -186,12 +126,6 @@ impl Plan {
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
-        ApiError::bad_request(None, format!("cannot understand the request body: {error}"))
-    })
-}
-
 fn room_for_answer(
     prompt_tokens: usize,
     limit: Option<usize>,
@@ -214,35 +148,6 @@ fn room_for_answer(
             Err(ApiError::bad_request(Some("max_tokens"), message))
         }
         _ => Ok(room),
-    }
-}
-
-impl Prompt {
-    /// Each prompt with its number of tokens.
-    fn texts(self) -> Vec<(String, usize)> {
-        let of_tokens = |tokens: Vec<u32>| (format!("{tokens:?}"), tokens.len());
-        let of_text = |text: String| {
-            let tokens = count_tokens(&text);
-            (text, tokens)
-        };
-        match self {
-            Self::Text(text) => vec![of_text(text)],
-            Self::Texts(texts) => texts.into_iter().map(of_text).collect(),
-            Self::Tokens(tokens) => vec![of_tokens(tokens)],
-            Self::TokenLists(lists) => lists.into_iter().map(of_tokens).collect(),
-        }
-    }
-}
-
-impl Message {
-    fn text(&self) -> String {
-        match &self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text.clone(),
-            Some(Content::Parts(parts)) => {
-                parts.iter().filter_map(|part| part.text.as_deref()).collect::<Vec<_>>().join(" ")
-            }
-        }
     }
 }
 
