@@ -1,15 +1,17 @@
 //! Starts the sidecar and its targets, and reads what they left.
 
+mod sidecar;
+mod waiting;
+
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+pub(crate) use sidecar::Sidecar;
 use testbed::libraries::{self, Driver};
 use trace::{
     check::{Report, check},
@@ -17,6 +19,7 @@ use trace::{
     reader::Reader,
     segment_name::Format,
 };
+pub(crate) use waiting::Waiting;
 
 const SIDECAR: &str = env!("CARGO_BIN_EXE_ebpf-cuda-tracer");
 
@@ -255,118 +258,4 @@ pub(crate) fn standin_caller() -> PathBuf {
 pub(crate) fn run(mut command: Command) {
     let status = command.stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "{command:?}: {status}");
-}
-
-/// A running sidecar, killed when dropped.
-pub(crate) struct Sidecar {
-    child: Child,
-    log: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Sidecar {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines() {
-                // The test may have ended.
-                let _ = sender.send(line.unwrap());
-            }
-        });
-        let mut sidecar = Self { child, log, seen: Vec::new() };
-        sidecar.wait_for("ready: tracing");
-        sidecar
-    }
-
-    /// Waits for a log line that contains `text`.
-    pub(crate) fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    self.seen.push(line);
-                    if self.seen.last().unwrap().contains(text) {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in {:#?}", self.seen),
-                Err(RecvTimeoutError::Disconnected) => panic!("ended: {:#?}", self.seen),
-            }
-        }
-    }
-
-    pub(crate) fn log_lines_with(&mut self, text: &str) -> usize {
-        self.seen.extend(self.log.try_iter());
-        self.seen.iter().filter(|line| line.contains(text)).count()
-    }
-
-    /// SIGTERM, and a clean end.
-    pub(crate) fn stop(self) {
-        self.terminate();
-        self.wait();
-    }
-
-    /// A clean end.
-    pub(crate) fn wait(mut self) {
-        let status = self.child.wait().unwrap();
-        self.seen.extend(self.log.iter());
-        assert!(status.success(), "{status}: {:#?}", self.seen);
-    }
-
-    /// Where it answers HTTP.
-    pub(crate) fn address(&mut self) -> String {
-        self.seen.extend(self.log.try_iter());
-        let address = |line: &String| Some(line.split_once("listening on http://")?.1.to_owned());
-        self.seen.iter().find_map(address).expect("it says where")
-    }
-
-    /// SIGTERM alone.
-    pub(crate) fn terminate(&self) {
-        self.signal("TERM");
-    }
-
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        // Already gone after `stop`.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A target that waits for a line before its first call.
-pub(crate) struct Waiting {
-    child: Child,
-}
-
-impl Waiting {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("waiting"), "{line}");
-        Self { child }
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn go_and_end(mut self) {
-        self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        let output = self.child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
 }

@@ -1,0 +1,86 @@
+//! What is known of a process, whether that makes it a target, and by what.
+
+use std::time::Instant;
+
+use super::{Identity, Role};
+
+/// What is known of one process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    pub parent: Option<u32>,
+    pub identity: Identity,
+    pub verdict: Verdict,
+    /// What it is in a vLLM server, as far as anything tells.
+    pub role: Option<Role>,
+    /// It has launched kernels.
+    pub(super) has_launched: bool,
+    /// False while all that is known is the parent, or while the program is still being started.
+    pub(super) examined: bool,
+    pub(super) exited: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verdict {
+    Target(MatchedBy),
+    #[default]
+    Foreign,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchedBy {
+    Executable,
+    Comm,
+    Command,
+    /// It was started by a target.
+    Ancestor,
+    /// It called CUDA and ended before it could be examined: kept, because a line too many can be
+    /// removed and one too few cannot be brought back. Not inherited.
+    Unexamined,
+}
+
+impl Known {
+    pub fn has_exited(&self) -> bool {
+        self.exited.is_some()
+    }
+}
+
+impl MatchedBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Executable => "executable",
+            Self::Comm => "comm",
+            Self::Command => "command",
+            Self::Ancestor => "ancestor",
+            Self::Unexamined => "unexamined",
+        }
+    }
+}
+
+impl Verdict {
+    pub fn is_target(self) -> bool {
+        matches!(self, Self::Target(_))
+    }
+
+    /// What a process is that was started by one with this verdict, if nothing else is known.
+    pub(super) fn inherited(self) -> Self {
+        match self {
+            Self::Foreign | Self::Target(MatchedBy::Unexamined) => Self::Foreign,
+            Self::Target(_) => Self::Target(MatchedBy::Ancestor),
+        }
+    }
+}
+
+/// Titles come last: they are set late and cut short, but they may be all that is left.
+pub(super) fn matches(target: &str, identity: &Identity) -> Option<MatchedBy> {
+    let Identity { executable, command, comm } = identity;
+    if executable.as_ref().is_some_and(|path| path.to_string_lossy().contains(target)) {
+        return Some(MatchedBy::Executable);
+    }
+    if comm.as_ref().is_some_and(|comm| comm.contains(target)) {
+        return Some(MatchedBy::Comm);
+    }
+    if command.as_ref().is_some_and(|command| command.contains(target)) {
+        return Some(MatchedBy::Command);
+    }
+    None
+}
