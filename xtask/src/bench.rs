@@ -2,6 +2,7 @@
 //!
 //! Goals are told, never enforced: a timing fails no task.
 
+mod bpftrace;
 mod goal;
 mod gpu;
 mod pipeline;

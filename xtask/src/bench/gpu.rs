@@ -17,6 +17,7 @@ use clap::Args;
 
 use crate::{
     background::Interrupt,
+    bench::sidecar::Detail,
     ctx::{Ctx, target_directory},
 };
 use load::Load;
@@ -123,7 +124,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Gpu) -> Result<()> {
         sent: 0,
     };
 
-    let sidecar = start_sidecar(&place, "call", PROOF_INTERVAL, &interrupt)?;
+    let sidecar = start_sidecar(&place, Detail::Call, PROOF_INTERVAL, &interrupt)?;
     let serve = task.serve.as_deref().context("--serve is missing")?;
     let server = ctx.step("start vLLM under the sidecar", || {
         Server::start(serve, task.address, scratch.join("vllm.log"), &interrupt)

@@ -1,6 +1,9 @@
 //! The sidecar as the benchmarks run it.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -36,19 +39,47 @@ impl Detail {
     }
 }
 
-/// Returns when its probes are in place.
+/// Starts it on stand-ins; returns when its probes are in place.
 pub(super) fn start(place: &Place, detail: Detail, interrupt: &Interrupt) -> Result<Background> {
-    let variables = [
+    let settings = [
         ("TARGET_PROCESS", "standin".to_owned()),
-        ("TRACE_DIR", place.traces().display().to_string()),
         ("TRACE_DIR_LIMIT", DIRECTORY_LIMIT.to_owned()),
-        ("TRACE_DETAIL", detail.name().to_owned()),
         ("RING_BUFFER_SIZE", RING_BUFFER_BYTES.to_string()),
-        ("UPLOAD_ENABLED", "false".to_owned()),
-        ("HTTP_ADDRESS", String::new()),
         ("CUDA_LIBRARY_DIRS", place.libraries.display().to_string()),
     ];
-    let sidecar = Background::start(program("ebpf-cuda-tracer"), &[], &variables, place.log())?;
-    sidecar.wait_for_line("ready: tracing", PATIENCE, interrupt)?;
-    Ok(sidecar)
+    let start = Start {
+        program: program("ebpf-cuda-tracer"),
+        traces: &place.traces(),
+        log: place.log(),
+        detail,
+        settings: &settings,
+    };
+    start.start(interrupt)
+}
+
+/// A sidecar that keeps its traces and listens nowhere.
+pub(super) struct Start<'a> {
+    pub(super) program: PathBuf,
+    pub(super) traces: &'a Path,
+    pub(super) log: PathBuf,
+    pub(super) detail: Detail,
+    /// What else differs from the defaults.
+    pub(super) settings: &'a [(&'static str, String)],
+}
+
+impl Start<'_> {
+    /// Returns when its probes are in place.
+    pub(super) fn start(self, interrupt: &Interrupt) -> Result<Background> {
+        let Self { program, traces, log, detail, settings } = self;
+        let mut variables = vec![
+            ("TRACE_DIR", traces.display().to_string()),
+            ("TRACE_DETAIL", detail.name().to_owned()),
+            ("UPLOAD_ENABLED", "false".to_owned()),
+            ("HTTP_ADDRESS", String::new()),
+        ];
+        variables.extend_from_slice(settings);
+        let sidecar = Background::start(program, &[], &variables, log)?;
+        sidecar.wait_for_line("ready: tracing", PATIENCE, interrupt)?;
+        Ok(sidecar)
+    }
 }

@@ -1,7 +1,6 @@
 //! The tracers that are compared under a load: what they are started with, and what they took.
 
 use std::{
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -18,7 +17,11 @@ use super::{
 };
 use crate::{
     background::{Background, Interrupt},
-    bench::probe::Recorded,
+    bench::{
+        bpftrace,
+        probe::Recorded,
+        sidecar::{self, Detail},
+    },
     segments::segments,
 };
 
@@ -111,11 +114,12 @@ impl Tracer {
         let detail = match self {
             Self::None => return Ok(None),
             Self::Bpftrace => return start_bpftrace(place, engine).map(Some),
-            Self::Call => "call",
-            Self::Entry => "entry",
+            Self::Call => Detail::Call,
+            Self::Entry => Detail::Entry,
         };
         start_sidecar(place, detail, 60.0, interrupt).map(Some)
     }
+
     /// Events that it says it has lost, once it was stopped.
     pub(super) fn lost(self, place: &Place) -> Result<u64> {
         match self {
@@ -135,36 +139,31 @@ impl Tracer {
 /// `interval` is that between rotations.
 pub(super) fn start_sidecar(
     place: &Place,
-    detail: &str,
+    detail: Detail,
     interval: f64,
     interrupt: &Interrupt,
 ) -> Result<Running> {
     empty(&place.traces)?;
-    let variables = [
-        ("TARGET_PROCESS", "python".to_owned()),
-        ("TRACE_DIR", place.traces.display().to_string()),
-        ("TRACE_DETAIL", detail.to_owned()),
-        ("TRACE_INTERVAL", interval.to_string()),
-        ("UPLOAD_ENABLED", "false".to_owned()),
-        ("HTTP_ADDRESS", String::new()),
-    ];
-    let log = place.logs.join("sidecar.log");
-    let process = Background::start(place.sidecar.clone(), &[], &variables, log)?;
-    process.wait_for_line("ready: tracing", PATIENCE, interrupt)?;
-    Ok(Running { process, traces: place.traces.clone() })
+    let settings =
+        [("TARGET_PROCESS", "python".to_owned()), ("TRACE_INTERVAL", interval.to_string())];
+    let start = sidecar::Start {
+        program: place.sidecar.clone(),
+        traces: &place.traces,
+        log: place.logs.join("sidecar.log"),
+        detail,
+        settings: &settings,
+    };
+    Ok(Running { process: start.start(interrupt)?, traces: place.traces.clone() })
 }
 
-/// It says that it attaches before it does: see [`Running::until_recorded`].
+/// Its probes are in place when [`Running::until_recorded`] returns.
 fn start_bpftrace(place: &Place, engine: u32) -> Result<Running> {
     empty(&place.traces)?;
-    let text = script(&mapped(engine, "libcuda.so")?, &mapped(engine, "libcudart.so")?);
-    let script = place.logs.join("script.bt");
-    fs::write(&script, text).context("cannot write the script of bpftrace")?;
-    let (script, output) = (script.display().to_string(), place.traces.join("bpftrace.jsonl"));
-    let process = Background::start(
+    let process = bpftrace::start(
         place.bpftrace.clone(),
-        &["-o", &output.display().to_string(), &script],
-        &[],
+        &script(&mapped(engine, "libcuda.so")?, &mapped(engine, "libcudart.so")?),
+        &place.logs.join("script.bt"),
+        &place.traces.join("bpftrace.jsonl"),
         place.logs.join("bpftrace.log"),
     )?;
     Ok(Running { process, traces: place.traces.clone() })
@@ -216,22 +215,13 @@ fn empty(directory: &Path) -> Result<()> {
 }
 
 fn script(driver: &Path, runtime: &Path) -> String {
-    let mut script = String::new();
-    for (library, kind, functions) in [
-        (driver, "cuda_api", DRIVER_FUNCTIONS.as_slice()),
-        (runtime, "cuda_runtime", RUNTIME_FUNCTIONS.as_slice()),
-    ] {
-        for function in functions {
-            let _: std::fmt::Result = writeln!(
-                script,
-                "uprobe:{}:{function} {{ printf(\"{{\\\"ts\\\":%llu.%03llu,\\\"pid\\\":%d,\
-                 \\\"type\\\":\\\"{kind}\\\",\\\"func\\\":\\\"{function}\\\",\
-                 \\\"phase\\\":\\\"entry\\\"}}\\n\", elapsed/1000000, (elapsed/1000)%1000, pid); }}",
-                library.display()
-            );
-        }
-    }
-    script
+    let of = |library: &Path, kind: &'static str, functions: &'static [&str]| {
+        let library = library.display().to_string();
+        functions.iter().map(move |name| bpftrace::entry_probe(&library, kind, name))
+    };
+    of(driver, "cuda_api", &DRIVER_FUNCTIONS)
+        .chain(of(runtime, "cuda_runtime", &RUNTIME_FUNCTIONS))
+        .collect()
 }
 
 #[cfg(test)]
@@ -239,11 +229,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bpftrace_prints_the_lines_of_the_trace_format() {
+    fn bpftrace_probes_the_functions_of_both_libraries() {
         let script = script(Path::new("/lib/libcuda.so.1"), Path::new("/lib/libcudart.so.13"));
         assert_eq!(script.lines().count(), 31);
-        let first = r#"uprobe:/lib/libcuda.so.1:cuInit { printf("{\"ts\":%llu.%03llu,\"pid\":%d,\"type\":\"cuda_api\",\"func\":\"cuInit\",\"phase\":\"entry\"}\n", elapsed/1000000, (elapsed/1000)%1000, pid); }"#;
-        assert_eq!(script.lines().next().unwrap(), first);
+        assert!(script.starts_with("uprobe:/lib/libcuda.so.1:cuInit {"));
         assert!(script.contains("uprobe:/lib/libcudart.so.13:cudaMemsetAsync {"));
     }
 

@@ -1,18 +1,18 @@
 //! The tracers that are compared.
 
 use std::{
-    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::{Call, recorded::Recorded};
 use crate::{
     background::{Background, Interrupt},
     bench::{
+        bpftrace,
         place::{Place, program},
         sidecar::{self, Detail},
     },
@@ -79,15 +79,11 @@ impl Tracer {
             Self::Entry => (Some(sidecar::start(place, Detail::Entry, interrupt)?), 0),
             Self::Call => (Some(sidecar::start(place, Detail::Call, interrupt)?), 0),
             Self::BpftraceEntry | Self::BpftraceCall => {
-                let script = place.output.join("script.bt");
-                let text = self.script(&place.library()?, call.function());
-                fs::write(&script, text).context("cannot write the script")?;
-                let script = script.display().to_string();
-                let output = place.bpftrace_output().display().to_string();
-                let bpftrace = Background::start(
+                let bpftrace = bpftrace::start(
                     PathBuf::from("bpftrace"),
-                    &["-o", &output, &script],
-                    &[],
+                    &self.script(&place.library()?, call.function()),
+                    &place.output.join("script.bt"),
+                    &place.bpftrace_output(),
                     place.log(),
                 )?;
                 let trials = call_until_traced(place, call, interrupt)?;
@@ -97,26 +93,12 @@ impl Tracer {
         Ok(Running { tracer: self, function: call.function(), process, trials })
     }
 
-    /// As a user writes it. The line at the entry is that of the document that this project grew
-    /// from; that at the return has the duration too.
+    /// As a user writes it.
     fn script(self, library: &str, function: &str) -> String {
-        let print = |phase: &str, field: &str, value: &str| {
-            format!(
-                "printf(\"{{\\\"ts\\\":%llu.%03llu,\\\"pid\\\":%d,\\\"type\\\":\\\"cuda_api\\\",\
-                 \\\"func\\\":\\\"{function}\\\",\\\"phase\\\":\\\"{phase}\\\"{field}}}\\n\", \
-                 elapsed/1000000, (elapsed/1000)%1000, pid{value});"
-            )
-        };
-        if self == Self::BpftraceEntry {
-            return format!("uprobe:{library}:{function} {{ {} }}\n", print("entry", "", ""));
+        match self {
+            Self::BpftraceEntry => bpftrace::entry_probe(library, "cuda_api", function),
+            _ => bpftrace::call_probes(library, "cuda_api", function),
         }
-        let (field, value) = (",\\\"dur_us\\\":%llu.%03llu", ", $duration/1000, $duration%1000");
-        format!(
-            "uprobe:{library}:{function} {{ @start[tid] = nsecs; }}\n\
-             uretprobe:{library}:{function} /@start[tid]/ {{ $duration = nsecs - @start[tid]; \
-             delete(@start[tid]); {} }}\n",
-            print("call", field, value)
-        )
     }
 }
 
@@ -181,22 +163,5 @@ impl Running {
         };
         recorded.agrees_with(calls, trials, &output)?;
         Ok(recorded.lost)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scripts_print_one_json_line_per_call() {
-        let script = |tracer: Tracer| tracer.script("/lib/libcuda.so", "cuInit");
-        insta::assert_snapshot!(script(Tracer::BpftraceEntry), @r#"
-        uprobe:/lib/libcuda.so:cuInit { printf("{\"ts\":%llu.%03llu,\"pid\":%d,\"type\":\"cuda_api\",\"func\":\"cuInit\",\"phase\":\"entry\"}\n", elapsed/1000000, (elapsed/1000)%1000, pid); }
-        "#);
-        insta::assert_snapshot!(script(Tracer::BpftraceCall), @r#"
-        uprobe:/lib/libcuda.so:cuInit { @start[tid] = nsecs; }
-        uretprobe:/lib/libcuda.so:cuInit /@start[tid]/ { $duration = nsecs - @start[tid]; delete(@start[tid]); printf("{\"ts\":%llu.%03llu,\"pid\":%d,\"type\":\"cuda_api\",\"func\":\"cuInit\",\"phase\":\"call\",\"dur_us\":%llu.%03llu}\n", elapsed/1000000, (elapsed/1000)%1000, pid, $duration/1000, $duration%1000); }
-        "#);
     }
 }
