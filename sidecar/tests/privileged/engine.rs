@@ -1,94 +1,23 @@
 //! A vLLM server's processes have roles, and its engine goes through its stages, in time.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
-    os::unix::process::CommandExt as _,
-    process::{Child, Stdio},
-    time::{Duration, Instant},
-};
+mod server;
 
-use rustix::time::{ClockId, clock_gettime};
+use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
+
+use server::{Server, now_ns};
 use testbed::libraries::Driver;
 use trace::line::{Line, Meta, Process};
 
 use crate::{
-    harness::{Scene, standin_caller},
+    harness::Scene,
     http::{process, status_when},
 };
 
-/// Longer than an engine pauses while it loads.
+/// Who does nothing for so long and then launches may be serving.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Longer than that.
 const IDLE: Duration = Duration::from_millis(1500);
-
-/// The stand-in for vLLM, killed when dropped.
-struct Server {
-    child: Child,
-    /// The process that was started for the engine.
-    engine: u32,
-    address: String,
-    /// `CLOCK_MONOTONIC` when it was started, and when it was ready.
-    started_ns: u64,
-    ready_ns: u64,
-}
-
-impl Server {
-    fn ready(scene: &Scene, options: &[&str]) -> Self {
-        let started_ns = now_ns();
-        let mut command = scene.program(&standin_caller().with_file_name("standin-vllm"), &[]);
-        command
-            .arg0("python3")
-            .args(["-m", "vllm.entrypoints.openai.api_server", "--port", "0", "--step-ms", "1"])
-            .args(options);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut line_with = |text: &str| lines.find(|line| line.contains(text)).unwrap();
-        let address = line_with("http://").rsplit_once("http://").unwrap().1.to_owned();
-        let engine = line_with("engine process ").rsplit_once(' ').unwrap().1.parse().unwrap();
-        line_with("startup complete");
-        std::thread::spawn(move || lines.count());
-        Self { child, engine, address, started_ns, ready_ns: now_ns() }
-    }
-
-    /// Generates tokens, each in a step of the engine.
-    fn complete(&self, tokens: u32) {
-        let body = format!("{{\"prompt\":\"a b c\",\"max_tokens\":{tokens},\"ignore_eos\":true}}");
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(
-            stream,
-            "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-
-    fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "the server does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already gone after `stop`; the engine ends with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
-}
 
 /// Milliseconds since the start of the run.
 fn since_start(scene: &Scene, at_ns: u64) -> f64 {
@@ -127,104 +56,137 @@ fn role(process: &Process) -> (Option<&str>, Option<&str>) {
     (process.role.as_deref(), process.role_by.as_deref())
 }
 
+/// Starts over when the machine stalled while an engine loaded, which is a pause to whoever sees
+/// only its calls. `test` returns before it judges if [`may_have_paused`] says so.
+fn unless_it_stalls(test: impl Fn() -> ControlFlow<()>) {
+    const TRIALS: u32 = 5;
+    let is_judged = (0..TRIALS).any(|_| test().is_break());
+    assert!(is_judged, "in {TRIALS} of {TRIALS} trials an engine took {PAUSE:?} to load");
+}
+
+/// Who loads in less than a pause has made none.
+fn may_have_paused(scene: &Scene, pid: u32, ready_ns: u64) -> bool {
+    let first = scene.calls().into_iter().find(|call| call.pid == pid).expect("it calls").ts;
+    since_start(scene, ready_ns) - first >= PAUSE.as_secs_f64() * 1e3
+}
+
 #[test]
 fn a_server_with_graphs_loads_warms_up_and_serves() {
-    let scene = Scene::new(Driver::R580);
-    let mut sidecar = scene.sidecar(&[("TRACE_INTERVAL", "0.2")]);
-    let address = sidecar.address();
-    let server = Server::ready(&scene, &[]);
-    let (pid, engine) = (server.child.id(), server.engine);
-    std::thread::sleep(IDLE);
-    let asked_ns = now_ns();
-    server.complete(40);
-    let answered_ns = now_ns();
-    let status = status_when(&address, "it serves", |status| {
-        let caller = status.processes.iter().map(|process| &process.caller);
-        caller.filter(|caller| caller.stage.as_deref() == Some("serve")).count() == 1
+    unless_it_stalls(|| {
+        let scene = Scene::new(Driver::R580);
+        let mut sidecar = scene.sidecar(&[("TRACE_INTERVAL", "0.2")]);
+        let address = sidecar.address();
+        let server = Server::ready(&scene, &[]);
+        let (pid, engine) = (server.child.id(), server.engine);
+        std::thread::sleep(IDLE);
+        let asked_ns = now_ns();
+        server.complete(40);
+        let answered_ns = now_ns();
+        let status = status_when(&address, "it serves", |status| {
+            let caller = status.processes.iter().map(|process| &process.caller);
+            caller.filter(|caller| caller.stage.as_deref() == Some("serve")).count() == 1
+        });
+        let caller = &process(&status, engine).caller;
+        assert_eq!(caller.role.as_deref(), Some("engine_core"));
+        assert_eq!(caller.stage.as_deref(), Some("serve"));
+        let caller = &process(&status, pid).caller;
+        assert_eq!((caller.role.as_deref(), &caller.stage), (Some("api_server"), &None));
+        let (started_ns, ready_ns) = (server.started_ns, server.ready_ns);
+        server.stop();
+        sidecar.stop();
+        scene.whole_report();
+        if may_have_paused(&scene, engine, ready_ns) {
+            return ControlFlow::Continue(());
+        }
+
+        assert_eq!(role(&last_line(&scene, pid)), (Some("api_server"), Some("command")));
+        assert_eq!(stages(&scene, pid), [], "it launches nothing");
+        assert_eq!(role(&last_line(&scene, engine)), (Some("engine_core"), Some("title")));
+        let stages = stages(&scene, engine);
+        let expected = [("load", "init"), ("warm_up", "capture"), ("serve", "idle")];
+        assert_eq!(names(&stages), expected);
+        let moments =
+            [started_ns, ready_ns, asked_ns, answered_ns].map(|at| since_start(&scene, at));
+        let [started, ready, asked, answered] = moments;
+        let [load, warm_up, serve] = [0, 1, 2].map(|index| stages[index].2);
+        assert!(started < load && load < warm_up && warm_up < ready, "{stages:?} {moments:?}");
+        assert!(asked < serve && serve < answered, "{stages:?} {moments:?}");
+
+        // The same moments by the calls: the first of their kind.
+        let calls = scene.calls();
+        let first = |name: &str, after: f64| {
+            let found = calls.iter().filter(|call| call.pid == engine && call.ts >= after);
+            found.filter(|call| call.func.starts_with(name)).map(|call| call.ts).reduce(f64::min)
+        };
+        assert_eq!(first("cuInit", 0.0), Some(load));
+        assert_eq!(first("cuStreamBeginCapture", 0.0), Some(warm_up));
+        assert_eq!(first("cuLaunchKernel", asked), Some(serve));
+        ControlFlow::Break(())
     });
-    let caller = &process(&status, engine).caller;
-    assert_eq!(caller.role.as_deref(), Some("engine_core"));
-    assert_eq!(caller.stage.as_deref(), Some("serve"));
-    let caller = &process(&status, pid).caller;
-    assert_eq!((caller.role.as_deref(), &caller.stage), (Some("api_server"), &None));
-    let (started_ns, ready_ns) = (server.started_ns, server.ready_ns);
-    server.stop();
-    sidecar.stop();
-    scene.whole_report();
-
-    assert_eq!(role(&last_line(&scene, pid)), (Some("api_server"), Some("command")));
-    assert_eq!(stages(&scene, pid), [], "it launches nothing");
-    assert_eq!(role(&last_line(&scene, engine)), (Some("engine_core"), Some("title")));
-    let stages = stages(&scene, engine);
-    let expected = [("load", "init"), ("warm_up", "capture"), ("serve", "idle")];
-    assert_eq!(names(&stages), expected);
-    let moments = [started_ns, ready_ns, asked_ns, answered_ns].map(|at| since_start(&scene, at));
-    let [started, ready, asked, answered] = moments;
-    let [load, warm_up, serve] = [0, 1, 2].map(|index| stages[index].2);
-    assert!(started < load && load < warm_up && warm_up < ready, "{stages:?} {moments:?}");
-    assert!(asked < serve && serve < answered, "{stages:?} {moments:?}");
-
-    // The same moments by the calls: the first of their kind.
-    let calls = scene.calls();
-    let first = |name: &str, after: f64| {
-        let found = calls.iter().filter(|call| call.pid == engine && call.ts >= after);
-        found.filter(|call| call.func.starts_with(name)).map(|call| call.ts).reduce(f64::min)
-    };
-    assert_eq!(first("cuInit", 0.0), Some(load));
-    assert_eq!(first("cuStreamBeginCapture", 0.0), Some(warm_up));
-    assert_eq!(first("cuLaunchKernel", asked), Some(serve));
 }
 
 /// Each file with calls of the engine also has its role and its stage.
 #[test]
 fn every_segment_stands_alone() {
-    let scene = Scene::new(Driver::R580);
-    let sidecar = scene.sidecar(&[("TRACE_SEGMENT_SIZE", "64Ki")]);
-    let server = Server::ready(&scene, &[]);
-    let engine = server.engine;
-    server.complete(100);
-    server.stop();
-    sidecar.stop();
-    scene.whole_report();
-    let mut told = BTreeSet::new();
-    for segment in scene.segments() {
-        let (mut has_role, mut stage) = (false, None);
-        for line in trace::reader::Reader::open(&segment).unwrap() {
-            match line.unwrap() {
-                Line::Meta(line) if line.pid == engine => match line.meta {
-                    Meta::Process(process) => has_role |= process.role.is_some(),
-                    Meta::Stage(line) => stage = Some(line.stage),
+    unless_it_stalls(|| {
+        let scene = Scene::new(Driver::R580);
+        let sidecar = scene.sidecar(&[("TRACE_SEGMENT_SIZE", "64Ki")]);
+        let server = Server::ready(&scene, &[]);
+        let (engine, ready_ns) = (server.engine, server.ready_ns);
+        server.complete(100);
+        server.stop();
+        sidecar.stop();
+        scene.whole_report();
+        if may_have_paused(&scene, engine, ready_ns) {
+            return ControlFlow::Continue(());
+        }
+        let mut told = BTreeSet::new();
+        for segment in scene.segments() {
+            let (mut has_role, mut stage) = (false, None);
+            for line in trace::reader::Reader::open(&segment).unwrap() {
+                match line.unwrap() {
+                    Line::Meta(line) if line.pid == engine => match line.meta {
+                        Meta::Process(process) => has_role |= process.role.is_some(),
+                        Meta::Stage(line) => stage = Some(line.stage),
+                        _ => {}
+                    },
+                    // Before it takes memory it may be anything.
+                    Line::Call(call) if call.pid == engine && call.func.contains("Launch") => {
+                        assert!(has_role && stage.is_some(), "{call:?} in {}", segment.display());
+                        told.insert(stage.clone().unwrap());
+                    }
                     _ => {}
-                },
-                // Before it takes memory it may be anything.
-                Line::Call(call) if call.pid == engine && call.func.contains("Launch") => {
-                    assert!(has_role && stage.is_some(), "{call:?} in {}", segment.display());
-                    told.insert(stage.clone().unwrap());
                 }
-                _ => {}
             }
         }
-    }
-    // Without a pause before its first request, the steps tell.
-    assert_eq!(told.into_iter().collect::<Vec<_>>(), ["load", "serve", "warm_up"]);
+        // Without a pause before its first request, the steps tell.
+        assert_eq!(told.into_iter().collect::<Vec<_>>(), ["load", "serve", "warm_up"]);
+        ControlFlow::Break(())
+    });
 }
 
 #[test]
 fn an_eager_server_loads_and_serves() {
-    let scene = Scene::new(Driver::R550);
-    let sidecar = scene.sidecar(&[("TRACE_DETAIL", "entry")]);
-    let server = Server::ready(&scene, &["--enforce-eager"]);
-    let (engine, ready_ns) = (server.engine, server.ready_ns);
-    std::thread::sleep(IDLE);
-    let asked_ns = now_ns();
-    server.complete(3);
-    server.stop();
-    sidecar.stop();
-    scene.whole_report();
-    let stages = stages(&scene, engine);
-    assert_eq!(names(&stages), [("load", "init"), ("serve", "idle")]);
-    assert!(stages[0].2 < since_start(&scene, ready_ns), "{stages:?}");
-    assert!(stages[1].2 > since_start(&scene, asked_ns), "{stages:?}");
+    unless_it_stalls(|| {
+        let scene = Scene::new(Driver::R550);
+        let sidecar = scene.sidecar(&[("TRACE_DETAIL", "entry")]);
+        let server = Server::ready(&scene, &["--enforce-eager"]);
+        let (engine, ready_ns) = (server.engine, server.ready_ns);
+        std::thread::sleep(IDLE);
+        let asked_ns = now_ns();
+        server.complete(3);
+        server.stop();
+        sidecar.stop();
+        scene.whole_report();
+        if may_have_paused(&scene, engine, ready_ns) {
+            return ControlFlow::Continue(());
+        }
+        let stages = stages(&scene, engine);
+        assert_eq!(names(&stages), [("load", "init"), ("serve", "idle")]);
+        assert!(stages[0].2 < since_start(&scene, ready_ns), "{stages:?}");
+        assert!(stages[1].2 > since_start(&scene, asked_ns), "{stages:?}");
+        ControlFlow::Break(())
+    });
 }
 
 #[test]
@@ -248,30 +210,42 @@ fn of_a_server_that_was_met_late_the_steps_tell() {
 
 #[test]
 fn workers_have_their_ranks_and_stages_and_their_engine_core_has_none() {
-    let scene = Scene::new(Driver::R580);
-    let sidecar = scene.sidecar(&[]);
-    let server = Server::ready(&scene, &["--tensor-parallel-size", "2"]);
-    let engine = server.engine;
-    std::thread::sleep(IDLE);
-    server.complete(3);
-    server.stop();
-    sidecar.stop();
-    scene.whole_report();
-    let lines = scene.process_lines();
-    assert!(lines.iter().all(|(pid, _)| *pid != engine), "it calls nothing");
-    let workers: BTreeSet<u32> =
-        lines.iter().filter(|(_, line)| line.parent == Some(engine)).map(|(pid, _)| *pid).collect();
-    let mut ranks = BTreeSet::new();
-    for worker in &workers {
-        let line = last_line(&scene, *worker);
-        assert_eq!(role(&line), (Some("worker"), Some("title")));
-        ranks.insert(line.ranks);
-        let stages = stages(&scene, *worker);
-        assert_eq!(names(&stages), [("load", "init"), ("warm_up", "capture"), ("serve", "idle")]);
-        // The title with the rank comes after the first call, and begins nothing anew.
-        let init = scene.calls().into_iter().find(|call| call.pid == *worker).unwrap();
-        assert_eq!((init.func.as_str(), init.ts), ("cuInit", stages[0].2));
-    }
-    let rank = |rank| [("tp".to_owned(), rank)].into();
-    assert_eq!(ranks, BTreeSet::from([rank(0), rank(1)]));
+    unless_it_stalls(|| {
+        let scene = Scene::new(Driver::R580);
+        let sidecar = scene.sidecar(&[]);
+        let server = Server::ready(&scene, &["--tensor-parallel-size", "2"]);
+        let (engine, ready_ns) = (server.engine, server.ready_ns);
+        std::thread::sleep(IDLE);
+        server.complete(3);
+        server.stop();
+        sidecar.stop();
+        scene.whole_report();
+        let lines = scene.process_lines();
+        assert!(lines.iter().all(|(pid, _)| *pid != engine), "it calls nothing");
+        let workers: BTreeSet<u32> = lines
+            .iter()
+            .filter(|(_, line)| line.parent == Some(engine))
+            .map(|(pid, _)| *pid)
+            .collect();
+        if workers.iter().any(|worker| may_have_paused(&scene, *worker, ready_ns)) {
+            return ControlFlow::Continue(());
+        }
+        let mut ranks = BTreeSet::new();
+        for worker in &workers {
+            let line = last_line(&scene, *worker);
+            assert_eq!(role(&line), (Some("worker"), Some("title")));
+            ranks.insert(line.ranks);
+            let stages = stages(&scene, *worker);
+            assert_eq!(
+                names(&stages),
+                [("load", "init"), ("warm_up", "capture"), ("serve", "idle")]
+            );
+            // The title with the rank comes after the first call, and begins nothing anew.
+            let init = scene.calls().into_iter().find(|call| call.pid == *worker).unwrap();
+            assert_eq!((init.func.as_str(), init.ts), ("cuInit", stages[0].2));
+        }
+        let rank = |rank| [("tp".to_owned(), rank)].into();
+        assert_eq!(ranks, BTreeSet::from([rank(0), rank(1)]));
+        ControlFlow::Break(())
+    });
 }
