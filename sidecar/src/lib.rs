@@ -5,6 +5,7 @@
 //! write to [`state`], which [`http`] reads.
 
 #[cfg(test)]
+#[path = "../../trace/tests/it/counting.rs"]
 mod allocations;
 pub mod books;
 pub mod check_s3;

@@ -1,66 +1,12 @@
 //! A call becomes a line without a single allocation: the recorder does this a million times a
 //! second, and its memory must stay bounded.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    hint::black_box,
-};
-
 use trace::{
     function::{Api, KNOWN, Selection, arguments::Place},
     writer::{CallText, Returned, push_call, push_entry},
 };
 
-/// Counts what each thread asks for, and passes it on.
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more.
-    let _: Result<(), _> = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: all is done by the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-/// How often `action` allocated or grew something.
-fn allocations(action: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    action();
-    ALLOCATIONS.get() - before
-}
-
-#[test]
-fn allocations_are_counted() {
-    let allocated = allocations(|| drop(black_box(Vec::<u8>::with_capacity(black_box(64)))));
-    assert_eq!(allocated, 1);
-    let mut text = black_box(Vec::with_capacity(8));
-    assert_eq!(allocations(|| text.extend_from_slice(black_box(&[0_u8; 64]))), 1);
-}
+use crate::counting::allocations;
 
 #[test]
 fn lines_of_all_default_functions_are_written_without_allocation() {

@@ -2,5 +2,6 @@
 
 mod allocations;
 mod call_lines;
+mod counting;
 mod documentation;
 mod real_trace;

@@ -1,4 +1,6 @@
 //! Counts what each thread allocates, so that tests can prove that an event costs none.
+//!
+//! The unit tests of `sidecar` include this file too.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
