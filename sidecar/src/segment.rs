@@ -5,6 +5,7 @@
 //! half a line or half a frame.
 
 mod encoding;
+mod page_cache;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub(crate) use encoding::Encoding;
+use page_cache::PageCache;
 use trace::segment_name::{Format, PART_SUFFIX, Run, SegmentName};
 
 /// How long lines are collected for a frame: one of few lines compresses badly.
@@ -33,6 +35,7 @@ pub struct Segment {
     written: u64,
     /// A failed write may have left more than that.
     dirty: bool,
+    page_cache: PageCache,
 }
 
 impl Segment {
@@ -51,6 +54,7 @@ impl Segment {
             flushed: Instant::now(),
             written: 0,
             dirty: false,
+            page_cache: PageCache::default(),
         })
     }
 
@@ -106,6 +110,7 @@ impl Segment {
         let bytes = self.encoding.encode(&self.buffer)?;
         self.file.write_all(bytes)?;
         self.written += bytes.len() as u64;
+        self.page_cache.spare(&self.file, self.written);
         Ok(())
     }
 
