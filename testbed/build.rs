@@ -1,11 +1,15 @@
 //! Compiles the stand-in CUDA libraries; `src/libraries.rs` embeds them.
 
+#[path = "build/signatures.rs"]
+mod signatures;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=native");
+    println!("cargo::rerun-if-changed=build");
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64")
         || env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux")
     {
@@ -15,27 +19,66 @@ fn main() {
         return;
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let native = Path::new("native");
     let driver = Library {
         soname: "libcuda.so.1",
-        functions: "driver.def",
-        sources: "driver",
+        functions: native.join("driver.def"),
+        sources: sources(&native.join("driver")),
         version_script: None,
     };
     driver.build(Some("PROLOGUE_R550"), &out.join("libcuda.r550.so"));
     driver.build(Some("PROLOGUE_R580"), &out.join("libcuda.r580.so"));
     let runtime = Library {
         soname: "libcudart.so.13",
-        functions: "runtime.def",
-        sources: "runtime",
+        functions: native.join("runtime.def"),
+        sources: sources(&native.join("runtime")),
         version_script: Some("runtime.map"),
     };
     runtime.build(None, &out.join("libcudart.so"));
+    build_signatures(&driver, &runtime, &out.join("signatures"));
+}
+
+/// The same libraries with all functions of the default set, and the program that calls them.
+fn build_signatures(driver: &Library, runtime: &Library, out: &Path) {
+    let write = |name: &str, text: String| {
+        let path = out.join(name);
+        fs::write(&path, text).expect("the folder for outputs can be written");
+        path
+    };
+    fs::create_dir_all(out).expect("the folder for outputs can be written");
+    let native = Path::new("native/signatures");
+    let parse = |name: &str| {
+        let table = fs::read_to_string(native.join(name)).expect("the tables are beside this file");
+        signatures::parse(&table)
+    };
+    let library = |like: &Library, name: &str, functions: &[signatures::Function]| Library {
+        functions: write(&format!("{name}.def"), signatures::stubs(functions)),
+        sources: vec![
+            native.join("called.c"),
+            write(&format!("{name}.c"), signatures::definitions(functions)),
+        ],
+        ..*like
+    };
+    let (of_driver, of_runtime) = (parse("driver.table"), parse("runtime.table"));
+    let libraries = [out.join("libcuda.r550.so"), out.join("libcudart.so")];
+    let driver = library(driver, "driver", &of_driver);
+    driver.build(Some("PROLOGUE_R550"), &libraries[0]);
+    driver.build(Some("PROLOGUE_R580"), &out.join("libcuda.r580.so"));
+    library(runtime, "runtime", &of_runtime).build(None, &libraries[1]);
+
+    let mut compiler = compiler();
+    compiler
+        .args(["-O1", "-std=gnu11", "-Wall", "-Wextra", "-Inative/signatures", "-o"])
+        .args([out.join("standin-signatures"), native.join("caller.c")])
+        .arg(write("calls.c", signatures::calls(&[&of_driver, &of_runtime])))
+        .args(libraries);
+    run(compiler, "the calls of the stand-in CUDA libraries");
 }
 
 struct Library {
     soname: &'static str,
-    functions: &'static str,
-    sources: &'static str,
+    functions: PathBuf,
+    sources: Vec<PathBuf>,
     version_script: Option<&'static str>,
 }
 
@@ -45,11 +88,11 @@ impl Library {
         let mut compiler = compiler();
         compiler
             .args(["-shared", "-fPIC", "-O2", "-std=gnu11", "-Wall", "-Wextra"])
-            .args(["-fvisibility=hidden", "-fno-omit-frame-pointer", "-fcf-protection=none"])
+            .args(["-Wno-unused-parameter", "-fvisibility=hidden", "-fno-omit-frame-pointer"])
             // One load per use of a thread-local: the libraries are measured.
-            .arg("-ftls-model=initial-exec")
-            .arg("-Inative")
-            .arg(format!("-DFUNCTIONS=\"{}\"", self.functions))
+            .args(["-fcf-protection=none", "-ftls-model=initial-exec"])
+            .args(["-Inative", "-Inative/signatures", "-I."])
+            .arg(format!("-DFUNCTIONS=\"{}\"", self.functions.display()))
             .arg(format!("-DSONAME=\"{}\"", self.soname))
             .arg(format!("-Wl,-soname,{}", self.soname))
             // `nodelete`: counts outlive a `dlclose`, so that the report at exit is whole.
@@ -61,19 +104,22 @@ impl Library {
             compiler.arg(format!("-Wl,--version-script={}", native.join(script).display()));
         }
         compiler.args(["stubs.S", "counts.c", "functions.c"].map(|name| native.join(name)));
-        compiler.args(sources(&native.join(self.sources)));
+        compiler.args(&self.sources);
         compiler.arg("-o").arg(output).args(["-lpthread", "-ldl"]);
-        match compiler.status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => println!(
-                "cargo::error=cannot compile {}: {compiler:?} ended with {status}",
-                self.soname
-            ),
-            Err(error) => println!(
-                "cargo::error=cannot run the C compiler {}: {error}; install gcc or clang, or set CC",
-                compiler.get_program().display()
-            ),
+        run(compiler, self.soname);
+    }
+}
+
+fn run(mut compiler: Command, what: &str) {
+    match compiler.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => {
+            println!("cargo::error=cannot compile {what}: {compiler:?} ended with {status}");
         }
+        Err(error) => println!(
+            "cargo::error=cannot run the C compiler {}: {error}; install gcc or clang, or set CC",
+            compiler.get_program().display()
+        ),
     }
 }
 

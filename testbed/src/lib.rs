@@ -8,4 +8,5 @@ pub mod cuda;
 pub mod libraries;
 pub mod s3;
 pub mod sequence;
+pub mod signatures;
 pub mod vllm;

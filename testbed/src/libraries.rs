@@ -56,16 +56,25 @@ pub struct Installed {
 /// Writes `libcuda.so.1` and `libcudart.so.13` into `directory`, which is made if it is missing.
 /// Libraries already there are replaced, not overwritten, so that processes that map them keep what they have.
 pub fn install(directory: &Path, driver: Driver) -> Result<Installed> {
+    install_images(directory, driver, driver.image(), RUNTIME_IMAGE)
+}
+
+pub(crate) fn install_images(
+    directory: &Path,
+    driver: Driver,
+    driver_image: &[u8],
+    runtime_image: &[u8],
+) -> Result<Installed> {
     let write = || -> io::Result<Installed> {
         fs::create_dir_all(directory)?;
-        replace(&directory.join(driver.file_name()), |path| write_library(path, driver.image()))?;
+        replace(&directory.join(driver.file_name()), |path| write_library(path, driver_image))?;
         let installed = Installed {
             directory: directory.to_path_buf(),
             driver: directory.join(DRIVER),
             runtime: directory.join(RUNTIME),
         };
         replace(&installed.driver, |path| symlink(driver.file_name(), path))?;
-        replace(&installed.runtime, |path| write_library(path, RUNTIME_IMAGE))?;
+        replace(&installed.runtime, |path| write_library(path, runtime_image))?;
         Ok(installed)
     };
     write().with_context(|| {
@@ -83,7 +92,7 @@ fn replace(path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> io::Result<()
     fs::rename(temporary, path)
 }
 
-fn write_library(path: &Path, image: &[u8]) -> io::Result<()> {
+pub(crate) fn write_library(path: &Path, image: &[u8]) -> io::Result<()> {
     fs::write(path, image)?;
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod accounting;
+mod arguments;
 mod calls;
 mod coverage;
 mod crash;
