@@ -140,7 +140,12 @@ impl Parameter {
 
     /// The type of what it points at, which can be written.
     fn pointee(&self) -> &str {
-        self.c_type.trim_end_matches("const ").trim_start_matches("const ").strip_suffix('*').expect("in and out are pointers").trim()
+        self.c_type
+            .trim_end_matches("const ")
+            .trim_start_matches("const ")
+            .strip_suffix('*')
+            .expect("in and out are pointers")
+            .trim()
     }
 
     fn bits(&self) -> Option<&'static str> {
@@ -180,7 +185,8 @@ impl Function {
             .iter()
             .map(|parameter| format!("{} {}", parameter.c_type, parameter.name))
             .collect();
-        let parameters = if parameters.is_empty() { "void".to_owned() } else { parameters.join(", ") };
+        let parameters =
+            if parameters.is_empty() { "void".to_owned() } else { parameters.join(", ") };
         let mut line = |text: String| writeln!(out, "{text}").expect("text has room");
         line(format!("{returned} do_{}({parameters})\n{{", self.name));
         line(format!("    begin(\"{}\");", self.name));
@@ -188,7 +194,10 @@ impl Function {
             let name = &given.name;
             line(format!("    GIVE({name});"));
             if let Some(bits) = given.bits() {
-                line(format!("    if (mode() != UNREADABLE) CUT_WIDE(*{name}, {}, {bits});", given.pointee()));
+                line(format!(
+                    "    if (mode() != UNREADABLE) CUT_WIDE(*{name}, {}, {bits});",
+                    given.pointee()
+                ));
             }
         }
         for (field, expression) in &self.fields {
@@ -220,21 +229,17 @@ impl Function {
     /// A call of the function with values for its parameters.
     fn write_call(&self, library: usize, out: &mut String) {
         let mut line = |text: String| writeln!(out, "{text}").expect("text has room");
-        let types: Vec<_> = self
-            .parameters
-            .iter()
-            .map(|parameter| format!("WIDE({})", parameter.c_type))
-            .collect();
+        let types: Vec<_> =
+            self.parameters.iter().map(|parameter| format!("WIDE({})", parameter.c_type)).collect();
         let types = if types.is_empty() { "void".to_owned() } else { types.join(", ") };
         line(format!("extern uint64_t {}({types});", self.name));
         line(format!("static void call_{}(void)\n{{", self.name));
         for (slot, parameter) in self.parameters.iter().enumerate() {
             let Parameter { access, c_type, name } = parameter;
             match access {
-                Access::In if name == "name" => line(format!(
-                    "    const char *name = kernel_name({slot}, \"{}\");",
-                    self.name
-                )),
+                Access::In if name == "name" => {
+                    line(format!("    const char *name = kernel_name({slot}, \"{}\");", self.name))
+                }
                 Access::In | Access::Out => {
                     line(format!("    POINTEE({}, {name}, {slot})", parameter.pointee()));
                 }

@@ -73,7 +73,7 @@ fn text<'a>(fields: &'a Fields, key: &str) -> &'a str {
 /// The call lines as they are in the files, where null is not absent. Without what the callee
 /// cannot know; a kernel's name in the place of its number.
 fn calls(segments: &[impl AsRef<Path>]) -> Vec<Fields> {
-    let mut names = BTreeMap::new();
+    let mut names: BTreeMap<Option<u64>, Value> = BTreeMap::new();
     let mut calls = Vec::new();
     for segment in segments {
         for mut line in objects(&fs::read_to_string(segment).unwrap()) {

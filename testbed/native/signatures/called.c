@@ -53,16 +53,29 @@ void print_text(const char *key, const char *value)
         print_nothing(key);
 }
 
-static uint64_t learnt;
-static char learnt_name[256];
+// Kernels with names: a process calls few functions that name one.
+static struct {
+    uint64_t handle;
+    char name[96];
+} kernels[1024];
+static unsigned kernel_count;
 
-void learn_kernel(uint64_t handle, const char *name)
+static void learn_kernel(uint64_t handle, const char *name)
 {
-    learnt = handle;
-    snprintf(learnt_name, sizeof learnt_name, "%s", name);
+    if (kernel_count == sizeof kernels / sizeof *kernels)
+        abort();
+    kernels[kernel_count].handle = handle;
+    snprintf(kernels[kernel_count].name, sizeof kernels->name, "%s", name);
+    kernel_count++;
 }
 
-const char *kernel_of(uint64_t handle) { return learnt_name[0] && handle == learnt ? learnt_name : NULL; }
+const char *kernel_of(uint64_t handle)
+{
+    for (unsigned i = kernel_count; i--;)
+        if (kernels[i].handle == handle)
+            return kernels[i].name;
+    return NULL;
+}
 
 void print_kernel(uint64_t handle, const char *name)
 {

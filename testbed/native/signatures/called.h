@@ -28,7 +28,6 @@ void print_triple(const char *key, dim3 value);
 void print_text(const char *key, const char *value);
 // The name that the line's `kernel` must stand for; NULL: one without a name.
 void print_kernel(uint64_t handle, const char *name);
-void learn_kernel(uint64_t handle, const char *name);
 const char *kernel_of(uint64_t handle);
 
 // `value` is not evaluated where what it depends on is not there.
