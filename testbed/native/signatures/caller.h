@@ -16,8 +16,9 @@ void *place(unsigned slot, size_t size);
 // A name for a kernel in such memory.
 const char *kernel_name(unsigned slot, const char *function);
 
+// Not on the stack, where the tracer, one word too far up, would find the right value by chance.
 #define VALUE(type, name)           \
-    WIDE(type) name;                \
+    static WIDE(type) name;         \
     fill(&name, sizeof name);       \
     PREPARE(&name)
 #define POINTEE(type, name, slot)                  \
