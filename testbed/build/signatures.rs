@@ -238,7 +238,7 @@ impl Function {
             let Parameter { access, c_type, name } = parameter;
             match access {
                 Access::In if name == "name" => {
-                    line(format!("    const char *name = kernel_name({slot}, \"{}\");", self.name))
+                    line(format!("    const char *name = kernel_name({slot}, \"{}\");", self.name));
                 }
                 Access::In | Access::Out => {
                     line(format!("    POINTEE({}, {name}, {slot})", parameter.pointee()));
@@ -275,13 +275,19 @@ impl Function {
 /// The functions of a library.
 pub(crate) fn definitions(functions: &[Function]) -> String {
     let mut text = "#include \"called.h\"\n".to_owned();
-    functions.iter().for_each(|function| function.write_definition(&mut text));
+    for function in functions {
+        function.write_definition(&mut text);
+    }
     text
 }
 
 /// The rows from which the stubs and their counts are made, as `driver.def` has them.
 pub(crate) fn stubs(functions: &[Function]) -> String {
-    functions.iter().map(|Function { name, .. }| format!("EARLY({name}, {name}, 0)\n")).collect()
+    let mut text = String::new();
+    for Function { name, .. } in functions {
+        writeln!(text, "EARLY({name}, {name}, 0)").expect("text has room");
+    }
+    text
 }
 
 /// Calls of the functions of all libraries.
