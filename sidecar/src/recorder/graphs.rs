@@ -1,4 +1,4 @@
-//! Which kernels a graph holds: learnt while it is captured, told before it is launched.
+//! Which kernels a graph holds: learnt while it is captured or built, told before it is launched.
 //!
 //! The driver's calls alone are followed: the runtime makes them for its own.
 
@@ -8,13 +8,13 @@ use std::{
 };
 
 use trace::{
-    function::{Api, canonical},
+    function::{Api, arguments::Word, canonical},
     line::{Address, Graph, Meta},
     writer::push_meta,
 };
 
-/// A capture longer than this is given up, and its graph is one of which nothing is known: nobody
-/// captures so much, but a capture whose end was lost goes on for ever.
+/// A capture or graph longer than this is given up, and the graph is one of which nothing is known:
+/// nobody captures so much, but a capture whose end was lost goes on for ever.
 const MOST_KERNELS: usize = 1 << 20;
 
 /// What a function does with captures and graphs.
@@ -25,6 +25,9 @@ pub(super) enum Step {
     LaunchKernel,
     RecordEvent,
     WaitForEvent,
+    Create,
+    AddKernel,
+    Clone,
     Instantiate,
     Update,
     Destroy,
@@ -45,6 +48,9 @@ impl Step {
             }
             "cuEventRecord" | "cuEventRecordWithFlags" => Self::RecordEvent,
             "cuStreamWaitEvent" => Self::WaitForEvent,
+            "cuGraphCreate" => Self::Create,
+            "cuGraphAddKernelNode" => Self::AddKernel,
+            "cuGraphClone" => Self::Clone,
             "cuGraphInstantiate"
             | "cuGraphInstantiateWithFlags"
             | "cuGraphInstantiateWithParams" => Self::Instantiate,
@@ -55,6 +61,12 @@ impl Step {
             _ => return None,
         })
     }
+
+    /// Where the graph is that [`Handles::original`] tells: in no field of a line.
+    pub(super) fn original(self) -> Option<Word> {
+        // cuda.h: (CUgraph *out, CUgraph original).
+        (self == Self::Clone).then_some(Word::register(1))
+    }
 }
 
 /// The handles of one call, as far as its function has them.
@@ -63,6 +75,8 @@ pub(super) struct Handles {
     pub(super) stream: Option<u64>,
     pub(super) event: Option<u64>,
     pub(super) graph: Option<u64>,
+    /// The graph that was cloned.
+    pub(super) original: Option<u64>,
     pub(super) graph_exec: Option<u64>,
     pub(super) kernel: Option<u32>,
 }
@@ -146,7 +160,7 @@ pub(super) fn push_graph(
 
 impl Process {
     fn follow(&mut self, step: Step, handles: Handles) -> Option<()> {
-        let Handles { stream, event, graph, graph_exec, kernel } = handles;
+        let Handles { stream, event, graph, original, graph_exec, kernel } = handles;
         match step {
             Step::BeginCapture => {
                 let stream = stream?;
@@ -181,6 +195,22 @@ impl Process {
             Step::WaitForEvent => {
                 let capture = self.events.get(&event?).copied()?;
                 self.streams.entry(stream?).or_insert(capture);
+            }
+            Step::Create => drop(self.graphs.insert(graph?, Arc::default())),
+            Step::AddKernel => {
+                let graph = graph?;
+                let kernels = self.graphs.get_mut(&graph)?;
+                if kernels.len() < MOST_KERNELS {
+                    Arc::make_mut(kernels).push(kernel?);
+                } else {
+                    self.graphs.remove(&graph);
+                }
+            }
+            Step::Clone => {
+                match original.and_then(|original| self.graphs.get(&original)) {
+                    Some(kernels) => self.graphs.insert(graph?, kernels.clone()),
+                    None => self.graphs.remove(&graph?),
+                };
             }
             Step::Instantiate | Step::Update => {
                 match self.graphs.get(&graph?) {

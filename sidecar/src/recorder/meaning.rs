@@ -82,6 +82,7 @@ impl Meaning {
                 stream: field(Field::Stream),
                 event: field(Field::Event),
                 graph: field(Field::Graph),
+                original: step.original().and_then(part),
                 graph_exec: field(Field::GraphExec),
                 kernel,
             };

@@ -17,7 +17,7 @@ use trace::line::{Address, Call, Line, Meta};
 use crate::harness::{Scene, run};
 
 /// The lines of a tour, and the handles that it used.
-fn tour(driver: Driver, variables: &[(&str, &str)]) -> (Scene, Handles) {
+pub(crate) fn tour(driver: Driver, variables: &[(&str, &str)]) -> (Scene, Handles) {
     let scene = Scene::new(driver);
     let sidecar = scene.sidecar(variables);
     let output = scene.caller(&["--sequence"]).output().unwrap();
@@ -28,11 +28,12 @@ fn tour(driver: Driver, variables: &[(&str, &str)]) -> (Scene, Handles) {
     (scene, serde_json::from_value(answer["handles"].clone()).unwrap())
 }
 
-fn address(handle: usize) -> Address {
+pub(crate) fn address(handle: usize) -> Address {
     Address(handle as u64)
 }
 
-fn kernels(scene: &Scene) -> BTreeMap<u32, Option<String>> {
+/// Names of kernels, by number.
+pub(crate) fn kernels(scene: &Scene) -> BTreeMap<u32, Option<String>> {
     let kernel = |line| match line {
         Line::Meta(line) => match line.meta {
             Meta::Kernel(kernel) => Some((kernel.id, kernel.name)),

@@ -11,6 +11,7 @@ mod calls;
 mod coverage;
 mod crash;
 mod engine;
+mod graphs;
 mod harness;
 mod http;
 mod namespace;

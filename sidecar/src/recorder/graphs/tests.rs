@@ -1,3 +1,5 @@
+use trace::function::arguments::{Place, capture};
+
 use super::*;
 
 const PID: u32 = 7;
@@ -67,6 +69,73 @@ fn capture_of(graphs: &mut Graphs, on: u64, kernels: &[u32]) {
     for kernel in kernels {
         launch(graphs, on, *kernel);
     }
+}
+
+fn create(graphs: &mut Graphs, graph: u64) {
+    graphs.follow(PID, Step::Create, Handles { graph: Some(graph), ..Handles::default() });
+}
+
+fn add(graphs: &mut Graphs, graph: u64, kernel: u32) {
+    let handles = Handles { graph: Some(graph), kernel: Some(kernel), ..Handles::default() };
+    graphs.follow(PID, Step::AddKernel, handles);
+}
+
+fn clone(graphs: &mut Graphs, original: u64, graph: u64) {
+    let handles = Handles { graph: Some(graph), original: Some(original), ..Handles::default() };
+    graphs.follow(PID, Step::Clone, handles);
+}
+
+#[test]
+fn a_graph_that_was_built_holds_the_kernels_of_its_nodes() {
+    let mut graphs = Graphs::default();
+    create(&mut graphs, 0x6);
+    add(&mut graphs, 0x6, 10);
+    add(&mut graphs, 0x6, 11);
+    instantiate(&mut graphs, 0x6, 0x7);
+    add(&mut graphs, 0x6, 12);
+    instantiate(&mut graphs, 0x6, 0x8);
+    assert_eq!(*graphs.due(PID, 0x7).unwrap(), [10, 11]);
+    assert_eq!(*graphs.due(PID, 0x8).unwrap(), [10, 11, 12]);
+    // The handle of a graph that is gone.
+    create(&mut graphs, 0x6);
+    instantiate(&mut graphs, 0x6, 0x7);
+    assert!(graphs.due(PID, 0x7).unwrap().is_empty());
+}
+
+#[test]
+fn a_captured_graph_is_built_on_and_one_of_unknown_beginning_stays_unknown() {
+    let mut graphs = Graphs::default();
+    capture_of(&mut graphs, 1, &[10]);
+    end_capture(&mut graphs, 1, 0x6);
+    add(&mut graphs, 0x6, 11);
+    instantiate(&mut graphs, 0x6, 0x7);
+    assert_eq!(*graphs.due(PID, 0x7).unwrap(), [10, 11]);
+    add(&mut graphs, 0x9, 12);
+    instantiate(&mut graphs, 0x9, 0x8);
+    assert!(graphs.due(PID, 0x8).is_none());
+}
+
+#[test]
+fn a_clone_holds_what_its_original_held_then() {
+    let mut graphs = Graphs::default();
+    create(&mut graphs, 0x6);
+    add(&mut graphs, 0x6, 10);
+    clone(&mut graphs, 0x6, 0x9);
+    add(&mut graphs, 0x6, 11);
+    add(&mut graphs, 0x9, 12);
+    instantiate(&mut graphs, 0x9, 0x7);
+    assert_eq!(*graphs.due(PID, 0x7).unwrap(), [10, 12]);
+    // Of a graph that is not known, by a handle that had another meaning before.
+    clone(&mut graphs, 0x5, 0x9);
+    instantiate(&mut graphs, 0x9, 0x7);
+    assert!(graphs.due(PID, 0x7).is_none());
+}
+
+#[test]
+fn what_says_which_graph_was_cloned_is_copied() {
+    let place = Step::of("cuGraphClone").unwrap().original().unwrap().place;
+    assert_eq!(place, Place::Register(1));
+    assert!(capture("cuGraphClone").registers);
 }
 
 /// Nothing is kept of captures, so that nothing grows.

@@ -89,6 +89,9 @@ pub(super) fn graphs(tour: &mut Tour<'_>, stream: usize, kernel: usize) -> Resul
     tour.ok("cuGraphAddNode", [to(&mut node), graph, 0, 0, to(&mut any)])?;
     tour.ok("cuGraphAddNode_v2", [to(&mut node), graph, 0, 0, 0, to(&mut any)])?;
     tour.ok("cuGraphClone", [to(&mut clone), graph])?;
+    tour.ok("cuGraphInstantiateWithFlags", [to(&mut node), clone, 0])?;
+    tour.ok("cuGraphLaunch", [node, stream])?;
+    tour.ok("cuGraphExecDestroy", [node])?;
     tour.ok("cuGraphAddChildGraphNode", [to(&mut node), graph, 0, 0, clone])?;
     tour.ok("cuGraphGetNodes", [graph, 0, to(&mut count)])?;
     tour.ok("cuGraphGetRootNodes", [graph, 0, to(&mut count)])?;

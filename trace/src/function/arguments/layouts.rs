@@ -88,7 +88,7 @@ mod tests {
         for (name, arguments) in rows() {
             for argument in arguments {
                 let fits = match argument.value {
-                    Value::Word(_) => {
+                    Value::Word(_) | Value::FirstSet(_) => {
                         matches!(argument.field.form(), Form::Number | Form::Hexadecimal)
                     }
                     Value::Product(_) | Value::Volume { .. } => {
@@ -140,6 +140,9 @@ mod tests {
             ("cuMemcpy3D_v2", Capture { memory: Some((0, MEMORY_WORDS)), ..registers }),
             ("cudaMalloc3D", Capture { stack: true, memory: Some((0, 2)), ..registers }),
             ("cudaLaunchKernelExC", Capture { memory: Some((0, 5)), ..registers }),
+            ("cuGraphAddKernelNode", Capture { memory: Some((4, 5)), ..registers }),
+            ("cuGraphAddKernelNode_v2", Capture { memory: Some((4, 8)), ..registers }),
+            ("cuGraphClone", Capture { memory: Some((0, 1)), ..registers }),
         ] {
             assert_eq!(capture(name), expected, "{name}");
         }

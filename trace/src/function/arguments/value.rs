@@ -6,6 +6,8 @@ use super::{Direction, Place, Word};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     Word(Word),
+    /// The first that is not null: a structure has a member for each kind of handle.
+    FirstSet([Word; 2]),
     Product(&'static [Word]),
     /// The product of `extent`, unless one of `arrays` is not null: then the extent counts elements
     /// of the array, not bytes.
@@ -47,6 +49,7 @@ impl Value {
     pub fn words(&self) -> Vec<Word> {
         match *self {
             Self::Word(word) | Self::MemcpyKind(word) => vec![word],
+            Self::FirstSet(words) => words.to_vec(),
             Self::Product(words) => words.to_vec(),
             Self::Volume { extent, arrays } => [&extent[..], &arrays].concat(),
             Self::Triple(words) => words.to_vec(),
@@ -67,6 +70,10 @@ impl Value {
         };
         Some(match *self {
             Self::Word(word) => Evaluated::Number(number(word)?),
+            Self::FirstSet([first, second]) => Evaluated::Number(match number(first)? {
+                0 => number(second)?,
+                set => set,
+            }),
             Self::Product(words) => Evaluated::Number(product(words)?),
             Self::Volume { extent, arrays } => {
                 for array in arrays {
@@ -106,7 +113,7 @@ mod tests {
     use super::*;
 
     /// The fields of a call of `name`, of which register n holds `registers[n]`, word n of the
-    /// stack `stack[n]`, and word n behind register 0 `memory[n]`.
+    /// stack `stack[n]`, and word n behind a register `memory[n]`.
     fn fields(
         name: &str,
         registers: &[u64],
@@ -116,8 +123,8 @@ mod tests {
         let read = |place| match place {
             Place::Register(number) => registers.get(usize::from(number)).copied(),
             Place::Stack(word) => stack.get(usize::from(word)).copied(),
-            Place::Memory { register: 0, word } => memory.get(usize::from(word)).copied(),
-            Place::Memory { .. } | Place::Constant(_) => None,
+            Place::Memory { word, .. } => memory.get(usize::from(word)).copied(),
+            Place::Constant(_) => None,
         };
         arguments(name)
             .iter()
@@ -154,6 +161,30 @@ mod tests {
                 ("stream", Some(Number(0x57))),
             ]
         );
+    }
+
+    #[test]
+    fn a_node_has_its_kernel_in_the_first_member_that_is_set() {
+        // func, grid, block, sharedMemBytes, kernelParams, extra, kern, ctx.
+        let node =
+            |func, kern| [func, 2 << 32 | 7, 128 << 32 | 3, 1 << 32 | 4, 4096, 0x8, 0x9, kern, 0xc];
+        let registers = [0x9000, 0x6, 0, 0, 0x9100];
+        let function = |name, memory: &[u64]| fields(name, &registers, &[], memory)[0].1;
+        for name in ["cuGraphAddKernelNode", "cuGraphAddKernelNode_v2", "cudaGraphAddKernelNode"] {
+            assert_eq!(
+                fields(name, &registers, &[], &node(0xf0, 0xf1)),
+                [
+                    ("function", Some(Number(0xf0))),
+                    ("grid", Some(Evaluated::Triple([7, 2, 3]))),
+                    ("block", Some(Evaluated::Triple([128, 4, 1]))),
+                    ("shared_bytes", Some(Number(4096))),
+                    ("graph", Some(Number(0x6))),
+                ]
+            );
+        }
+        assert_eq!(function("cuGraphAddKernelNode_v2", &node(0, 0xf1)), Some(Number(0xf1)));
+        assert_eq!(function("cuGraphAddKernelNode_v2", &node(0, 0xf1)[..7]), None, "not read");
+        assert_eq!(function("cuGraphAddKernelNode", &node(0, 0xf1)), Some(Number(0)));
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! Launches of kernels and of functions of the host.
+//! Launches of kernels and of functions of the host, and kernels that become nodes of a graph.
 
 use super::Row;
 use super::build::{
     constant, given, high, low, member, member_4, register, stack, stack_low, word,
 };
-use crate::function::arguments::Field::{Block, Function, Grid, SharedBytes, Stream};
-use crate::function::arguments::Value::Triple;
+use crate::function::arguments::Field::{Block, Function, Graph, Grid, SharedBytes, Stream};
+use crate::function::arguments::Value::{FirstSet, Triple};
+use crate::function::arguments::{Argument, Value};
 
 pub(super) const ROWS: &[Row] = &[
     // cuda.h: (CUfunction, grid x, y, z, block x, y, z, shared memory, CUstream, ..): all but the
@@ -96,9 +97,26 @@ pub(super) const ROWS: &[Row] = &[
             word(SharedBytes, member(0, 40)),
         ],
     ),
+    // cuda.h, cuda_runtime_api.h: (node *out, graph, dependencies, size_t, structure *).
+    // cuda.h, CUDA_KERNEL_NODE_PARAMS, and driver_types.h, cudaKernelNodeParams: func 0.
+    (&["cuGraphAddKernelNode", "cudaGraphAddKernelNode"], &node(Value::Word(member(4, 0)))),
+    // cuda.h, CUDA_KERNEL_NODE_PARAMS_v2: the same, and kern 56 for where func is null.
+    (&["cuGraphAddKernelNode_v2"], &node(FirstSet([member(4, 0), member(4, 56)]))),
     // cuda.h, cuda_runtime_api.h: (stream, function of the host, ..).
     (
         &["cuLaunchHostFunc", "cuLaunchHostFunc_v2", "cudaLaunchHostFunc", "cudaLaunchHostFunc_v2"],
         &[register(Stream, 0)],
     ),
 ];
+
+/// In all versions of the structure: gridDim x, y, z 8, blockDim x, y, z 20, sharedMemBytes 32 (4
+/// bytes).
+const fn node(function: Value) -> [Argument; 5] {
+    [
+        given(Function, function),
+        given(Grid, Triple([member_4(4, 8), member_4(4, 12), member_4(4, 16)])),
+        given(Block, Triple([member_4(4, 20), member_4(4, 24), member_4(4, 28)])),
+        word(SharedBytes, member_4(4, 32)),
+        register(Graph, 1),
+    ]
+}
