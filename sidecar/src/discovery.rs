@@ -23,11 +23,12 @@ use trace::function::Selection;
 use tracing::warn;
 
 use crate::{
+    clock,
     library::FileId,
     loader::{self, is_cuda_library},
     probes::Attacher,
     process::{Processes, all_pids, mapped_files},
-    recorder::Notice,
+    recorder::{Change, Notice},
     sideband::{ProcessEvent, Sideband},
     state::State,
 };
@@ -158,16 +159,18 @@ impl Discovery {
 
     fn follow(&mut self, event: ProcessEvent) -> Result<()> {
         match event {
-            ProcessEvent::Forked { pid, parent } => {
+            ProcessEvent::Forked { pid, parent, at_ns } => {
                 let before = self.processes().is_target(pid);
                 self.processes().forked(pid, parent);
-                self.tell(Notice::Forked { pid, parent });
+                self.tell_change(pid, Change::Forked { parent, at_ns });
                 self.tell_if_changed(pid, before);
             }
-            ProcessEvent::Executed { pid, comm, is_replaced } => {
+            ProcessEvent::Executed { pid, comm, is_replaced, at_ns } => {
                 self.processes().executed(pid, &comm, is_replaced);
                 self.caller_changed(pid);
-                self.tell(Notice::Changed { pid, is_replaced });
+                let change =
+                    if is_replaced { Change::Replaced { at_ns } } else { Change::Described };
+                self.tell_change(pid, change);
                 self.prepare(pid)?;
             }
             ProcessEvent::Mapped { pid, path } => {
@@ -182,16 +185,17 @@ impl Discovery {
                     self.note_mapping(pid);
                 }
             }
-            ProcessEvent::Exited { pid } => {
+            ProcessEvent::Exited { pid, at_ns } => {
                 self.processes().exited(pid);
                 self.state.callers().exited(pid);
-                self.tell(Notice::Changed { pid, is_replaced: true });
+                self.tell_change(pid, Change::Replaced { at_ns });
             }
             ProcessEvent::Lost => {
                 warn!("the kernel lost process events: looking at every process again");
+                let at_ns = clock::monotonic_ns();
                 let gone = self.processes().find_exited();
                 for pid in gone {
-                    self.tell(Notice::Changed { pid, is_replaced: true });
+                    self.tell_change(pid, Change::Replaced { at_ns });
                 }
                 let pids = all_pids();
                 for &pid in &pids {
@@ -246,8 +250,12 @@ impl Discovery {
     fn tell_if_changed(&self, pid: u32, was_target: bool) {
         let is_target = self.processes().is_target(pid);
         if is_target != was_target {
-            self.tell(Notice::Changed { pid, is_replaced: false });
+            self.tell_change(pid, Change::Described);
         }
+    }
+
+    fn tell_change(&self, pid: u32, change: Change) {
+        self.tell(Notice::Changed { pid, change });
     }
 
     fn tell(&self, notice: Notice) {

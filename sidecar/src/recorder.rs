@@ -4,17 +4,18 @@ mod announcements;
 mod changes;
 mod cost;
 mod disk;
+mod ending;
 mod graphs;
 mod kernels;
 mod line;
 mod meaning;
+mod notices;
 mod publish;
 mod rotation;
 mod stages;
 
 use std::{
     collections::BTreeMap,
-    fs,
     mem::MaybeUninit,
     os::fd::OwnedFd,
     sync::{
@@ -27,17 +28,18 @@ use std::{
 
 use announcements::Announcements;
 use anyhow::{Context as _, Result};
+pub use changes::Change;
 use changes::Changes;
 use cost::CostMeter;
 use disk::Disk;
 use line::push_line;
 use meaning::{Meaning, Reference};
+pub use notices::Notice;
 use rustix::event::{Timespec, epoll};
-use sidecar_common::{CallEvent, Counters};
+use sidecar_common::CallEvent;
 use stages::{News, Stages};
 use trace::{
-    function::Api,
-    line::{CloseReason, FunctionCounts, Library},
+    line::{CloseReason, FunctionCounts},
     segment_name::{Format, Run},
 };
 use tracing::{debug, error, warn};
@@ -61,29 +63,6 @@ const FLUSH_BYTES: usize = 256 << 10;
 
 /// Events of one turn: between turns the thread looks whether to stop or to rotate.
 const MOST_EVENTS: usize = 1 << 16;
-
-/// How long events may take to arrive after the probes were stopped.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How often threads that have ended are forgotten.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A program that was running when the probes were stopped is done by then.
-const QUIET_TIME: Duration = Duration::from_millis(5);
-
-/// News from the thread that attaches probes.
-#[derive(Debug)]
-pub enum Notice {
-    /// `number` is what events of this function carry; sent before its first probe.
-    Function { number: u32, name: String, api: Api },
-    /// Probes are in place.
-    Library { attached_ns: u64, library: Library },
-    /// A process executed something or ended, by which its handles mean nothing any more; or it
-    /// took another title, or became a target.
-    Changed { pid: u32, is_replaced: bool },
-    /// A process was forked: its handles mean what they mean to its parent.
-    Forked { pid: u32, parent: u32 },
-}
 
 /// What shapes the trace.
 pub struct Options {
@@ -231,15 +210,8 @@ impl Recorder {
         if is_drained {
             self.cost.drained();
         }
-        while let Some((pid, is_replaced)) =
-            self.changes.next_due(is_drained, self.options.ring_bytes)
-        {
-            if is_replaced {
-                self.meaning.forget(pid);
-                self.stages.forget(pid);
-            }
-            self.announcements.forget(pid);
-            self.set_foreign(pid, false);
+        while let Some((pid, change)) = self.changes.next_due(is_drained, self.options.ring_bytes) {
+            self.apply(pid, change);
         }
         if self.segment.is_due() {
             self.write_out();
@@ -303,25 +275,6 @@ impl Recorder {
         }
     }
 
-    /// Threads that ended inside a call never return from it: their calls are booked as begun.
-    fn sweep_if_due(&mut self) {
-        if self.swept.elapsed() < SWEEP_INTERVAL {
-            return;
-        }
-        self.swept = Instant::now();
-        let calls = match self.kernel.threads.sweep() {
-            Ok(calls) => calls,
-            Err(error) => return warn!("cannot tell which threads have ended: {error:#}"),
-        };
-        for event in calls {
-            self.book(&event, None);
-            // Nobody will tell again that its process has ended, and another one may get its id.
-            if !fs::exists(format!("/proc/{}", event.tgid)).unwrap_or(true) {
-                self.changes.note(event.tgid, true);
-            }
-        }
-    }
-
     /// A process without a verdict called CUDA.
     fn examine(&mut self, pid: u32) -> bool {
         let known = self.known(pid);
@@ -355,54 +308,6 @@ impl Recorder {
 
     fn known(&self, pid: u32) -> Known {
         self.processes.lock().expect("no thread panics while it holds the lock").known(pid)
-    }
-
-    fn take_notices(&mut self) {
-        while let Ok(notice) = self.notices.try_recv() {
-            match notice {
-                Notice::Function { number, name, api } => {
-                    self.meaning.add_function(&name);
-                    self.stages.add_function(&name);
-                    self.books.add_function(number, name, api);
-                }
-                Notice::Library { attached_ns, library } => {
-                    if library.attached_late {
-                        self.meaning.attached_late();
-                    }
-                    let since_start = attached_ns.saturating_sub(self.options.start_ns);
-                    self.announcements.library(self.segment.buffer(), since_start, library);
-                }
-                Notice::Changed { pid, is_replaced } => self.changes.note(pid, is_replaced),
-                Notice::Forked { pid, parent } => self.meaning.forked(pid, parent),
-            }
-        }
-    }
-
-    /// After the probes were stopped: takes events until every hit is accounted for and no more
-    /// are counted, and books the calls that have not returned. Returns the final counters.
-    fn settle(&mut self) -> Result<Vec<Counters>> {
-        let deadline = Instant::now() + SETTLE_TIMEOUT;
-        let mut before = self.kernel.counters(self.books.functions())?;
-        loop {
-            std::thread::sleep(QUIET_TIME);
-            while !self.turn() {}
-            let counters = self.kernel.counters(self.books.functions())?;
-            let open = self.kernel.threads.open_calls()?;
-            let in_flight = self.books.in_flight(&counters).saturating_sub(open.len() as u64);
-            let is_quiet = in_flight == 0 && counters == before;
-            if !is_quiet && Instant::now() <= deadline {
-                before = counters;
-                continue;
-            }
-            if in_flight > 0 {
-                error!(in_flight, "some calls were counted but never arrived");
-            }
-            for event in &open {
-                self.book(event, None);
-            }
-            self.write_out();
-            return Ok(counters);
-        }
     }
 }
 

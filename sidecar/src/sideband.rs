@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use perf_event::{Builder, Sampler, data::Record, events::Software};
+use perf_event::{Builder, Clock, SampleFlag, Sampler, data::Record, events::Software};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sidecar_common::foreign;
 
@@ -27,18 +27,20 @@ const RING_BYTES: usize = 1 << 17;
 /// `PERF_RECORD_MISC_COMM_EXEC`: the name is that of a program that was executed.
 const COMM_EXEC: u16 = 1 << 13;
 
-/// Something happened to a process.
+/// Something happened to a process. Times are `CLOCK_MONOTONIC`, as those of calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessEvent {
     Forked {
         pid: u32,
         parent: u32,
+        at_ns: u64,
     },
     /// It executed a program; or, unless `is_replaced`, it took another title and is what it was.
     Executed {
         pid: u32,
         comm: String,
         is_replaced: bool,
+        at_ns: u64,
     },
     /// A file was mapped executable.
     Mapped {
@@ -48,6 +50,7 @@ pub enum ProcessEvent {
     },
     Exited {
         pid: u32,
+        at_ns: u64,
     },
     /// Records were lost: look at everything again.
     Lost,
@@ -72,6 +75,10 @@ impl Sideband {
                     .comm(true)
                     .comm_exec(true)
                     .task(true)
+                    // Every record ends with its time.
+                    .sample_id_all(true)
+                    .sample(SampleFlag::TIME)
+                    .clockid(Clock::MONOTONIC)
                     .wakeup_watermark(1)
                     .enabled(true)
                     .build()
@@ -97,15 +104,21 @@ impl Sideband {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for process events"),
         }
+        let mut found = Vec::new();
         for sampler in &mut self.samplers {
             while let Some(record) = sampler.next_record() {
                 let is_exec = record.misc() & COMM_EXEC != 0;
+                let at_ns =
+                    record.to_contiguous().last_chunk().copied().map_or(0, u64::from_ne_bytes);
                 // A record of a kind that the library does not know is of no interest here.
                 if let Ok(record) = record.parse_record() {
-                    events.extend(interpret(record, is_exec));
+                    found.extend(interpret(record, is_exec, at_ns).map(|event| (at_ns, event)));
                 }
             }
         }
+        // A process may have been forked on one CPU and have gone on on another.
+        found.sort_by_key(|(at_ns, _)| *at_ns);
+        events.extend(found.into_iter().map(|(_, event)| event));
         Ok(())
     }
 }
@@ -115,22 +128,22 @@ fn descriptor_of(sampler: &Sampler) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(sampler.as_raw_fd()) }
 }
 
-fn interpret(record: Record<'_>, is_replaced: bool) -> Option<ProcessEvent> {
+fn interpret(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<ProcessEvent> {
     match record {
         // A new thread, not a process, has its own process as parent.
         Record::Fork(fork) if fork.pid != fork.ppid && is_pid(fork.pid) => {
-            Some(ProcessEvent::Forked { pid: fork.pid, parent: fork.ppid })
+            Some(ProcessEvent::Forked { pid: fork.pid, parent: fork.ppid, at_ns })
         }
         Record::Comm(comm) if comm.pid == comm.tid && is_pid(comm.pid) => {
             let name = String::from_utf8_lossy(until_nul(&comm.comm)).into_owned();
-            Some(ProcessEvent::Executed { pid: comm.pid, comm: name, is_replaced })
+            Some(ProcessEvent::Executed { pid: comm.pid, comm: name, is_replaced, at_ns })
         }
         Record::Mmap2(mapping) if is_pid(mapping.pid) && mapping.filename.starts_with(b"/") => {
             let path = PathBuf::from(OsStr::from_bytes(until_nul(&mapping.filename)));
             Some(ProcessEvent::Mapped { pid: mapping.pid, path })
         }
         Record::Exit(exit) if exit.pid == exit.tid && is_pid(exit.pid) => {
-            Some(ProcessEvent::Exited { pid: exit.pid })
+            Some(ProcessEvent::Exited { pid: exit.pid, at_ns })
         }
         Record::Lost(_) => Some(ProcessEvent::Lost),
         _ => None,

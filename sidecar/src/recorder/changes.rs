@@ -4,16 +4,28 @@ use std::collections::VecDeque;
 
 #[derive(Default)]
 pub(super) struct Changes {
-    waiting: VecDeque<Change>,
+    waiting: VecDeque<Waiting>,
     /// Bytes of events, in the whole run.
     taken: u64,
 }
 
-struct Change {
+struct Waiting {
     pid: u32,
-    is_replaced: bool,
+    change: Change,
     /// What had been taken when this was heard of.
     taken: u64,
+}
+
+/// What has become of a process. Times are those of events, `CLOCK_MONOTONIC`: this is heard of
+/// later than it was, and a process may have done things since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was forked: its handles mean what they meant to its parent then.
+    Forked { parent: u32, at_ns: u64 },
+    /// It executed something or ended, by which its handles meant nothing any more.
+    Replaced { at_ns: u64 },
+    /// It took another title, or became a target.
+    Described,
 }
 
 impl Changes {
@@ -22,19 +34,18 @@ impl Changes {
         self.taken += length as u64;
     }
 
-    /// A process ended or runs another program now (`is_replaced`), or there is more to say of it.
-    pub(super) fn note(&mut self, pid: u32, is_replaced: bool) {
-        self.waiting.push_back(Change { pid, is_replaced, taken: self.taken });
+    pub(super) fn note(&mut self, pid: u32, change: Change) {
+        self.waiting.push_back(Waiting { pid, change, taken: self.taken });
     }
 
     /// The next change whose process has no events from before it in the ring buffer: because
     /// that is empty, or because as much has been taken since as it can hold.
-    pub(super) fn next_due(&mut self, is_drained: bool, ring_bytes: u64) -> Option<(u32, bool)> {
+    pub(super) fn next_due(&mut self, is_drained: bool, ring_bytes: u64) -> Option<(u32, Change)> {
         let first = self.waiting.front()?;
         if !is_drained && self.taken - first.taken < ring_bytes {
             return None;
         }
-        self.waiting.pop_front().map(|change| (change.pid, change.is_replaced))
+        self.waiting.pop_front().map(|first| (first.pid, first.change))
     }
 }
 
@@ -42,30 +53,31 @@ impl Changes {
 mod tests {
     use super::*;
 
+    const REPLACED: Change = Change::Replaced { at_ns: 5 };
     const RING: u64 = 1000;
 
     #[test]
     fn a_change_waits_until_the_ring_buffer_is_empty() {
         let mut changes = Changes::default();
-        changes.note(7, true);
+        changes.note(7, REPLACED);
         changes.took(500);
-        changes.note(8, false);
+        changes.note(8, Change::Described);
         assert_eq!(changes.next_due(false, RING), None);
-        assert_eq!(changes.next_due(true, RING), Some((7, true)));
-        assert_eq!(changes.next_due(true, RING), Some((8, false)));
+        assert_eq!(changes.next_due(true, RING), Some((7, REPLACED)));
+        assert_eq!(changes.next_due(true, RING), Some((8, Change::Described)));
         assert_eq!(changes.next_due(true, RING), None);
     }
 
     #[test]
     fn a_ring_buffer_that_is_never_empty_holds_no_change_up_for_ever() {
         let mut changes = Changes::default();
-        changes.note(7, true);
+        changes.note(7, REPLACED);
         changes.took(500);
-        changes.note(8, true);
+        changes.note(8, REPLACED);
         changes.took(499);
         assert_eq!(changes.next_due(false, RING), None);
         changes.took(1);
-        assert_eq!(changes.next_due(false, RING), Some((7, true)));
+        assert_eq!(changes.next_due(false, RING), Some((7, REPLACED)));
         assert_eq!(changes.next_due(false, RING), None, "events of 8 may be left");
     }
 }

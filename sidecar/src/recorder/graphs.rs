@@ -69,9 +69,11 @@ impl Step {
     }
 }
 
-/// The handles of one call, as far as its function has them.
+/// The time and the handles of one call, as far as its function has them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Handles {
+    /// When the call began.
+    pub(super) start_ns: u64,
     pub(super) stream: Option<u64>,
     pub(super) event: Option<u64>,
     pub(super) graph: Option<u64>,
@@ -90,6 +92,8 @@ pub(super) struct Graphs {
 
 #[derive(Default)]
 struct Process {
+    /// When the first call was made that is followed.
+    since_ns: Option<u64>,
     /// By number, those that have not ended.
     captures: HashMap<u64, Vec<u32>>,
     /// How many have begun.
@@ -118,7 +122,9 @@ impl Graphs {
             }
         }
         // A handle that was not read leads nowhere.
-        let _: Option<()> = self.processes.entry(pid).or_default().follow(step, handles);
+        let process = self.processes.entry(pid).or_default();
+        process.since_ns.get_or_insert(handles.start_ns);
+        let _: Option<()> = process.follow(step, handles);
     }
 
     /// Follows a call that failed: one that ends a capture ends it all the same, without a graph.
@@ -139,8 +145,13 @@ impl Graphs {
         self.announced.clear();
     }
 
-    /// The process ended, or runs another program now.
-    pub(super) fn forget(&mut self, pid: u32) {
+    /// The process ended, or ran another program from then on, and that one's calls may be here
+    /// already.
+    pub(super) fn forget(&mut self, pid: u32, at_ns: u64) {
+        let since_ns = self.processes.get(&pid).and_then(|process| process.since_ns);
+        if since_ns.is_some_and(|since_ns| since_ns >= at_ns) {
+            return;
+        }
         self.processes.remove(&pid);
         self.announced.retain(|(other, _)| *other != pid);
     }
@@ -160,7 +171,7 @@ pub(super) fn push_graph(
 
 impl Process {
     fn follow(&mut self, step: Step, handles: Handles) -> Option<()> {
-        let Handles { stream, event, graph, original, graph_exec, kernel } = handles;
+        let Handles { start_ns: _, stream, event, graph, original, graph_exec, kernel } = handles;
         match step {
             Step::BeginCapture => {
                 let stream = stream?;

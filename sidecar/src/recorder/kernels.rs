@@ -26,10 +26,18 @@ pub(super) struct Kernels {
     known: Vec<Known>,
     by_name: HashMap<Arc<str>, u32>,
     /// A process that was forked shares what its parent knew.
-    handles: HashMap<u32, Arc<HashMap<u64, u32>>>,
+    handles: HashMap<u32, Arc<HashMap<u64, Handle>>>,
     /// By thread: the text that its next call was given, and when that call began.
     given: HashMap<u32, (u64, Arc<str>)>,
     some_attached_late: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Handle {
+    /// The number of its kernel.
+    id: u32,
+    /// When the call began that told it.
+    learnt_ns: u64,
 }
 
 struct Known {
@@ -66,7 +74,7 @@ impl Kernels {
     }
 
     /// `handle` is the kernel called `name`, for one process.
-    pub(super) fn named(&mut self, pid: u32, handle: u64, name: Arc<str>) {
+    pub(super) fn named(&mut self, pid: u32, learnt_ns: u64, handle: u64, name: Arc<str>) {
         let id = match self.by_name.entry(name) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
@@ -75,38 +83,41 @@ impl Kernels {
                 *entry.insert(id)
             }
         };
-        self.set(pid, handle, id);
+        self.set(pid, learnt_ns, handle, id);
     }
 
     /// `handle` is a kernel with a name of its own, but which was lost: not the one that it was.
-    pub(super) fn named_unread(&mut self, pid: u32, handle: u64) {
+    pub(super) fn named_unread(&mut self, pid: u32, learnt_ns: u64, handle: u64) {
         let before = self.handles.get(&pid).and_then(|handles| handles.get(&handle));
-        let is_unread = |id: &u32| matches!(self.known[*id as usize].name, Name::Unread);
+        let is_unread =
+            |handle: &Handle| matches!(self.known[handle.id as usize].name, Name::Unread);
         // Asked for again and again, a kernel does not take a number each time.
         if !before.is_some_and(is_unread) {
             let id = add(&mut self.known, Name::Unread);
-            self.set(pid, handle, id);
+            self.set(pid, learnt_ns, handle, id);
         }
     }
 
     /// `handle` is the same kernel as `of`.
-    pub(super) fn alias(&mut self, pid: u32, handle: u64, of: u64) {
-        let id = self.id(pid, of);
-        self.set(pid, handle, id);
+    pub(super) fn alias(&mut self, pid: u32, learnt_ns: u64, handle: u64, of: u64) {
+        let id = self.id(pid, learnt_ns, of);
+        self.set(pid, learnt_ns, handle, id);
     }
 
     /// The number of the kernel that a handle stands for, which may be unknown by name.
-    pub(super) fn id(&mut self, pid: u32, handle: u64) -> u32 {
-        if let Some(id) = self.handles.get(&pid).and_then(|handles| handles.get(&handle)) {
+    pub(super) fn id(&mut self, pid: u32, learnt_ns: u64, handle: u64) -> u32 {
+        let known = self.handles.get(&pid).and_then(|handles| handles.get(&handle));
+        if let Some(Handle { id, .. }) = known {
             return *id;
         }
         let id = add(&mut self.known, Name::Unseen);
-        self.set(pid, handle, id);
+        self.set(pid, learnt_ns, handle, id);
         id
     }
 
-    fn set(&mut self, pid: u32, handle: u64, id: u32) {
-        Arc::make_mut(self.handles.entry(pid).or_default()).insert(handle, id);
+    fn set(&mut self, pid: u32, learnt_ns: u64, handle: u64, id: u32) {
+        Arc::make_mut(self.handles.entry(pid).or_default())
+            .insert(handle, Handle { id, learnt_ns });
     }
 
     /// Writes the line of a kernel, unless this segment has it.
@@ -140,16 +151,46 @@ impl Kernels {
         self.some_attached_late = true;
     }
 
-    pub(super) fn forked(&mut self, pid: u32, parent: u32) {
-        if let Some(handles) = self.handles.get(&parent).cloned() {
-            self.handles.insert(pid, handles);
+    /// A child keeps what it has learnt itself.
+    pub(super) fn forked(&mut self, pid: u32, parent: u32, at_ns: u64) {
+        self.forget(pid, at_ns);
+        let Some(inherited) = self.handles.get(&parent) else { return };
+        let Some(own) = self.handles.get(&pid) else {
+            let inherited = known_before(inherited, at_ns);
+            self.handles.insert(pid, inherited);
+            return;
+        };
+        let mut handles = known_before(inherited, at_ns);
+        let all = Arc::make_mut(&mut handles);
+        for (handle, own) in own.iter() {
+            let is_unseen = matches!(self.known[own.id as usize].name, Name::Unseen);
+            if !(is_unseen && all.contains_key(handle)) {
+                all.insert(*handle, *own);
+            }
         }
+        self.handles.insert(pid, handles);
     }
 
-    /// The process ended, or runs another program now.
-    pub(super) fn forget(&mut self, pid: u32) {
-        self.handles.remove(&pid);
+    /// The process ended, or ran another program from then on. What it has learnt since stays.
+    pub(super) fn forget(&mut self, pid: u32, at_ns: u64) {
+        let Entry::Occupied(mut entry) = self.handles.entry(pid) else { return };
+        if entry.get().values().all(|handle| handle.learnt_ns < at_ns) {
+            entry.remove();
+        } else {
+            Arc::make_mut(entry.get_mut()).retain(|_, handle| handle.learnt_ns >= at_ns);
+        }
     }
+}
+
+/// Shared, as long as it is all.
+fn known_before(handles: &Arc<HashMap<u64, Handle>>, at_ns: u64) -> Arc<HashMap<u64, Handle>> {
+    let is_before = |handle: &Handle| handle.learnt_ns < at_ns;
+    if handles.values().all(is_before) {
+        return handles.clone();
+    }
+    Arc::new(
+        handles.iter().filter(|(_, handle)| is_before(handle)).map(|(k, v)| (*k, *v)).collect(),
+    )
 }
 
 fn add(kernels: &mut Vec<Known>, name: Name) -> u32 {
@@ -167,6 +208,8 @@ fn demangled(name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const NOW: u64 = 1000;
+
     fn announced(kernels: &mut Kernels, id: u32) -> String {
         let mut out = Vec::new();
         kernels.announce(&mut out, 0, id);
@@ -178,13 +221,17 @@ mod tests {
         let mut kernels = Kernels::default();
         kernels.give(8, 100, b"_Z3addPfi");
         let name = kernels.take_given(8, 100).unwrap();
-        kernels.named(7, 0xa, name);
-        kernels.alias(7, 0xb, 0xa);
-        assert_eq!(kernels.id(7, 0xb), kernels.id(7, 0xa));
-        kernels.forked(9, 7);
-        assert_eq!(kernels.id(9, 0xa), 0);
-        kernels.named(9, 0xc, "other".into());
-        assert_ne!(kernels.id(7, 0xc), kernels.id(9, 0xc), "what a child learns is its own");
+        kernels.named(7, NOW, 0xa, name);
+        kernels.alias(7, NOW, 0xb, 0xa);
+        assert_eq!(kernels.id(7, NOW, 0xb), kernels.id(7, NOW, 0xa));
+        kernels.forked(9, 7, NOW + 1);
+        assert_eq!(kernels.id(9, NOW, 0xa), 0);
+        kernels.named(9, NOW, 0xc, "other".into());
+        assert_ne!(
+            kernels.id(7, NOW, 0xc),
+            kernels.id(9, NOW, 0xc),
+            "what a child learns is its own"
+        );
         let line = announced(&mut kernels, 0);
         assert!(line.contains(r#""name":"_Z3addPfi","demangled":"add(float*, int)""#), "{line}");
         assert_eq!(announced(&mut kernels, 0), "", "once in a segment");
@@ -195,39 +242,72 @@ mod tests {
     #[test]
     fn an_unknown_kernel_stays_unknown_and_says_why() {
         let mut kernels = Kernels::default();
-        let id = kernels.id(7, 0xa);
-        assert_eq!(kernels.id(7, 0xa), id);
+        let id = kernels.id(7, NOW, 0xa);
+        assert_eq!(kernels.id(7, NOW, 0xa), id);
         let line = announced(&mut kernels, id);
         assert!(line.contains(r#""name":null,"demangled":null,"reason":"no traced"#), "{line}");
         kernels.attached_late();
-        let late = kernels.id(7, 0xb);
+        let late = kernels.id(7, NOW, 0xb);
         assert!(announced(&mut kernels, late).contains("attached late"));
     }
 
     #[test]
     fn a_handle_whose_new_name_was_lost_does_not_keep_the_old_one() {
         let mut kernels = Kernels::default();
-        kernels.named(7, 0xa, "k".into());
-        let old = kernels.id(7, 0xa);
-        kernels.named_unread(7, 0xa);
-        let id = kernels.id(7, 0xa);
+        kernels.named(7, NOW, 0xa, "k".into());
+        let old = kernels.id(7, NOW, 0xa);
+        kernels.named_unread(7, NOW, 0xa);
+        let id = kernels.id(7, NOW, 0xa);
         assert_ne!(id, old);
         let line = announced(&mut kernels, id);
         let expected = r#""name":null,"demangled":null,"reason":"its name could not be read""#;
         assert!(line.contains(expected), "{line}");
-        kernels.named_unread(7, 0xa);
-        assert_eq!(kernels.id(7, 0xa), id, "numbers do not run away");
-        kernels.named(7, 0xa, "k".into());
-        assert_eq!(kernels.id(7, 0xa), old);
+        kernels.named_unread(7, NOW, 0xa);
+        assert_eq!(kernels.id(7, NOW, 0xa), id, "numbers do not run away");
+        kernels.named(7, NOW, 0xa, "k".into());
+        assert_eq!(kernels.id(7, NOW, 0xa), old);
     }
 
     #[test]
     fn a_program_that_was_replaced_has_no_handles_any_more() {
         let mut kernels = Kernels::default();
-        kernels.named(7, 0xa, "k".into());
-        kernels.forget(7);
-        let id = kernels.id(7, 0xa);
+        kernels.named(7, NOW, 0xa, "k".into());
+        kernels.forget(7, NOW + 1);
+        let id = kernels.id(7, NOW, 0xa);
         assert!(announced(&mut kernels, id).contains(r#""name":null"#));
+    }
+
+    #[test]
+    fn what_a_process_learnt_after_its_exec_outlives_the_news_of_it() {
+        let mut kernels = Kernels::default();
+        kernels.named(7, NOW, 0xa, "old".into());
+        kernels.named(7, NOW + 20, 0xb, "new".into());
+        let new = kernels.id(7, NOW + 30, 0xb);
+        kernels.forget(7, NOW + 10);
+        assert_eq!(kernels.id(7, NOW + 40, 0xb), new);
+        let old = kernels.id(7, NOW + 40, 0xa);
+        assert!(announced(&mut kernels, old).contains(r#""name":null"#));
+    }
+
+    #[test]
+    fn news_of_a_fork_takes_nothing_from_the_child_and_gives_it_nothing_later() {
+        let mut kernels = Kernels::default();
+        kernels.named(7, NOW, 0xa, "both".into());
+        kernels.named(7, NOW, 0xb, "parent".into());
+        let (both, parent) = (kernels.id(7, NOW, 0xa), kernels.id(7, NOW, 0xb));
+        kernels.named(7, NOW + 20, 0xc, "later".into());
+        let later = kernels.id(7, NOW + 20, 0xc);
+        // Booked before the news: a launch of what the parent named, and a name of its own.
+        assert_ne!(kernels.id(9, NOW + 20, 0xa), both);
+        kernels.named(9, NOW + 20, 0xb, "child".into());
+        let child = kernels.id(9, NOW + 20, 0xb);
+        for _ in 0..2 {
+            kernels.forked(9, 7, NOW + 10);
+            assert_eq!(kernels.id(9, NOW + 30, 0xa), both);
+            assert_eq!(kernels.id(9, NOW + 30, 0xb), child);
+            assert_ne!(kernels.id(9, NOW + 30, 0xc), later);
+            assert_eq!(kernels.id(7, NOW + 30, 0xb), parent);
+        }
     }
 
     #[test]

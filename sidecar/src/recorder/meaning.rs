@@ -54,7 +54,7 @@ impl Meaning {
         let Some(role) = self.functions.get(call.event.function as usize) else {
             return Reference::default();
         };
-        let pid = call.event.tgid;
+        let CallEvent { tgid: pid, start_ns, .. } = call.event;
         #[expect(clippy::cast_possible_truncation, reason = "a code has 32 bits")]
         let has_failed = role.has_code && call.result as u32 != 0;
         let part = |of: trace::function::arguments::Word| Some(of.part.of(word(of.place)?));
@@ -63,22 +63,23 @@ impl Meaning {
                 let name = self.kernels.take_given(call.event.tid, call.event.start_ns);
                 if !has_failed && let Some(handle) = part(handle) {
                     match name {
-                        Some(name) => self.kernels.named(pid, handle, name),
-                        None => self.kernels.named_unread(pid, handle),
+                        Some(name) => self.kernels.named(pid, start_ns, handle, name),
+                        None => self.kernels.named_unread(pid, start_ns, handle),
                     }
                 }
             }
             Some(Naming::Alias { handle, of }) if !has_failed => {
                 if let Some((handle, of)) = part(handle).zip(part(of)) {
-                    self.kernels.alias(pid, handle, of);
+                    self.kernels.alias(pid, start_ns, handle, of);
                 }
             }
             _ => {}
         }
         let field = |field| field_word(text, call.result, field, &word);
-        let kernel = field(Field::Function).map(|handle| self.kernels.id(pid, handle));
+        let kernel = field(Field::Function).map(|handle| self.kernels.id(pid, start_ns, handle));
         if let Some(step) = role.step {
             let handles = Handles {
+                start_ns,
                 stream: field(Field::Stream),
                 event: field(Field::Event),
                 graph: field(Field::Graph),
@@ -127,13 +128,13 @@ impl Meaning {
         self.kernels.attached_late();
     }
 
-    pub(super) fn forked(&mut self, pid: u32, parent: u32) {
-        self.kernels.forked(pid, parent);
+    pub(super) fn forked(&mut self, pid: u32, parent: u32, at_ns: u64) {
+        self.kernels.forked(pid, parent, at_ns);
     }
 
-    /// The process ended, or runs another program now.
-    pub(super) fn forget(&mut self, pid: u32) {
-        self.kernels.forget(pid);
-        self.graphs.forget(pid);
+    /// The process ended, or ran another program from then on.
+    pub(super) fn forget(&mut self, pid: u32, at_ns: u64) {
+        self.kernels.forget(pid, at_ns);
+        self.graphs.forget(pid, at_ns);
     }
 }

@@ -127,6 +127,8 @@ pub(super) struct News {
 #[derive(Debug, Default)]
 struct Process {
     pid: u32,
+    /// When its first call began that says anything.
+    since_ns: u64,
     stage: Option<Entered>,
     is_announced: bool,
     /// When it called `cuInit`, if that was seen.
@@ -192,15 +194,15 @@ impl Stages {
         }
         let start_ns = event.start_ns;
         let end_ns = start_ns + call.map_or(0, |call| call.duration_ns);
-        self.process(event.tgid).follow(sign, start_ns, end_ns)
+        self.process(event.tgid, start_ns).follow(sign, start_ns, end_ns)
     }
 
-    fn process(&mut self, pid: u32) -> &mut Process {
+    fn process(&mut self, pid: u32, now_ns: u64) -> &mut Process {
         if self.processes.get(self.latest).is_none_or(|process| process.pid != pid) {
             let found = self.processes.iter().position(|process| process.pid == pid);
             self.latest = found.unwrap_or(self.processes.len());
             if found.is_none() {
-                self.processes.push(Process { pid, ..Process::default() });
+                self.processes.push(Process { pid, since_ns: now_ns, ..Process::default() });
             }
         }
         &mut self.processes[self.latest]
@@ -222,9 +224,9 @@ impl Stages {
         }
     }
 
-    /// The process ended, or runs another program now.
-    pub(super) fn forget(&mut self, pid: u32) {
-        self.processes.retain(|process| process.pid != pid);
+    /// The process ended, or ran another program from then on, and that one may be here already.
+    pub(super) fn forget(&mut self, pid: u32, at_ns: u64) {
+        self.processes.retain(|process| process.pid != pid || process.since_ns >= at_ns);
     }
 }
 

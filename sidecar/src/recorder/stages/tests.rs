@@ -204,7 +204,7 @@ fn each_process_has_its_stage_which_every_segment_says_once() {
     assert_eq!(said(&mut stages, 8), "");
     stages.begin_segment();
     assert_eq!(said(&mut stages, 7), line);
-    stages.forget(7);
+    stages.forget(7, u64::MAX);
     stages.begin_segment();
     assert_eq!(said(&mut stages, 7), "");
 }
