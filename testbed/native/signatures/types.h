@@ -143,6 +143,24 @@ typedef struct {
 } CUDA_LAUNCH_PARAMS;
 
 typedef struct {
+    CUfunction func;
+    unsigned int gridDimX, gridDimY, gridDimZ;
+    unsigned int blockDimX, blockDimY, blockDimZ;
+    unsigned int sharedMemBytes;
+    void **kernelParams, **extra;
+} CUDA_KERNEL_NODE_PARAMS_v1;
+
+typedef struct {
+    CUfunction func;
+    unsigned int gridDimX, gridDimY, gridDimZ;
+    unsigned int blockDimX, blockDimY, blockDimZ;
+    unsigned int sharedMemBytes;
+    void **kernelParams, **extra;
+    CUkernel kern;
+    CUcontext ctx;
+} CUDA_KERNEL_NODE_PARAMS_v2;
+
+typedef struct {
     dim3 gridDim, blockDim;
     size_t dynamicSmemBytes;
     cudaStream_t stream;
@@ -157,6 +175,13 @@ typedef struct {
     size_t sharedMem;
     cudaStream_t stream;
 } cudaLaunchParams;
+
+typedef struct {
+    void *func;
+    dim3 gridDim, blockDim;
+    unsigned int sharedMemBytes;
+    void **kernelParams, **extra;
+} cudaKernelNodeParams;
 
 typedef struct { size_t x, y, z; } cudaPos;
 typedef struct { size_t width, height, depth; } cudaExtent;

@@ -100,6 +100,11 @@ static inline void prepare_old_volume(CUDA_MEMCPY3D_v1 *copy)
     CUT(copy->Height, HEIGHT_BITS);
     CUT(copy->Depth, DEPTH_BITS);
 }
+// Every second node names its kernel by the younger member.
+static inline void prepare_node(CUDA_KERNEL_NODE_PARAMS_v2 *node)
+{
+    if (random_word() % 2) node->func = NULL;
+}
 static inline void prepare_nothing(const void *any) { (void)any; }
 
 #define PREPARE(pointer)                                                                         \
@@ -107,4 +112,5 @@ static inline void prepare_nothing(const void *any) { (void)any; }
              cudaMemcpy3DParms *: prepare_runtime_copy, cudaMemcpy3DPeerParms *: prepare_runtime_peer, \
              CUDA_MEMCPY2D *: prepare_plane, CUDA_MEMCPY2D_v1 *: prepare_old_plane,              \
              CUDA_MEMCPY3D *: prepare_volume, CUDA_MEMCPY3D_v1 *: prepare_old_volume,            \
-             CUDA_MEMCPY3D_PEER *: prepare_peer, default: prepare_nothing)(pointer)
+             CUDA_MEMCPY3D_PEER *: prepare_peer, CUDA_KERNEL_NODE_PARAMS_v2 *: prepare_node,     \
+             default: prepare_nothing)(pointer)
