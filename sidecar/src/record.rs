@@ -1,7 +1,9 @@
 //! Records of the ring buffer, as the recorder reads them.
 
-use sidecar_common::{CallEvent, CallHead, EventKind, NO_CALLER, STACK_WORDS, unread};
-use trace::function::arguments::{Capture, Place};
+use std::mem::offset_of;
+
+use sidecar_common::{CallEvent, CallHead, CallRecord, EventKind, NO_CALLER, Plan, unread};
+use trace::function::arguments::{self, Capture, Place};
 
 /// One record, borrowed from where it was copied to.
 #[derive(Debug, Clone, Copy)]
@@ -48,34 +50,34 @@ impl<'a> Record<'a> {
 
 impl<'a> Call<'a> {
     fn parse(event: CallEvent, bytes: &'a [u8]) -> Option<Self> {
-        const CALLER: usize = 40;
         let half = |at: usize| Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
-        let caller = half(CALLER)?;
+        let caller = half(offset_of!(CallHead, caller))?;
         Some(Self {
             event,
-            duration_ns: word(bytes, 24)?,
-            result: word(bytes, 32)?,
+            duration_ns: word(bytes, offset_of!(CallHead, duration_ns))?,
+            result: word(bytes, offset_of!(CallHead, result))?,
             caller: (caller != NO_CALLER).then_some(caller.into()),
-            unread: half(CALLER + 2)?,
+            unread: half(offset_of!(CallHead, unread))?,
             bytes,
         })
     }
 
     /// What stands at a place in the call; `capture` is what was copied of its function.
     pub fn word(&self, place: Place, capture: &Capture) -> Option<u64> {
-        const STACK: usize = CallHead::WITH_REGISTERS;
-        const SECOND: usize = STACK + 8 * STACK_WORDS;
+        const REGISTERS: usize = offset_of!(CallHead, registers);
+        const STACK: usize = offset_of!(CallHead, stack);
+        const SECOND: usize = offset_of!(CallHead, second);
+        const WINDOW: usize = offset_of!(CallRecord, window);
         let read = |part: u16, at: usize| {
             if self.unread & part != 0 { None } else { word(self.bytes, at) }
         };
         match place {
             Place::Constant(number) => Some(number.into()),
-            Place::Register(register) => read(0, CallHead::BARE + 8 * usize::from(register)),
+            Place::Register(register) => read(0, REGISTERS + 8 * usize::from(register)),
             Place::Stack(index) => read(unread::STACK, STACK + 8 * usize::from(index)),
             Place::Memory { register, word: index } => match capture.memory {
                 Some((window, _)) if window == register => {
-                    let at = size_of::<CallHead>() + 8 * usize::from(index);
-                    read(unread::WINDOW, at)
+                    read(unread::WINDOW, WINDOW + 8 * usize::from(index))
                 }
                 _ if capture.second == Some(register) => read(unread::SECOND, SECOND),
                 _ => None,
@@ -83,6 +85,17 @@ impl<'a> Call<'a> {
         }
     }
 }
+
+// What the table of arguments may ask for, a plan can say and a record has room for.
+const _: () = {
+    let registers = offset_of!(CallHead, stack) - offset_of!(CallHead, registers);
+    assert!(registers == 8 * arguments::REGISTERS as usize);
+    assert!(sidecar_common::STACK_WORDS == arguments::STACK_WORDS as usize);
+    let words = arguments::MEMORY_WORDS;
+    assert!(words as usize <= sidecar_common::MEMORY_WORDS);
+    let window = Plan::bare(0).with_window(0, words).window();
+    assert!(matches!(window, Some((0, said)) if said == words as usize));
+};
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
