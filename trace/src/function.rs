@@ -29,6 +29,10 @@ use std::sync::LazyLock;
 pub static KNOWN: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| include_str!("function/known.txt").lines().collect());
 
+/// The canonical names of the driver's functions that launch one kernel. The runtime's call them.
+pub const DRIVER_LAUNCHES: [&str; 3] =
+    ["cuLaunchKernel", "cuLaunchKernelEx", "cuLaunchCooperativeKernel"];
+
 /// Which of the two CUDA programming interfaces a function belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Api {
@@ -159,6 +163,14 @@ mod tests {
         }
         assert!(is_per_thread("cuLaunchKernel_ptsz") && is_per_thread("cuMemcpy_ptds"));
         assert!(!is_per_thread("cuMemAlloc_v2"));
+    }
+
+    #[test]
+    fn launches_are_known_by_their_canonical_names() {
+        for name in DRIVER_LAUNCHES {
+            assert!(KNOWN.binary_search(&name).is_ok(), "{name} is missing");
+            assert_eq!((canonical(name), class(name)), (name, Class::Launch));
+        }
     }
 
     #[test]

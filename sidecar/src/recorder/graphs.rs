@@ -8,7 +8,7 @@ use std::{
 };
 
 use trace::{
-    function::{Api, arguments::Word, canonical},
+    function::{Api, DRIVER_LAUNCHES, arguments::Word, canonical},
     line::{Address, Graph, Meta},
     writer::push_meta,
 };
@@ -43,9 +43,7 @@ impl Step {
         Some(match canonical(name) {
             "cuStreamBeginCapture" | "cuStreamBeginCaptureToGraph" => Self::BeginCapture,
             "cuStreamEndCapture" => Self::EndCapture,
-            "cuLaunchKernel" | "cuLaunchKernelEx" | "cuLaunchCooperativeKernel" => {
-                Self::LaunchKernel
-            }
+            name if DRIVER_LAUNCHES.contains(&name) => Self::LaunchKernel,
             "cuEventRecord" | "cuEventRecordWithFlags" => Self::RecordEvent,
             "cuStreamWaitEvent" => Self::WaitForEvent,
             "cuGraphCreate" => Self::Create,

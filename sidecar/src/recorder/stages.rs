@@ -5,7 +5,7 @@
 
 use sidecar_common::CallEvent;
 use trace::{
-    function::{Api, canonical},
+    function::{Api, DRIVER_LAUNCHES, canonical},
     line::{Meta, Stage as StageLine},
     writer::push_meta,
 };
@@ -96,10 +96,8 @@ impl Sign {
             | "cuLibraryLoadFromFile" => Self::LoadCode,
             "cuStreamBeginCapture" | "cuStreamBeginCaptureToGraph" => Self::BeginCapture,
             "cuStreamEndCapture" => Self::EndCapture,
-            "cuLaunchKernel"
-            | "cuLaunchKernelEx"
-            | "cuLaunchCooperativeKernel"
-            | "cuGraphLaunch" => Self::Launch,
+            "cuGraphLaunch" => Self::Launch,
+            name if DRIVER_LAUNCHES.contains(&name) => Self::Launch,
             "cuMemcpyDtoH" | "cuMemcpyDtoHAsync" => Self::ReadBack,
             _ => return None,
         })

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use trace::{
     check::check,
-    function::canonical,
+    function::{DRIVER_LAUNCHES, canonical},
     line::{Line, Meta},
     reader::Reader,
 };
@@ -15,9 +15,6 @@ use crate::segments::segments;
 
 const RUNTIME_LAUNCHES: [&str; 3] =
     ["cudaLaunchKernel", "cudaLaunchKernelExC", "cudaLaunchCooperativeKernel"];
-
-const DRIVER_LAUNCHES: [&str; 3] =
-    ["cuLaunchKernel", "cuLaunchKernelEx", "cuLaunchCooperativeKernel"];
 
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(super) struct Proof {
