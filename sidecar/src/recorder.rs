@@ -1,6 +1,7 @@
 //! From the ring buffer to trace lines: one thread, no allocation per event, every event booked.
 
 mod announcements;
+mod callers;
 mod changes;
 mod cost;
 mod disk;
@@ -42,16 +43,16 @@ use trace::{
     line::{CloseReason, FunctionCounts},
     segment_name::{Format, Run},
 };
-use tracing::{debug, error, warn};
+use tracing::error;
 
 use crate::{
     books::Books,
     probes::{Events, KernelSide, RecordBuffer},
-    process::{Known, Processes},
+    process::Processes,
     record::{Call, Record},
     segment::Segment,
     spool::Spool,
-    state::{Evidence, State},
+    state::State,
 };
 
 /// How long an event may wait in the ring buffer while that is far from full.
@@ -273,41 +274,6 @@ impl Recorder {
         if self.segment.buffered() >= FLUSH_BYTES {
             self.write_out();
         }
-    }
-
-    /// A process without a verdict called CUDA.
-    fn examine(&mut self, pid: u32) -> bool {
-        let known = self.known(pid);
-        debug!(pid, ?known, "a process calls CUDA");
-        self.state.callers().note(pid, &known, Evidence::Call);
-        let is_target = known.verdict.is_target();
-        self.announcements.decide(pid, is_target);
-        self.set_foreign(pid, !is_target);
-        is_target
-    }
-
-    /// What a process has come to is said before its next line.
-    fn tell_news(&mut self, pid: u32, News { is_first_launch, stage }: News) {
-        if is_first_launch {
-            self.processes.lock().expect("no thread panics while it holds the lock").launched(pid);
-            self.state.callers().changed(pid, &self.known(pid));
-        }
-        if let Some(stage) = stage {
-            debug!(pid, stage = stage.name(), "a process enters a stage");
-            self.state.callers().entered(pid, stage.name());
-        }
-        self.announcements.renew(pid);
-    }
-
-    /// The filter only spares cost, so its failure loses nothing.
-    fn set_foreign(&mut self, pid: u32, is_foreign: bool) {
-        if let Err(error) = self.kernel.set_foreign(pid, is_foreign) {
-            warn!(pid, "{error:#}");
-        }
-    }
-
-    fn known(&self, pid: u32) -> Known {
-        self.processes.lock().expect("no thread panics while it holds the lock").known(pid)
     }
 }
 
