@@ -75,7 +75,7 @@ impl Sideband {
                     .comm(true)
                     .comm_exec(true)
                     .task(true)
-                    // Every record ends with its time.
+                    // Every record that is no sample ends with its time.
                     .sample_id_all(true)
                     .sample(SampleFlag::TIME)
                     .clockid(Clock::MONOTONIC)
@@ -107,13 +107,7 @@ impl Sideband {
         let mut found = Vec::new();
         for sampler in &mut self.samplers {
             while let Some(record) = sampler.next_record() {
-                let is_exec = record.misc() & COMM_EXEC != 0;
-                let at_ns =
-                    record.to_contiguous().last_chunk().copied().map_or(0, u64::from_ne_bytes);
-                // A record of a kind that the library does not know is of no interest here.
-                if let Ok(record) = record.parse_record() {
-                    found.extend(interpret(record, is_exec, at_ns).map(|event| (at_ns, event)));
-                }
+                found.extend(interpret(&record));
             }
         }
         // A process may have been forked on one CPU and have gone on on another.
@@ -128,7 +122,29 @@ fn descriptor_of(sampler: &Sampler) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(sampler.as_raw_fd()) }
 }
 
-fn interpret(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<ProcessEvent> {
+/// What a record tells, and when it was written.
+fn interpret(raw: &perf_event::Record<'_>) -> Option<(u64, ProcessEvent)> {
+    let is_replaced = raw.misc() & COMM_EXEC != 0;
+    // A record of a kind that the library does not know is of no interest here.
+    let record = raw.parse_record().ok()?;
+    let at_ns = match record {
+        Record::Fork(_)
+        | Record::Comm(_)
+        | Record::Mmap2(_)
+        | Record::Exit(_)
+        | Record::Lost(_) => time_behind(raw)?,
+        // Of no interest, and maybe without a time.
+        _ => return None,
+    };
+    event_of(record, is_replaced, at_ns).map(|event| (at_ns, event))
+}
+
+/// What `sample_id_all` puts behind a record, which is the time alone.
+fn time_behind(raw: &perf_event::Record<'_>) -> Option<u64> {
+    raw.to_contiguous().last_chunk().copied().map(u64::from_ne_bytes)
+}
+
+fn event_of(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<ProcessEvent> {
     match record {
         // A new thread, not a process, has its own process as parent.
         Record::Fork(fork) if fork.pid != fork.ppid && is_pid(fork.pid) => {

@@ -15,3 +15,4 @@ mod graphs;
 mod harness;
 mod http;
 mod namespace;
+mod sideband;
