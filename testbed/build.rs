@@ -36,6 +36,17 @@ fn main() {
     };
     runtime.build(None, &out.join("libcudart.so"));
     build_signatures(&driver, &runtime, &out.join("signatures"));
+    build_leaver(&out);
+}
+
+fn build_leaver(out: &Path) {
+    let mut compiler = compiler();
+    // Frames are as the source says: no call takes the place of its caller's.
+    compiler
+        .args(["-O1", "-std=gnu11", "-Wall", "-Wextra", "-fno-optimize-sibling-calls", "-o"])
+        .args([&out.join("standin-leaver"), Path::new("native/leaver.c")])
+        .args([&out.join("libcuda.r550.so"), Path::new("-lpthread")]);
+    run(compiler, "the program that leaves calls");
 }
 
 /// The same libraries with all functions of the default set, and the program that calls them.

@@ -5,6 +5,7 @@
 
 pub mod counts;
 pub mod cuda;
+pub mod leaver;
 pub mod libraries;
 pub mod s3;
 pub mod sequence;

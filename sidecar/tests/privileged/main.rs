@@ -14,5 +14,6 @@ mod engine;
 mod graphs;
 mod harness;
 mod http;
+mod left_calls;
 mod namespace;
 mod sideband;
