@@ -15,6 +15,10 @@ pub const NAME_BYTES: usize = 2048;
 /// power of two.
 pub const MAX_DEPTH: usize = 8;
 
+/// Threads whose open calls are kept at once, each in a page of memory that is charged to the
+/// sidecar: 32 MiB at most. Of a thread beyond, the entries of its calls are recorded.
+pub const MOST_THREADS: u32 = 1 << 13;
+
 /// `caller` of a call with no traced call around it.
 pub const NO_CALLER: u16 = u16::MAX;
 
@@ -82,12 +86,21 @@ pub struct Frame {
     pub head: CallHead,
 }
 
+/// A thread, as the kernel knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Owner {
+    /// Process and thread, in the kernel's own namespace.
+    pub pid_tgid: u64,
+    /// The address of its `task_struct`: numbers are given anew when their thread has ended.
+    pub task: u64,
+}
+
 /// The value of the `THREADS` map: the open calls of a thread, and room to build its records.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Thread {
-    /// What the kernel calls process and thread, in its own namespace.
-    pub owner: u64,
+    pub owner: Owner,
     /// The same in the sidecar's namespace.
     pub tgid: u32,
     pub tid: u32,

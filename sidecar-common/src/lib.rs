@@ -9,8 +9,8 @@ mod call;
 mod plan;
 
 pub use call::{
-    CallHead, CallRecord, Frame, MAX_DEPTH, MEMORY_WORDS, NAME_BYTES, NO_CALLER, NameRecord,
-    STACK_WORDS, Thread, unread,
+    CallHead, CallRecord, Frame, MAX_DEPTH, MEMORY_WORDS, MOST_THREADS, NAME_BYTES, NO_CALLER,
+    NameRecord, Owner, STACK_WORDS, Thread, unread,
 };
 pub use plan::Plan;
 

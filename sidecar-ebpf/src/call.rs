@@ -6,7 +6,8 @@ use aya_ebpf::{
     helpers::{
         bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_user,
         generated::{
-            bpf_copy_from_user, bpf_probe_read_user as read_user, bpf_probe_read_user_str,
+            bpf_copy_from_user, bpf_get_current_task, bpf_probe_read_user as read_user,
+            bpf_probe_read_user_str,
         },
     },
     macros::map,
@@ -14,8 +15,8 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use sidecar_common::{
-    CallEvent, CallHead, EventKind, Frame, MAX_DEPTH, NAME_BYTES, NO_CALLER, Plan, STACK_WORDS,
-    Thread, unread,
+    CallEvent, CallHead, EventKind, Frame, MAX_DEPTH, MOST_THREADS, NAME_BYTES, NO_CALLER, Owner,
+    Plan, STACK_WORDS, Thread, unread,
 };
 
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 
 /// By the thread id of the kernel's own namespace. The sidecar removes those that have ended.
 #[map]
-static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MOST_THREADS, BPF_F_NO_PREALLOC);
 
 /// A value for a new thread: larger than a program's stack.
 #[map]
@@ -36,7 +37,7 @@ const RETURN_ADDRESS: u64 = 8;
 
 #[inline(always)]
 pub(crate) fn begin(context: &ProbeContext) -> Option<()> {
-    let owner = bpf_get_current_pid_tgid();
+    let owner = current_owner();
     let known = known_thread(owner);
     let (tgid, tid) = match known {
         // SAFETY: the pointer comes from the map.
@@ -108,7 +109,7 @@ pub(crate) fn begin(context: &ProbeContext) -> Option<()> {
 /// `may_sleep`: memory that is not there yet may be brought in.
 #[inline(always)]
 pub(crate) fn end(context: &RetProbeContext, may_sleep: bool) -> Option<()> {
-    let owner = bpf_get_current_pid_tgid();
+    let owner = current_owner();
     let thread = known_thread(owner)?;
     // SAFETY: as in `begin`.
     let thread = unsafe { &mut *thread };
@@ -183,16 +184,22 @@ pub(crate) fn end(context: &RetProbeContext, may_sleep: bool) -> Option<()> {
 }
 
 #[inline(always)]
-fn known_thread(owner: u64) -> Option<*mut Thread> {
-    let thread = THREADS.get_ptr_mut(owner as u32)?;
+fn current_owner() -> Owner {
+    // SAFETY: the helper takes no arguments and cannot fail.
+    Owner { pid_tgid: bpf_get_current_pid_tgid(), task: unsafe { bpf_get_current_task() } }
+}
+
+#[inline(always)]
+fn known_thread(owner: Owner) -> Option<*mut Thread> {
+    let thread = THREADS.get_ptr_mut(owner.pid_tgid as u32)?;
     // SAFETY: the pointer comes from the map.
     (unsafe { (*thread).owner } == owner).then_some(thread)
 }
 
 /// The value for a thread that has none, or that has the number of one that ended.
 #[inline(always)]
-fn new_thread(owner: u64) -> Option<*mut Thread> {
-    let key = owner as u32;
+fn new_thread(owner: Owner) -> Option<*mut Thread> {
+    let key = owner.pid_tgid as u32;
     if THREADS.get_ptr(key).is_none() {
         let empty = NEW_THREAD.get(0)?;
         THREADS.insert(key, empty, u64::from(BPF_NOEXIST)).ok()?;

@@ -24,10 +24,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
 /// Inode of the pid namespace that the kernel starts with (`PROC_PID_INIT_INO`).
 const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Threads whose open calls are kept at once, each in a page of memory that is charged to the
-/// sidecar: 32 MiB at most. Of a thread beyond, the entries of its calls are recorded.
-pub const MOST_THREADS: u32 = 1 << 13;
-
 /// The loaded programs, taken apart into what each thread needs.
 pub struct Probes {
     pub attacher: Attacher,
@@ -77,7 +73,6 @@ impl Probes {
         let wakeup_bytes = u64::from(ring_buffer_size / 4);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("EVENTS", ring_buffer_size)
-            .map_max_entries("THREADS", MOST_THREADS)
             .override_global("PID_NAMESPACE_DEVICE", &namespace.st_dev, true)
             .override_global("PID_NAMESPACE_INODE", &inode, true)
             .override_global("WAKEUP_BYTES", &wakeup_bytes, true)

@@ -203,8 +203,10 @@ impl Function {
         for (field, expression) in &self.fields {
             let (_, form) = FIELDS.iter().find(|(key, _)| key == field).expect("it was parsed");
             let value = match *form {
-                "triple" if expression.starts_with('{') => format!("((dim3){expression})"),
-                "triple" if expression.ends_with(')') => format!("((dim3){expression})"),
+                // Three numbers in braces, or a macro that stands for them; not a dim3.
+                "triple" if expression.starts_with('{') || expression.ends_with(')') => {
+                    format!("((dim3){expression})")
+                }
                 "text" | "triple" => expression.clone(),
                 _ => format!("WORD({expression})"),
             };

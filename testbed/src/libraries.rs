@@ -67,14 +67,14 @@ pub(crate) fn install_images(
 ) -> Result<Installed> {
     let write = || -> io::Result<Installed> {
         fs::create_dir_all(directory)?;
-        replace(&directory.join(driver.file_name()), |path| write_library(path, driver_image))?;
+        replace(&directory.join(driver.file_name()), |path| write_executable(path, driver_image))?;
         let installed = Installed {
             directory: directory.to_path_buf(),
             driver: directory.join(DRIVER),
             runtime: directory.join(RUNTIME),
         };
         replace(&installed.driver, |path| symlink(driver.file_name(), path))?;
-        replace(&installed.runtime, |path| write_library(path, runtime_image))?;
+        replace(&installed.runtime, |path| write_executable(path, runtime_image))?;
         Ok(installed)
     };
     write().with_context(|| {
@@ -92,7 +92,7 @@ fn replace(path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> io::Result<()
     fs::rename(temporary, path)
 }
 
-pub(crate) fn write_library(path: &Path, image: &[u8]) -> io::Result<()> {
+pub(crate) fn write_executable(path: &Path, image: &[u8]) -> io::Result<()> {
     fs::write(path, image)?;
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }

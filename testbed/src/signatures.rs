@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::libraries::{Driver, install_images, write_library};
+use crate::libraries::{Driver, install_images, write_executable};
 
 /// Writes the libraries into `directory`, in place of others, and the program beside them; gives its path.
 pub fn install(directory: &Path, driver: Driver) -> Result<PathBuf> {
@@ -21,7 +21,7 @@ pub fn install(directory: &Path, driver: Driver) -> Result<PathBuf> {
     install_images(directory, driver, image, runtime)?;
     let program = directory.join("standin-signatures");
     let bytes = include_bytes!(concat!(env!("OUT_DIR"), "/signatures/standin-signatures"));
-    write_library(&program, bytes)
+    write_executable(&program, bytes)
         .with_context(|| format!("cannot write {}", program.display()))?;
     Ok(program)
 }

@@ -156,6 +156,7 @@ mod tests {
     #[test]
     fn contradictions_are_named_with_the_way_out() {
         assert_eq!(check(&[]), "");
+        assert_eq!(check(&["--tracer-memory=64Mi", "--tracer-memory-limit=112Mi"]), "");
         for (flags, expected) in [
             (&["--gpus=4", "--tensor-parallel-size=3"][..], "must divide"),
             (&["--attach-by=perf-events", "--perf-events=false"], "PERF_EVENTS=true"),

@@ -25,12 +25,12 @@ impl Config {
             config.s3_endpoint = sdk_endpoint()?;
         }
         if config.s3_bucket.is_none() {
-            config.needs_no_bucket()?;
+            config.refuse_without_bucket()?;
         }
         Ok(config)
     }
 
-    fn needs_no_bucket(&self) -> Result<(), clap::Error> {
+    fn refuse_without_bucket(&self) -> Result<(), clap::Error> {
         let way_out = match self.command {
             Some(Command::Fetch { .. }) => "set it to the bucket to download from",
             Some(Command::CheckS3) => "set it to the bucket to check",

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
 use sidecar_common::{CallEvent, Thread};
+use tracing::warn;
 
 pub struct Threads {
     map: HashMap<MapData, u32, ThreadValue>,
@@ -46,7 +47,11 @@ impl Threads {
             if !self.map.get(&key, 0).is_ok_and(|ThreadValue(now)| now.owner == thread.owner) {
                 continue;
             }
-            self.map.remove(&key).context("cannot forget a thread")?;
+            if let Err(error) = self.map.remove(&key) {
+                // What the others left open is booked all the same; this one's turn comes again.
+                warn!(thread.tid, "cannot forget a thread: {error}");
+                continue;
+            }
             calls.extend(open_calls_of(&thread));
         }
         Ok(calls)

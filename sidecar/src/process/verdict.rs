@@ -33,7 +33,7 @@ pub enum MatchedBy {
     Command,
     /// It was started by a target.
     Ancestor,
-    /// It called CUDA and ended before it could be examined: kept, because a line too many can be
+    /// It called CUDA and ended before it could be examined, or looked at again: kept, because a line too many can be
     /// removed and one too few cannot be brought back. Not inherited.
     Unexamined,
 }

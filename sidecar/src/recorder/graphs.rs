@@ -27,6 +27,8 @@ pub(super) enum Step {
     WaitForEvent,
     Create,
     AddKernel,
+    /// A node that may bring kernels which its call does not tell.
+    AddUnknown,
     Clone,
     Instantiate,
     Update,
@@ -48,6 +50,7 @@ impl Step {
             "cuStreamWaitEvent" => Self::WaitForEvent,
             "cuGraphCreate" => Self::Create,
             "cuGraphAddKernelNode" => Self::AddKernel,
+            "cuGraphAddNode" | "cuGraphAddChildGraphNode" => Self::AddUnknown,
             "cuGraphClone" => Self::Clone,
             "cuGraphInstantiate"
             | "cuGraphInstantiateWithFlags"
@@ -175,9 +178,12 @@ impl Process {
                 let stream = stream?;
                 // Its end was not seen.
                 self.end_capture(stream);
+                let kernels = match graph {
+                    // Into a graph of which nothing is known: nor will there be when it has ended.
+                    Some(graph) => self.graphs.get(&graph)?.to_vec(),
+                    None => Vec::new(),
+                };
                 self.begun += 1;
-                let before = graph.and_then(|graph| self.graphs.get(&graph));
-                let kernels = before.map(|kernels| kernels.to_vec()).unwrap_or_default();
                 self.captures.insert(self.begun, kernels);
                 self.streams.insert(stream, self.begun);
             }
@@ -227,7 +233,7 @@ impl Process {
                     None => self.executables.remove(&graph_exec?),
                 };
             }
-            Step::Destroy => drop(self.graphs.remove(&graph?)),
+            Step::AddUnknown | Step::Destroy => drop(self.graphs.remove(&graph?)),
             Step::DestroyExec => drop(self.executables.remove(&graph_exec?)),
             Step::Launch => {}
         }

@@ -35,6 +35,10 @@ impl Recorder {
                     // that is booked: it may also be what the parent still learnt before.
                     if let Change::Forked { .. } = change {
                         self.apply(pid, change);
+                    } else {
+                        // What it makes of its calls is seen when they are read; until then none
+                        // may be left out uncounted.
+                        self.set_foreign(pid, false);
                     }
                     self.changes.note(pid, change);
                 }

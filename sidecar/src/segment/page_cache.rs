@@ -1,41 +1,54 @@
 //! Keeps what was written out of the page cache: it belongs to the model's files, and to make room in
 //! it costs the writer more than the writing.
 //!
-//! `POSIX_FADV_DONTNEED` begins to write out what is dirty, without waiting for it, and drops what is
-//! clean; so each range is told twice. It is advice: a file system that has no use for it does nothing.
+//! Each part of a file is sent to the disk when it is complete, and what lies before it is dropped
+//! from the cache: `POSIX_FADV_DONTNEED` leaves what is still on its way where it is, and takes time
+//! over it. Files of less than two parts stay in the cache until they are uploaded and deleted. On a
+//! file system that has no use for it nothing happens.
 
-use std::{fs::File, num::NonZeroU64};
+use std::{fs::File, num::NonZeroU64, ops::Range, os::fd::AsRawFd as _};
 
 use rustix::fs::{Advice, fadvise};
 
 /// Enough for large writes to the disk, little beside what a ring buffer bridges while the disk is
 /// handed that much.
-const WINDOW: u64 = 8 << 20;
+const PART: u64 = 8 << 20;
 
-/// How far a file was told of.
+/// How many bytes of a file are on their way to the disk.
 #[derive(Debug, Default)]
 pub(crate) struct PageCache {
-    told: u64,
+    sent: u64,
 }
 
 impl PageCache {
     /// To be called after each write, with the length of the file.
     pub(crate) fn spare(&mut self, file: &File, written: u64) {
-        if let Some((offset, length)) = self.due(written) {
+        if let Some(part) = self.due(written) {
             // What cannot be spared stays in the cache, as it would anyway.
-            let _: rustix::io::Result<()> =
-                fadvise(file, offset, NonZeroU64::new(length), Advice::DontNeed);
+            let _: rustix::io::Result<()> = NonZeroU64::new(part.start)
+                .map_or(Ok(()), |before| fadvise(file, 0, Some(before), Advice::DontNeed));
+            send(file, part);
         }
     }
 
-    /// Offset and length of what is to be told now: the new part, and the one before it.
-    fn due(&mut self, written: u64) -> Option<(u64, u64)> {
-        if written < self.told + WINDOW {
+    /// The part that is complete now.
+    fn due(&mut self, written: u64) -> Option<Range<u64>> {
+        if written < self.sent + PART {
             return None;
         }
-        let offset = self.told.saturating_sub(WINDOW);
-        self.told = written;
-        Some((offset, written - offset))
+        let part = self.sent..written;
+        self.sent = written;
+        Some(part)
+    }
+}
+
+/// Begins to write a part to the disk, and does not wait for it.
+fn send(file: &File, part: Range<u64>) {
+    let length = i64::try_from(part.end - part.start);
+    let (Ok(offset), Ok(length)) = (i64::try_from(part.start), length) else { return };
+    // SAFETY: the call takes an open descriptor and numbers, and no memory of ours.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE);
     }
 }
 
@@ -44,18 +57,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_is_told_when_it_is_written_and_once_more() {
-        const PART: u64 = WINDOW / 4;
+    fn parts_follow_each_other_whatever_the_writes() {
         let mut cache = PageCache::default();
-        let told: Vec<_> = (1..=14).filter_map(|part| cache.due(part * PART)).collect();
-        assert_eq!(told, [(0, WINDOW), (0, 2 * WINDOW), (WINDOW, 2 * WINDOW)]);
+        let writes = [PART - 1, PART, PART + 1, 3 * PART, 4 * PART - 1, 9 * PART];
+        let parts: Vec<_> = writes.into_iter().filter_map(|written| cache.due(written)).collect();
+        assert_eq!(parts, [0..PART, PART..3 * PART, 3 * PART..9 * PART]);
     }
 
     #[test]
-    fn one_large_write_is_one_part() {
+    fn a_file_is_unharmed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let part: Vec<u8> = (0..=u8::MAX).cycle().take(8 << 20).collect();
         let mut cache = PageCache::default();
-        assert_eq!(cache.due(5 * WINDOW), Some((0, 5 * WINDOW)));
-        assert_eq!(cache.due(5 * WINDOW + 1), None);
-        assert_eq!(cache.due(6 * WINDOW), Some((4 * WINDOW, 2 * WINDOW)));
+        for end in [PART, 2 * PART, 3 * PART] {
+            std::io::Write::write_all(&mut file.as_file(), &part).unwrap();
+            cache.spare(file.as_file(), end);
+        }
+        assert!(std::fs::read(file.path()).unwrap() == part.repeat(3));
     }
 }

@@ -59,7 +59,7 @@ fn a_launched_graph_says_which_kernels_were_added_to_it_and_to_its_original() {
         let (scene, _) = tour(driver, &[]);
         let names = kernels(&scene);
         let mut graphs: HashMap<Address, Vec<Option<String>>> = HashMap::new();
-        let mut launches = 0;
+        let (mut expanded, mut unknown) = (0, 0);
         for line in scene.lines() {
             match line {
                 Line::Meta(line) => {
@@ -68,15 +68,24 @@ fn a_launched_graph_says_which_kernels_were_added_to_it_and_to_its_original() {
                         graphs.insert(graph.graph_exec, kernels);
                     }
                 }
+                Line::Call(call) if call.func.starts_with("cuGraphInstantiate") => {
+                    graphs.remove(&call.detail.graph_exec.unwrap());
+                }
                 Line::Call(call) if call.func.starts_with("cuGraphLaunch") => {
-                    let kernels = &graphs[&call.detail.graph_exec.unwrap()];
-                    assert_eq!(*kernels, [Some(expected(&call).to_owned())], "{call:?}");
-                    launches += 1;
+                    match graphs.get(&call.detail.graph_exec.unwrap()) {
+                        Some(kernels) => {
+                            assert_eq!(*kernels, [Some(expected(&call).to_owned())], "{call:?}");
+                            expanded += 1;
+                        }
+                        None => unknown += 1,
+                    }
                 }
                 Line::Call(_) => {}
             }
         }
         // Of a clone, of its original by both twins, and by the runtime in four ways by both twins.
-        assert_eq!(launches, 1 + 2 + 4 * 2);
+        assert_eq!(expanded, 1 + 2 + 4 * 2);
+        // With nodes whose kernels no call tells.
+        assert_eq!(unknown, 1);
     }
 }

@@ -12,6 +12,8 @@ void standin_forked(void) {}
 
 static int is_driver(void) { return !strncmp(standin_soname, "libcuda.so", 10); }
 
+uint64_t random_state;
+
 __attribute__((constructor)) static void seed(void) { random_state = is_driver() ? 0xd : 0x5; }
 
 static int fails;

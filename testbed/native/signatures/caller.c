@@ -11,6 +11,7 @@
 
 extern void (*const calls[])(void);
 extern const unsigned call_count;
+uint64_t random_state = 0xca11;
 unsigned turn;
 uint64_t named_kernels[2];
 
@@ -45,7 +46,6 @@ const char *kernel_name(unsigned slot, const char *function)
 
 int main(void)
 {
-    random_state = 0xca11;
     for (unsigned slot = 0; slot < SLOTS; slot++) {
         ends[slot] = map(2 * PAGE) + PAGE;
         munmap(ends[slot], PAGE);

@@ -19,8 +19,8 @@ static inline enum mode mode(void)
     return !name ? OK : !strcmp(name, "failing") ? FAILING : !strcmp(name, "unreadable") ? UNREADABLE : OK;
 }
 
-// Splitmix64; each library and the caller have their own sequence.
-static uint64_t random_state;
+// Splitmix64; each library and the caller have their own sequence, which they seed.
+extern uint64_t random_state;
 
 static inline uint64_t random_word(void)
 {

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,9 +176,15 @@ fn run(options: &Options, libraries: &[Library]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let started = Instant::now();
+    // All threads there are at once, whatever each of them does.
+    let last_call = Barrier::new(options.threads);
+    let call = || {
+        let calls = repeat(options, &turn);
+        last_call.wait();
+        calls
+    };
     let calls: u64 = thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..options.threads).map(|_| scope.spawn(|| repeat(options, &turn))).collect();
+        let threads: Vec<_> = (0..options.threads).map(|_| scope.spawn(call)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
     });
     let seconds = started.elapsed().as_secs_f64();

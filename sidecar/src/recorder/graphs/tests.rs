@@ -203,3 +203,31 @@ fn an_unknown_graph_is_not_invented() {
     graphs.follow(PID, Step::EndCapture, Handles { graph: Some(6), ..stream(1) });
     assert!(graphs.due(PID, 2).is_none());
 }
+
+#[test]
+fn a_graph_with_a_node_of_unknown_kernels_is_unknown() {
+    let mut graphs = Graphs::default();
+    create(&mut graphs, 0x6);
+    add(&mut graphs, 0x6, 10);
+    let node = Handles { graph: Some(0x6), ..Handles::default() };
+    graphs.follow(PID, Step::AddUnknown, node);
+    add(&mut graphs, 0x6, 11);
+    instantiate(&mut graphs, 0x6, 0x7);
+    assert!(graphs.due(PID, 0x7).is_none());
+}
+
+#[test]
+fn a_capture_adds_to_a_known_graph_and_makes_no_unknown_one_known() {
+    let mut graphs = Graphs::default();
+    create(&mut graphs, 0x6);
+    add(&mut graphs, 0x6, 10);
+    for (graph, executable) in [(0x6, 0x7), (0x9, 0x8)] {
+        let into = Handles { graph: Some(graph), ..stream(1) };
+        graphs.follow(PID, Step::BeginCapture, into);
+        launch(&mut graphs, 1, 11);
+        end_capture(&mut graphs, 1, graph);
+        instantiate(&mut graphs, graph, executable);
+    }
+    assert_eq!(*graphs.due(PID, 0x7).unwrap(), [10, 11]);
+    assert!(graphs.due(PID, 0x8).is_none());
+}

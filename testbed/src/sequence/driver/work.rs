@@ -84,15 +84,10 @@ pub(super) fn graphs(tour: &mut Tour<'_>, stream: usize, kernel: usize) -> Resul
     tour.ok("cuGraphAddEmptyNode", [to(&mut node), graph, 0, 0])?;
     tour.ok("cuGraphAddEventRecordNode", [to(&mut node), graph, 0, 0, event])?;
     tour.ok("cuGraphAddEventWaitNode", [to(&mut node), graph, 0, 0, event])?;
-    // An empty node, in the first word of what a node is made from.
-    any[0] = 5;
-    tour.ok("cuGraphAddNode", [to(&mut node), graph, 0, 0, to(&mut any)])?;
-    tour.ok("cuGraphAddNode_v2", [to(&mut node), graph, 0, 0, 0, to(&mut any)])?;
     tour.ok("cuGraphClone", [to(&mut clone), graph])?;
     tour.ok("cuGraphInstantiateWithFlags", [to(&mut node), clone, 0])?;
     tour.ok("cuGraphLaunch", [node, stream])?;
     tour.ok("cuGraphExecDestroy", [node])?;
-    tour.ok("cuGraphAddChildGraphNode", [to(&mut node), graph, 0, 0, clone])?;
     tour.ok("cuGraphGetNodes", [graph, 0, to(&mut count)])?;
     tour.ok("cuGraphGetRootNodes", [graph, 0, to(&mut count)])?;
     count = 16;
@@ -103,11 +98,19 @@ pub(super) fn graphs(tour: &mut Tour<'_>, stream: usize, kernel: usize) -> Resul
     tour.ok("cuGraphAddDependencies_v2", [graph, to(&mut from), to(&mut ends), 0, 1])?;
     tour.ok("cuGraphRemoveDependencies", [graph, to(&mut from), to(&mut ends), 1])?;
     tour.ok("cuGraphRemoveDependencies_v2", [graph, to(&mut from), to(&mut ends), 0, 1])?;
-    tour.ok("cuGraphDestroyNode", [node])?;
     tour.ok("cuGraphNodeGetType", [first, to(&mut number)])?;
     tour.ok("cuGraphKernelNodeGetParams_v2", [first, to(&mut what)])?;
     tour.ok("cuGraphKernelNodeSetParams_v2", [first, to(&mut what)])?;
     executable_graphs(tour, graph, first, stream)?;
+    // An empty node, in the first word of what a node is made from.
+    any[0] = 5;
+    tour.ok("cuGraphAddNode", [to(&mut node), graph, 0, 0, to(&mut any)])?;
+    tour.ok("cuGraphAddNode_v2", [to(&mut node), graph, 0, 0, 0, to(&mut any)])?;
+    tour.ok("cuGraphDestroyNode", [node])?;
+    tour.ok("cuGraphAddChildGraphNode", [to(&mut node), graph, 0, 0, clone])?;
+    tour.ok("cuGraphInstantiateWithFlags", [to(&mut node), graph, 0])?;
+    tour.ok("cuGraphLaunch", [node, stream])?;
+    tour.ok("cuGraphExecDestroy", [node])?;
     tour.ok("cuGraphDebugDotPrint", [graph, text(c"/dev/null"), 0])?;
     tour.ok("cuUserObjectCreate", [to(&mut node), 0, host_function_address(), 2, 1])?;
     tour.ok("cuUserObjectRetain", [node, 1])?;

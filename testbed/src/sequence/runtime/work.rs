@@ -101,17 +101,13 @@ pub(super) fn graphs(tour: &mut Tour<'_>, stream: usize, kernel: usize) -> Resul
     tour.ok("cudaGraphAddEmptyNode", [to(&mut node), graph, 0, 0])?;
     tour.ok("cudaGraphAddEventRecordNode", [to(&mut node), graph, 0, 0, event])?;
     tour.ok("cudaGraphAddEventWaitNode", [to(&mut node), graph, 0, 0, event])?;
-    any[0] = 5;
-    tour.ok("cudaGraphAddNode", [to(&mut node), graph, 0, 0, 0, to(&mut any)])?;
     tour.ok("cudaGraphClone", [to(&mut clone), graph])?;
-    tour.ok("cudaGraphAddChildGraphNode", [to(&mut node), graph, 0, 0, clone])?;
     tour.ok("cudaGraphGetNodes", [graph, 0, to(&mut count)])?;
     tour.ok("cudaGraphGetRootNodes", [graph, 0, to(&mut count)])?;
     count = 16;
     tour.ok("cudaGraphGetEdges", [graph, to(&mut from), to(&mut ends), 0, to(&mut count)])?;
     tour.ok("cudaGraphAddDependencies", [graph, to(&mut from), to(&mut ends), 0, 1])?;
     tour.ok("cudaGraphRemoveDependencies", [graph, to(&mut from), to(&mut ends), 0, 1])?;
-    tour.ok("cudaGraphDestroyNode", [node])?;
     tour.ok("cudaGraphNodeGetType", [first, to(&mut number)])?;
     let mut read = KernelNode::new(0);
     tour.ok("cudaGraphKernelNodeGetParams", [first, to(&mut read)])?;
@@ -133,6 +129,10 @@ pub(super) fn graphs(tour: &mut Tour<'_>, stream: usize, kernel: usize) -> Resul
         tour.ok("cudaGraphExecGetFlags", [executable, to(&mut flags)])?;
         tour.ok("cudaGraphExecDestroy", [executable])?;
     }
+    any[0] = 5;
+    tour.ok("cudaGraphAddNode", [to(&mut node), graph, 0, 0, 0, to(&mut any)])?;
+    tour.ok("cudaGraphDestroyNode", [node])?;
+    tour.ok("cudaGraphAddChildGraphNode", [to(&mut node), graph, 0, 0, clone])?;
     tour.ok("cudaGraphDebugDotPrint", [graph, text(c"/dev/null"), 0])?;
     tour.ok("cudaUserObjectCreate", [to(&mut node), 0, host_function_address(), 2, 1])?;
     tour.ok("cudaUserObjectRetain", [node, 1])?;

@@ -78,28 +78,30 @@ impl Tracer {
             Self::TwoEmpty => (Some(start_empty(place, call, Detail::Call, interrupt)?), 0),
             Self::Entry => (Some(sidecar::start(place, Detail::Entry, interrupt)?), 0),
             Self::Call => (Some(sidecar::start(place, Detail::Call, interrupt)?), 0),
-            Self::BpftraceEntry | Self::BpftraceCall => {
-                let bpftrace = bpftrace::start(
-                    PathBuf::from("bpftrace"),
-                    &self.script(&place.library()?, call.function()),
-                    &place.output.join("script.bt"),
-                    &place.bpftrace_output(),
-                    place.log(),
-                )?;
-                let trials = call_until_traced(place, call, interrupt)?;
-                (Some(bpftrace), trials)
-            }
+            Self::BpftraceEntry => start_bpftrace(bpftrace::entry_probe, place, call, interrupt)?,
+            Self::BpftraceCall => start_bpftrace(bpftrace::call_probes, place, call, interrupt)?,
         };
         Ok(Running { tracer: self, function: call.function(), process, trials })
     }
+}
 
-    /// As a user writes it.
-    fn script(self, library: &str, function: &str) -> String {
-        match self {
-            Self::BpftraceEntry => bpftrace::entry_probe(library, "cuda_api", function),
-            _ => bpftrace::call_probes(library, "cuda_api", function),
-        }
-    }
+/// bpftrace with the script that `script` makes of a library, a type of lines and a function, and
+/// how many calls were made until it traced one.
+fn start_bpftrace(
+    script: fn(&str, &str, &str) -> String,
+    place: &Place,
+    call: Call,
+    interrupt: &Interrupt,
+) -> Result<(Option<Background>, u64)> {
+    let bpftrace = bpftrace::start(
+        PathBuf::from("bpftrace"),
+        &script(&place.library()?, "cuda_api", call.function()),
+        &place.output.join("script.bt"),
+        &place.bpftrace_output(),
+        place.log(),
+    )?;
+    let trials = call_until_traced(place, call, interrupt)?;
+    Ok((Some(bpftrace), trials))
 }
 
 fn start_empty(

@@ -9,9 +9,16 @@ pub(super) const ROWS: &[Row] = &[
     (&["cuGraphClone", "cuGraphCreate", "cudaGraphClone", "cudaGraphCreate"], &[result(Graph, 0)]),
     // cuda.h, cuda_runtime_api.h: (graph).
     (&["cuGraphDestroy", "cudaGraphDestroy"], &[register(Graph, 0)]),
-    // cuda.h, cuda_runtime_api.h: (handle *out, graph, ..).
+    // cuda.h, cuda_runtime_api.h: (node or handle *out, graph, ..) in all versions.
     (
         &[
+            "cuGraphAddChildGraphNode",
+            "cuGraphAddNode",
+            "cuGraphAddNode_v2",
+            "cuGraphAddNode_v3",
+            "cudaGraphAddChildGraphNode",
+            "cudaGraphAddNode",
+            "cudaGraphAddNode_v2",
             "cuGraphConditionalHandleCreate",
             "cudaGraphConditionalHandleCreate",
             "cudaGraphConditionalHandleCreate_v2",
