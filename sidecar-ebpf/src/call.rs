@@ -214,9 +214,9 @@ fn frame_of(thread: &mut Thread, depth: u64) -> &mut Frame {
     &mut thread.frames[core::hint::black_box(depth) as usize & (MAX_DEPTH - 1)]
 }
 
-/// Frames below the stack pointer are of functions that are gone: an exception or `longjmp` has
-/// left them. A frame at the same place is not gone: its function has jumped to this one; unless
-/// it is of the function that is `entered`, which was left and is called again.
+/// Frames below the stack pointer are of functions that are gone: `longjmp` has left them. A frame
+/// at the same place is not gone: its function has jumped to this one; unless it is of the function
+/// that is `entered`, which was left and is called again.
 #[inline(always)]
 fn abandon_below(thread: &mut Thread, stack_pointer: u64, entered: Option<u32>) {
     for _ in 0..MAX_DEPTH {

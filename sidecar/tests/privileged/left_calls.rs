@@ -108,10 +108,9 @@ fn a_call_that_ends_with_its_thread_is_known_by_its_entry_while_the_process_runs
     assert_ne!(first, second);
 }
 
-/// Sets the number that the next process gets, unless another one is faster.
-fn take_number(pid: u32) {
-    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
-}
+/// The number that was given last: the next process gets the one behind it, unless another one is
+/// faster.
+const LAST_NUMBER: &str = "/proc/sys/kernel/ns_last_pid";
 
 #[test]
 fn a_call_that_ends_with_its_process_is_no_parent_in_another_one_of_the_same_number() {
@@ -121,8 +120,9 @@ fn a_call_that_ends_with_its_process_is_no_parent_in_another_one_of_the_same_num
     let mut killed = scene.program(&program, &["kill"]).spawn().unwrap();
     let pid = killed.id();
     assert_eq!(killed.wait().unwrap().signal(), Some(9));
+    let before = fs::read_to_string(LAST_NUMBER).unwrap();
     let second = (0..TRIES).find_map(|_| {
-        take_number(pid);
+        fs::write(LAST_NUMBER, (pid - 1).to_string()).unwrap();
         let waiting = Waiting::start(scene.program(&program, &["wait"]));
         if waiting.pid() == pid {
             return Some(waiting);
@@ -130,6 +130,8 @@ fn a_call_that_ends_with_its_process_is_no_parent_in_another_one_of_the_same_num
         waiting.go_and_end();
         None
     });
+    // Numbers of processes that end now are not given to others at once.
+    fs::write(LAST_NUMBER, before.trim()).unwrap();
     second.expect("a process of the same number").go_and_end();
     sidecar.stop();
     scene.whole_report();
