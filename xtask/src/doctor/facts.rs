@@ -84,6 +84,7 @@ pub(super) fn checking(sh: &Shell) -> Checking {
 pub(super) struct Deploying {
     pub(super) podman: Tool,
     pub(super) docker: Tool,
+    pub(super) buildah: Tool,
     pub(super) kubectl: Tool,
     pub(super) k3s: Tool,
     pub(super) nvidia_driver: Option<String>,
@@ -93,6 +94,7 @@ pub(super) fn deploying(sh: &Shell) -> Deploying {
     Deploying {
         podman: first_line(cmd!(sh, "podman --version")),
         docker: first_line(cmd!(sh, "docker --version")),
+        buildah: first_line(cmd!(sh, "buildah --version")),
         kubectl: first_line(cmd!(sh, "kubectl version --client")),
         k3s: first_line(cmd!(sh, "k3s --version")),
         nvidia_driver: read("/proc/driver/nvidia/version")

@@ -44,19 +44,16 @@ pub(super) fn ebpf(pieces: &[Piece]) -> Vec<Finding> {
 }
 
 pub(super) fn deploying(found: &Deploying) -> Vec<Finding> {
-    let Deploying { podman, docker, kubectl, k3s, nvidia_driver } = found;
-    // Either of the two builds the image.
-    let image = match (podman, docker) {
-        (Some(found), _) | (None, Some(found)) => Finding::ok("podman or docker", found),
-        (None, None) => tool(
-            "podman or docker",
-            &None,
-            "builds the image of the sidecar",
-            "apt-get install podman",
-        ),
-    };
+    let Deploying { podman, docker, buildah, kubectl, k3s, nvidia_driver } = found;
+    // Any of them builds the image.
+    let engine = [podman, docker, buildah].into_iter().flatten().next().cloned();
     vec![
-        image,
+        tool(
+            "container engine",
+            &engine,
+            "builds the image of the sidecar",
+            "apt-get install podman; or docker, or buildah",
+        ),
         tool("kubectl", kubectl, "talks to the cluster", "K3s brings it, as `k3s kubectl`"),
         tool("k3s", k3s, "is the cluster", "needed on the node only"),
         tool("NVIDIA driver", nvidia_driver, "runs CUDA", "needed on the node only"),
@@ -81,16 +78,17 @@ mod tests {
     use crate::doctor::Mark;
 
     #[test]
-    fn either_container_tool_is_enough() {
+    fn any_container_engine_is_enough() {
         let mut found = Deploying {
             podman: None,
-            docker: Some("Docker version 27.0".to_owned()),
+            docker: None,
+            buildah: Some("buildah version 1.39.3".to_owned()),
             kubectl: None,
             k3s: None,
             nvidia_driver: None,
         };
-        assert_eq!(deploying(&found)[0], Finding::ok("podman or docker", "Docker version 27.0"));
-        found.docker = None;
+        assert_eq!(deploying(&found)[0], Finding::ok("container engine", "buildah version 1.39.3"));
+        found.buildah = None;
         assert_eq!(deploying(&found)[0].mark, Mark::Note);
     }
 
