@@ -1,4 +1,5 @@
-//! Compiles the stand-in CUDA libraries; `src/libraries.rs` embeds them.
+//! Compiles the stand-in CUDA libraries and the C programs that call them; `src/libraries.rs`,
+//! `src/signatures.rs` and `src/leaver.rs` embed them.
 
 #[path = "build/signatures.rs"]
 mod signatures;
