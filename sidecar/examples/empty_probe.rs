@@ -1,7 +1,7 @@
-//! Attaches a program that does nothing where the sidecar's would go: the floor in
-//! `cargo xtask bench probe`. Runs until SIGTERM.
+//! Attaches programs that do nothing where the sidecar's would go: the floor in the benchmarks
+//! `cargo xtask bench probe` and `bench gpu`. Runs until SIGTERM.
 
-#![expect(clippy::print_stdout, reason = "says when the probe is in place")]
+#![expect(clippy::print_stdout, reason = "says when the probes are in place")]
 
 use std::path::Path;
 
@@ -9,21 +9,25 @@ use anyhow::{Context as _, Result, bail};
 use sidecar::{config::Detail, library::Library, probes::EmptyProbe};
 use trace::function::Selection;
 
-const USAGE: &str = "usage: empty_probe LIBRARY FUNCTION entry|call: call is the return too";
+const USAGE: &str = "usage: empty_probe entry|call FUNCTIONS LIBRARY...
+call is the return too; FUNCTIONS is a list as in TRACE_FUNCTIONS";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().context(USAGE)?;
-    let function = arguments.next().context(USAGE)?;
-    let detail = match arguments.next().as_deref() {
-        Some("entry") => Detail::Entry,
-        Some("call") => Detail::Call,
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [detail, functions, libraries @ ..] = arguments.as_slice() else { bail!(USAGE) };
+    let detail = match detail.as_str() {
+        "entry" => Detail::Entry,
+        "call" => Detail::Call,
         _ => bail!(USAGE),
     };
-    let library = Library::open(Path::new(&path), &Selection::parse(&function)?)?
-        .with_context(|| format!("{path} exports no CUDA function"))?;
-    let _probe = EmptyProbe::attach(&library, detail)?;
+    let functions = Selection::parse(functions)?;
+    let attach = |path: &String| -> Result<EmptyProbe> {
+        let library = Library::open(Path::new(path), &functions)?
+            .with_context(|| format!("{path} exports no such CUDA function"))?;
+        EmptyProbe::attach(&library, detail)
+    };
+    let _probes: Vec<EmptyProbe> = libraries.iter().map(attach).collect::<Result<_>>()?;
     println!("attached");
     tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?.recv().await;
     Ok(())

@@ -158,16 +158,20 @@ pub struct EmptyProbe {
 }
 
 impl EmptyProbe {
-    /// At the entry, and for whole calls at the return too.
+    /// At the entry of every function of `library`, and for whole calls at the return too.
     pub fn attach(library: &Library, detail: Detail) -> Result<Self> {
         let path = CString::new(path_of(library)).context("a path without NUL")?;
-        let offset = library.functions.first().context("no function to attach to")?.file_offset;
+        let points: Vec<Point> = library
+            .functions
+            .iter()
+            .map(|function| Point { offset: function.file_offset, cookie: 0 })
+            .collect();
         let places: &[At] = match detail {
             Detail::Entry => &[At::Entry],
             Detail::Call => &[At::Entry, At::Return],
         };
         let attach = |at: &At| -> Result<OwnedFd> {
-            Ok(Program::load_empty()?.attach(&path, &[Point { offset, cookie: 0 }], *at)?)
+            Ok(Program::load_empty()?.attach(&path, &points, *at)?)
         };
         Ok(Self { _links: places.iter().map(attach).collect::<Result<_>>()? })
     }

@@ -21,6 +21,7 @@ use crate::{
     ctx::{Ctx, target_directory},
 };
 use load::Load;
+use pack::EMPTY_PROBE;
 use proof::proof;
 use report::{Report, Sample, comparisons, to_markdown, untraced};
 use server::Server;
@@ -76,7 +77,7 @@ pub(crate) struct Gpu {
     #[arg(long, value_name = "TOKENS", default_value_t = 128)]
     output_tokens: u32,
 
-    /// Directory with the programs ebpf-cuda-tracer and loadtest; without it they are built
+    /// Directory that --pack has filled; without it the programs are built
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
@@ -111,6 +112,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Gpu) -> Result<()> {
     let scratch = out.join(&task.name);
     let place = Place {
         sidecar: programs.join("ebpf-cuda-tracer"),
+        empty_probe: programs.join(EMPTY_PROBE),
         bpftrace: task.bpftrace.clone(),
         traces: scratch.join("proof"),
         logs: scratch.clone(),
@@ -195,7 +197,7 @@ fn measure(
             let running = tracer.start(place, engine[0], interrupt)?;
             let mut settle = || load.run(SETTLING_REQUESTS, SETTLING_TOKENS).map(drop);
             let before = if let Some(running) = &running {
-                Some(running.until_recorded(settle, interrupt)?)
+                Some(running.until_at_work(settle, interrupt)?)
             } else {
                 settle()?;
                 None

@@ -12,8 +12,12 @@ use crate::{
     ctx::Ctx,
 };
 
-/// This task, the sidecar and the load test.
-const PROGRAMS: [&str; 3] = ["xtask", "ebpf-cuda-tracer", "loadtest"];
+/// This task, the sidecar, the load test and the floor that it is compared with, as cargo leaves
+/// them.
+const PROGRAMS: [&str; 4] = ["xtask", "ebpf-cuda-tracer", "loadtest", EMPTY_PROBE];
+
+/// An example of the sidecar's.
+pub(super) const EMPTY_PROBE: &str = "examples/empty_probe";
 
 const README: &str = "\
 Measures what tracing costs vLLM on this machine's GPU. As root:
@@ -25,8 +29,8 @@ Measures what tracing costs vLLM on this machine's GPU. As root:
 
 /// Returns the directory with the programs.
 pub(super) fn build(ctx: &Ctx) -> Result<PathBuf> {
-    ctx.change(&static_programs(&["sidecar", "loadtest", "xtask"]))
-        .context("cannot build the programs")?;
+    let programs = static_programs(&["sidecar", "loadtest", "xtask"]);
+    ctx.change(&programs.words("--example empty_probe")).context("cannot build the programs")?;
     Ok(static_directory())
 }
 
@@ -36,7 +40,7 @@ pub(super) fn run(ctx: &Ctx, directory: &Path) -> Result<()> {
         return Ok(());
     }
     let cannot = || format!("cannot fill {}", directory.display());
-    fs::create_dir_all(directory).with_context(cannot)?;
+    fs::create_dir_all(directory.join("examples")).with_context(cannot)?;
     for program in PROGRAMS {
         fs::copy(built.join(program), directory.join(program)).with_context(cannot)?;
     }

@@ -33,9 +33,10 @@ pub(super) struct Comparison {
     pub(super) ttft: Option<Ratio>,
     pub(super) itl: Option<Ratio>,
     pub(super) engine_processor_time_per_token: Option<Ratio>,
-    pub(super) tracer_microseconds_per_event: f64,
+    /// These are of tracers that write down events.
+    pub(super) tracer_microseconds_per_event: Option<f64>,
+    pub(super) bytes_per_event: Option<f64>,
     pub(super) events_per_token: f64,
-    pub(super) bytes_per_event: f64,
     pub(super) events: u64,
     pub(super) lost: u64,
 }
@@ -102,15 +103,18 @@ fn compare(samples: &[Sample], tracer: Tracer) -> Comparison {
     };
     let sum = |value: fn(&Sample) -> f64| own.iter().map(|sample| value(sample)).sum::<f64>();
     let events = sum(|sample| sample.events as f64);
+    let per_event = |sum: f64| (events > 0.0).then_some(sum / events);
     Comparison {
         tracer,
         tokens_per_second: ratio(|sample| sample.figures.tokens_per_second),
         ttft: ratio(|sample| sample.figures.ttft_ms_median),
         itl: ratio(|sample| sample.figures.itl_ms_median),
         engine_processor_time_per_token: ratio(engine_time),
-        tracer_microseconds_per_event: sum(|sample| sample.tracer_processor_seconds) * 1e6 / events,
+        tracer_microseconds_per_event: per_event(
+            sum(|sample| sample.tracer_processor_seconds) * 1e6,
+        ),
         events_per_token: events / sum(|sample| sample.figures.tokens as f64),
-        bytes_per_event: sum(|sample| sample.bytes as f64) / events,
+        bytes_per_event: per_event(sum(|sample| sample.bytes as f64)),
         events: own.iter().map(|sample| sample.events).sum(),
         lost: own.iter().map(|sample| sample.lost).sum(),
     }
@@ -137,9 +141,10 @@ pub(super) fn to_markdown(report: &Report) -> String {
     for comparison in &report.comparisons {
         let Comparison { tracer, tokens_per_second, ttft, itl, .. } = comparison;
         let name = tracer.to_possible_value().expect("no tracer is hidden");
+        let or_none = |figure: Option<String>| figure.unwrap_or_else(|| "-".to_owned());
         let _: std::fmt::Result = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.2} µs | {:.0} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             name.get_name(),
             tokens_per_second.map_or(0, |ratio| ratio.pairs),
             change(*tokens_per_second),
@@ -148,8 +153,8 @@ pub(super) fn to_markdown(report: &Report) -> String {
             change(comparison.engine_processor_time_per_token),
             comparison.events,
             comparison.lost,
-            comparison.tracer_microseconds_per_event,
-            comparison.bytes_per_event,
+            or_none(comparison.tracer_microseconds_per_event.map(|time| format!("{time:.2} µs"))),
+            or_none(comparison.bytes_per_event.map(|bytes| format!("{bytes:.0}"))),
         );
     }
     text
@@ -194,6 +199,7 @@ mod tests {
             sample(1, Tracer::Call, 900.0, 5000),
             sample(2, Tracer::Call, 1800.0, 5000),
             sample(2, Tracer::None, 2000.0, 0),
+            sample(1, Tracer::Empty, 950.0, 0),
         ];
         let report = Report {
             name: "graphs".to_owned(),
@@ -213,6 +219,7 @@ mod tests {
         | tracer | pairs | tokens/s | TTFT | ITL | engine CPU per token | events | lost | tracer CPU per event | bytes per event |
         |---|---|---|---|---|---|---|---|---|---|
         | call | 2 | -10.0 % (-10.0 to -10.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | 10000 | 0 | 1.00 µs | 200 |
+        | empty | 1 | -5.0 % (-5.0 to -5.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | 0 | 0 | - | - |
         ");
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Tracer {
     Call,
     /// The sidecar with TRACE_DETAIL=entry
     Entry,
+    /// Programs of two instructions at the entries and returns of the default set: the floor
+    Empty,
     /// One JSON line for each of 31 functions' entry, by bpftrace
     Bpftrace,
 }
@@ -85,6 +87,7 @@ const RUNTIME_FUNCTIONS: [&str; 13] = [
 /// Where programs are, and where a tracer writes.
 pub(super) struct Place {
     pub(super) sidecar: PathBuf,
+    pub(super) empty_probe: PathBuf,
     pub(super) bpftrace: PathBuf,
     pub(super) traces: PathBuf,
     pub(super) logs: PathBuf,
@@ -93,6 +96,8 @@ pub(super) struct Place {
 pub(super) struct Running {
     process: Background,
     traces: PathBuf,
+    /// Whether it writes down what it sees.
+    records: bool,
 }
 
 /// So far.
@@ -114,6 +119,7 @@ impl Tracer {
         let detail = match self {
             Self::None => return Ok(None),
             Self::Bpftrace => return start_bpftrace(place, engine).map(Some),
+            Self::Empty => return start_empty(place, engine, interrupt).map(Some),
             Self::Call => Detail::Call,
             Self::Entry => Detail::Entry,
         };
@@ -123,7 +129,7 @@ impl Tracer {
     /// Events that it says it has lost, once it was stopped.
     pub(super) fn lost(self, place: &Place) -> Result<u64> {
         match self {
-            Self::None => Ok(0),
+            Self::None | Self::Empty => Ok(0),
             Self::Call | Self::Entry => {
                 let report = check(&segments(&place.traces)?);
                 let problems: Vec<String> =
@@ -153,10 +159,10 @@ pub(super) fn start_sidecar(
         detail,
         settings: &settings,
     };
-    Ok(Running { process: start.start(interrupt)?, traces: place.traces.clone() })
+    Ok(Running { process: start.start(interrupt)?, traces: place.traces.clone(), records: true })
 }
 
-/// Its probes are in place when [`Running::until_recorded`] returns.
+/// Its probes are in place when [`Running::until_at_work`] returns.
 fn start_bpftrace(place: &Place, engine: u32) -> Result<Running> {
     empty(&place.traces)?;
     let process = bpftrace::start(
@@ -166,12 +172,27 @@ fn start_bpftrace(place: &Place, engine: u32) -> Result<Running> {
         &place.traces.join("bpftrace.jsonl"),
         place.logs.join("bpftrace.log"),
     )?;
-    Ok(Running { process, traces: place.traces.clone() })
+    Ok(Running { process, traces: place.traces.clone(), records: true })
+}
+
+/// In the libraries that bpftrace would probe; returns when the probes are in place.
+fn start_empty(place: &Place, engine: u32, interrupt: &Interrupt) -> Result<Running> {
+    empty(&place.traces)?;
+    let [driver, runtime] = [mapped(engine, "libcuda.so")?, mapped(engine, "libcudart.so")?];
+    let process = Background::start(
+        place.empty_probe.clone(),
+        &["call", "default", &driver.to_string_lossy(), &runtime.to_string_lossy()],
+        &[],
+        place.logs.join("empty.log"),
+    )?;
+    process.wait_for_line("attached", PATIENCE, interrupt)?;
+    Ok(Running { process, traces: place.traces.clone(), records: false })
 }
 
 impl Running {
-    /// Loads until the first lines are there: the sign that all its probes are.
-    pub(super) fn until_recorded(
+    /// Loads, and goes on until the first lines are there if there will be any: the sign that all
+    /// probes are.
+    pub(super) fn until_at_work(
         &self,
         mut load: impl FnMut() -> Result<()>,
         interrupt: &Interrupt,
@@ -183,7 +204,7 @@ impl Running {
             loads += 1;
             self.process.check()?;
             let took = self.took(interrupt)?;
-            if took.lines > 0 {
+            if took.lines > 0 || !self.records {
                 return Ok(took);
             }
             ensure!(
@@ -251,6 +272,7 @@ mod tests {
             )
             .unwrap(),
             traces: traces.clone(),
+            records: true,
         };
         let mut loads = 0;
         let mut load = || {
@@ -258,10 +280,10 @@ mod tests {
             fs::write(traces.join("a"), if loads < 3 { "Attaching\n" } else { "{}\n" })?;
             Ok(())
         };
-        let took = tracer("sleep", &["60"]).until_recorded(&mut load, &interrupt).unwrap();
+        let took = tracer("sleep", &["60"]).until_at_work(&mut load, &interrupt).unwrap();
         assert_eq!((took.lines, loads), (1, 3));
         fs::remove_file(traces.join("a")).unwrap();
-        let error = tracer("false", &[]).until_recorded(|| Ok(()), &interrupt).unwrap_err();
+        let error = tracer("false", &[]).until_at_work(|| Ok(()), &interrupt).unwrap_err();
         assert!(error.to_string().contains("false ended with"), "{error:#}");
     }
 }

@@ -110,7 +110,7 @@ fn start_empty(
     detail: Detail,
     interrupt: &Interrupt,
 ) -> Result<Background> {
-    let arguments = [&place.library()?, call.function(), detail.name()];
+    let arguments = [detail.name(), call.function(), &place.library()?];
     let probe = Background::start(program("examples/empty_probe"), &arguments, &[], place.log())?;
     probe.wait_for_line("attached", PATIENCE, interrupt)?;
     Ok(probe)
