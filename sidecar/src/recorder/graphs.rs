@@ -13,8 +13,9 @@ use trace::{
     writer::push_meta,
 };
 
-/// A capture or graph longer than this is given up, and the graph is one of which nothing is known:
-/// nobody captures so much, but a capture whose end was lost goes on for ever.
+/// A capture or graph longer than this is given up, as is one with a kernel that was not read, and
+/// the graph is one of which nothing is known: nobody captures so much, but a capture whose end was
+/// lost goes on for ever.
 const MOST_KERNELS: usize = 1 << 20;
 
 /// What a function does with captures and graphs.
@@ -197,10 +198,9 @@ impl Process {
             Step::LaunchKernel => {
                 let stream = stream?;
                 let kernels = self.captures.get_mut(self.streams.get(&stream)?)?;
-                if kernels.len() < MOST_KERNELS {
-                    kernels.push(kernel?);
-                } else {
-                    self.end_capture(stream);
+                match kernel {
+                    Some(kernel) if kernels.len() < MOST_KERNELS => kernels.push(kernel),
+                    _ => drop(self.end_capture(stream)),
                 }
             }
             Step::RecordEvent => match self.streams.get(&stream?) {
@@ -215,10 +215,11 @@ impl Process {
             Step::AddKernel => {
                 let graph = graph?;
                 let kernels = self.graphs.get_mut(&graph)?;
-                if kernels.len() < MOST_KERNELS {
-                    Arc::make_mut(kernels).push(kernel?);
-                } else {
-                    self.graphs.remove(&graph);
+                match kernel {
+                    Some(kernel) if kernels.len() < MOST_KERNELS => {
+                        Arc::make_mut(kernels).push(kernel);
+                    }
+                    _ => drop(self.graphs.remove(&graph)),
                 }
             }
             Step::Clone => {

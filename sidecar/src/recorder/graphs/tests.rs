@@ -217,6 +217,21 @@ fn a_graph_with_a_node_of_unknown_kernels_is_unknown() {
 }
 
 #[test]
+fn a_graph_is_unknown_once_a_kernel_of_it_was_not_read() {
+    let mut graphs = Graphs::default();
+    create(&mut graphs, 0x6);
+    graphs.follow(PID, Step::AddKernel, Handles { graph: Some(0x6), ..Handles::default() });
+    add(&mut graphs, 0x6, 11);
+    instantiate(&mut graphs, 0x6, 0x7);
+    assert!(graphs.due(PID, 0x7).is_none());
+    capture_of(&mut graphs, 1, &[10]);
+    graphs.follow(PID, Step::LaunchKernel, stream(1));
+    end_capture(&mut graphs, 1, 0x8);
+    instantiate(&mut graphs, 0x8, 0x9);
+    assert!(graphs.due(PID, 0x9).is_none());
+}
+
+#[test]
 fn a_capture_adds_to_a_known_graph_and_makes_no_unknown_one_known() {
     let mut graphs = Graphs::default();
     create(&mut graphs, 0x6);
