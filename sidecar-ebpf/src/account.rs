@@ -66,7 +66,7 @@ impl Account {
         }
     }
 
-    /// Hands over a record that is no call; false if there is no room.
+    /// Hands over a record; false if there is no room, and nothing is booked.
     #[inline(always)]
     pub(crate) fn submit_beside(self, record: *const u8, length: usize) -> bool {
         // SAFETY: callers pass a record, and its length or less.

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use sidecar::{config::Detail, library::Library, probes::EmptyProbe};
+use sidecar::{config::Detail, library::Library, probes::EmptyProbes};
 use trace::function::Selection;
 
 const USAGE: &str = "usage: empty_probe entry|call FUNCTIONS LIBRARY...
@@ -22,12 +22,12 @@ async fn main() -> Result<()> {
         _ => bail!(USAGE),
     };
     let functions = Selection::parse(functions)?;
-    let attach = |path: &String| -> Result<EmptyProbe> {
+    let attach = |path: &String| -> Result<EmptyProbes> {
         let library = Library::open(Path::new(path), &functions)?
             .with_context(|| format!("{path} exports no such CUDA function"))?;
-        EmptyProbe::attach(&library, detail)
+        EmptyProbes::attach(&library, detail)
     };
-    let _probes: Vec<EmptyProbe> = libraries.iter().map(attach).collect::<Result<_>>()?;
+    let _probes: Vec<EmptyProbes> = libraries.iter().map(attach).collect::<Result<_>>()?;
     println!("attached");
     tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?.recv().await;
     Ok(())

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{Ebpf, programs::UProbe};
 use points::{Refused, attach_each, attach_most};
 use sidecar_common::Plan;
@@ -152,28 +152,29 @@ fn leave_out(points: &mut Vec<(usize, Point)>, refused: &[Refused]) {
     points.retain(|(index, _)| refused.iter().all(|(refused, _)| refused != index));
 }
 
-/// A program that does nothing, where ours would go: the floor that benchmarks compare with.
-pub struct EmptyProbe {
+/// Programs that do nothing, where ours would go: the floor that benchmarks compare with.
+pub struct EmptyProbes {
     _links: Vec<OwnedFd>,
 }
 
-impl EmptyProbe {
-    /// At the entry of every function of `library`, and for whole calls at the return too.
+impl EmptyProbes {
+    /// At the entry of every function of `library`, and for whole calls at the return too. Those
+    /// that refuse are left out, as ours leave them out.
     pub fn attach(library: &Library, detail: Detail) -> Result<Self> {
         let path = CString::new(path_of(library)).context("a path without NUL")?;
-        let points: Vec<Point> = library
-            .functions
-            .iter()
-            .map(|function| Point { offset: function.file_offset, cookie: 0 })
-            .collect();
-        let places: &[At] = match detail {
-            Detail::Entry => &[At::Entry],
-            Detail::Call => &[At::Entry, At::Return],
-        };
-        let attach = |at: &At| -> Result<OwnedFd> {
-            Ok(Program::load_empty()?.attach(&path, &points, *at)?)
-        };
-        Ok(Self { _links: places.iter().map(attach).collect::<Result<_>>()? })
+        let offsets = library.functions.iter().map(|function| function.file_offset);
+        let points: Vec<_> =
+            offsets.map(|offset| Point { offset, cookie: 0 }).enumerate().collect();
+        let program = Program::load_empty()?;
+        let (mut links, mut refused) = (Vec::new(), Vec::new());
+        attach_most(&program, &path, At::Entry, &points, &mut links, &mut refused);
+        if detail == Detail::Call {
+            attach_most(&program, &path, At::Return, &points, &mut links, &mut refused);
+        }
+        match refused.pop() {
+            Some((_, reason)) if links.is_empty() => bail!("no function took a probe: {reason}"),
+            _ => Ok(Self { _links: links }),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `uprobe_multi` links (Linux 6.6): any number of probes on one file, attached and detached as one.
 //!
-//! Closing probes one by one costs a grace period each, a minute for a few hundred; one link
+//! Closing probes one by one costs a grace period each, 40 s for a few hundred; one link
 //! closes in one. `aya` 0.14 has no such link, so the three system calls are made here.
 
 use std::{

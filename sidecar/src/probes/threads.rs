@@ -43,7 +43,9 @@ impl Threads {
             if fs::exists(format!("/proc/{}", thread.tid)).unwrap_or(true) {
                 continue;
             }
-            // Meanwhile another thread may have got its number, and with it the value.
+            // Meanwhile another thread may have got its number, and with it the value. One that gets
+            // it between this look and the removal, and makes a traced call there, loses that call:
+            // the closing line then says that the counts of the function differ.
             if !self.map.get(&key, 0).is_ok_and(|ThreadValue(now)| now.owner == thread.owner) {
                 continue;
             }
