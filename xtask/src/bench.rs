@@ -9,7 +9,9 @@ mod pipeline;
 mod place;
 mod probe;
 mod sidecar;
+mod statistics;
 mod table;
+mod usage;
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -42,9 +42,9 @@ pub(super) fn text(goals: &[Goal]) -> String {
     goals.iter().map(line).collect()
 }
 
-/// To two decimals, without those that say nothing.
+/// To three decimals, without those that say nothing.
 fn rounded(number: f64) -> f64 {
-    (number * 100.0).round() / 100.0
+    (number * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]
@@ -63,10 +63,12 @@ mod tests {
     fn each_goal_is_a_line() {
         let goals = [
             Goal::new("call / two empty".to_owned(), 1.4567, Wanted::AtMost(1.5)),
+            Goal::new("call / two empty".to_owned(), 1.50449, Wanted::AtMost(1.5)),
             Goal::new("drops".to_owned(), 3.0, Wanted::AtMost(0.0)),
         ];
         insta::assert_snapshot!(text(&goals), @"
-        met     call / two empty: 1.46, goal at most 1.5
+        met     call / two empty: 1.457, goal at most 1.5
+        MISSED  call / two empty: 1.504, goal at most 1.5
         MISSED  drops: 3, goal at most 0
         ");
     }

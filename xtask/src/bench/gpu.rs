@@ -5,7 +5,6 @@ mod pack;
 mod proof;
 mod report;
 mod server;
-mod statistics;
 mod tracer;
 mod usage;
 mod written;
@@ -18,6 +17,7 @@ use clap::Args;
 use crate::{
     background::Interrupt,
     bench::sidecar::Detail,
+    command::is_on_path,
     ctx::{Ctx, target_directory},
 };
 use load::Load;
@@ -45,8 +45,8 @@ const PROOF_INTERVAL: f64 = 2.0;
 /// loaded in rounds, each with every tracer and with none, in changing order; what is compared is
 /// the ratio within a round: its median, and the interval that encloses that with 95 %.
 ///
-/// Needs root, an NVIDIA GPU and vLLM. `--pack DIR` collects all that is needed, but vLLM, into a
-/// directory for a machine without Rust; its README says how to go on.
+/// Needs root, an NVIDIA GPU, vLLM, and bpftrace if that is compared. `--pack DIR` collects this
+/// project's programs for a machine without Rust; the README there says how to go on.
 #[derive(Debug, Args)]
 pub(crate) struct Gpu {
     /// Shell command that runs vLLM's OpenAI server in the foreground
@@ -117,6 +117,15 @@ pub(crate) fn run(ctx: &Ctx, task: &Gpu) -> Result<()> {
         traces: scratch.join("proof"),
         logs: scratch.clone(),
     };
+    for tracer in &task.tracers {
+        if let Some(program) = tracer.program(&place) {
+            ensure!(
+                program.is_file() || is_on_path(&program.to_string_lossy()),
+                "{} is missing: --tracers asks for it, --programs and --bpftrace say where it is",
+                program.display()
+            );
+        }
+    }
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let mut load = Load {
         program: programs.join("loadtest"),

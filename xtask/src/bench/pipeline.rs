@@ -13,15 +13,12 @@ use serde::Serialize;
 
 use super::{
     place::{self, Calls, Place, Work, bytes},
-    sidecar::{self, Detail, RING_BUFFER_BYTES},
+    sidecar::{self, Detail, RING_BUFFER_BYTES, WRITTEN},
 };
 use crate::{background::Interrupt, ctx::Ctx, doctor, segments::segments};
 use proof::Proof;
 use results::Results;
 use usage::Usage;
-
-/// The recorder's last turn: it looks every 50 ms.
-const LAST_TURN: Duration = Duration::from_millis(300);
 
 /// Callers as fast as they can: events per second, drops, the sidecar's processor time and memory
 ///
@@ -98,8 +95,8 @@ struct Round {
     events: u64,
     dropped: u64,
     events_per_second: f64,
-    /// The sidecar's own processor time per event, from the ring buffer to lines on disk.
-    cpu_us_per_event: f64,
+    /// The sidecar's own processor time per line, from the ring buffer to lines on disk.
+    cpu_us_per_line: f64,
     /// The sidecar's largest resident size, of which the ring buffer is a part.
     resident_mib: f64,
     bytes_per_line: f64,
@@ -138,7 +135,7 @@ fn measure(place: &Place, task: &Pipeline, threads: u32, interrupt: &Interrupt) 
         threads,
     };
     let Calls { made, seconds, .. } = place.call(work)?;
-    interrupt.sleep(LAST_TURN)?;
+    interrupt.sleep(WRITTEN)?;
     let after = Usage::of(sidecar.pid())?;
     sidecar.stop(Duration::from_secs(60))?;
     let files = segments(&place.traces())?;
@@ -152,7 +149,7 @@ fn measure(place: &Place, task: &Pipeline, threads: u32, interrupt: &Interrupt) 
         events,
         dropped,
         events_per_second: events as f64 / seconds,
-        cpu_us_per_event: (after.cpu_seconds - before.cpu_seconds) * 1e6 / lines as f64,
+        cpu_us_per_line: (after.cpu_seconds - before.cpu_seconds) * 1e6 / lines as f64,
         resident_mib: after.resident_mib,
         bytes_per_line: bytes as f64 / lines as f64,
     })

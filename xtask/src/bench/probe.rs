@@ -50,9 +50,14 @@ impl Call {
     const ALL: [Self; 2] = [Self::Bare, Self::Launch];
 
     fn function(self) -> &'static str {
+        self.functions()[0]
+    }
+
+    /// The one that it calls.
+    fn functions(self) -> &'static [&'static str; 1] {
         match self {
-            Self::Bare => "cuCtxSynchronize",
-            Self::Launch => "cuLaunchKernel",
+            Self::Bare => &["cuCtxSynchronize"],
+            Self::Launch => &["cuLaunchKernel"],
         }
     }
 
@@ -65,11 +70,7 @@ impl Call {
     }
 
     fn work(self, seconds: f64) -> Work<'static> {
-        let functions: &[&str] = match self {
-            Self::Bare => &["cuCtxSynchronize"],
-            Self::Launch => &["cuLaunchKernel"],
-        };
-        Work { functions, valid: self == Self::Launch, seconds, threads: 1 }
+        Work { functions: self.functions(), valid: self == Self::Launch, seconds, threads: 1 }
     }
 }
 

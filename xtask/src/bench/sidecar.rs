@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
+use trace::check::{Report, check};
 
 use super::place::{Place, program};
 use crate::background::{Background, Interrupt};
@@ -17,6 +18,9 @@ pub(super) const RING_BUFFER_BYTES: u32 = 16 << 20;
 
 /// A minute at full speed leaves more than the default limit of TRACE_DIR.
 const DIRECTORY_LIMIT: &str = "48Gi";
+
+/// Until what was traced is in the file: the recorder looks every 50 ms.
+pub(super) const WRITTEN: Duration = Duration::from_millis(300);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,6 +59,14 @@ pub(super) fn start(place: &Place, detail: Detail, interrupt: &Interrupt) -> Res
         settings: &settings,
     };
     start.start(interrupt)
+}
+
+/// The check of a trace that is whole; an error if it is not.
+pub(super) fn whole(segments: &[PathBuf]) -> Result<Report> {
+    let report = check(segments);
+    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    ensure!(problems.is_empty(), "the trace is not whole: {}", problems.join("; "));
+    Ok(report)
 }
 
 /// A sidecar that keeps its traces and listens nowhere.

@@ -1,4 +1,4 @@
-//! Paired ratios: the median, and between which values it lies, without assuming a distribution.
+//! Medians, and of paired ratios between which values they lie, without assuming a distribution.
 
 use serde::Serialize;
 
@@ -22,14 +22,9 @@ impl Ratio {
     pub(super) fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Self> {
         let mut ratios: Vec<f64> =
             pairs.into_iter().map(|(with, without)| with / without).collect();
-        ratios.sort_by(f64::total_cmp);
+        let median = median(&mut ratios)?;
         let count = ratios.len();
-        let (last, middle) = (count.checked_sub(1)?, count / 2);
-        let median = if count % 2 == 1 {
-            ratios[middle]
-        } else {
-            f64::midpoint(ratios[middle - 1], ratios[middle])
-        };
+        let last = count - 1;
         let left_out = (1..count.div_ceil(2))
             .take_while(|&left_out| confidence(count, left_out) >= CONFIDENCE)
             .last()
@@ -42,6 +37,14 @@ impl Ratio {
             pairs: count,
         })
     }
+}
+
+/// The middle value; of an even number the mean of the two in the middle. Sorts them.
+pub(super) fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
 }
 
 /// That the median lies between the smallest and the largest of `count` values once `left_out`
@@ -59,6 +62,13 @@ fn confidence(count: usize, left_out: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 9.0]), Some(3.0));
+        assert_eq!(median(&mut []), None);
+    }
 
     #[test]
     fn the_interval_is_the_narrowest_that_is_sure_enough() {

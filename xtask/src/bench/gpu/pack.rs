@@ -24,6 +24,7 @@ Measures what tracing costs vLLM on this machine's GPU. As root:
 
   ./xtask bench gpu --programs . --out results --serve 'vllm serve MODEL --port 8000'
 
+It compares with bpftrace too, which is not here: install it, or add --tracers call.
 ./xtask bench gpu --help tells the rest.
 ";
 

@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use trace::{
-    check::check,
     function::{DRIVER_LAUNCHES, canonical},
     line::{Line, Meta},
     reader::Reader,
 };
 
-use crate::segments::segments;
+use crate::{bench::sidecar::whole, segments::segments};
 
 const RUNTIME_LAUNCHES: [&str; 3] =
     ["cudaLaunchKernel", "cudaLaunchKernelExC", "cudaLaunchCooperativeKernel"];
@@ -74,9 +73,7 @@ impl Proof {
 /// Reads all segments of one run. Fails if the trace is not whole or its launches do not agree.
 pub(super) fn proof(traces: &Path) -> Result<Proof> {
     let files = segments(traces)?;
-    let report = check(&files);
-    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-    ensure!(problems.is_empty(), "the trace is not whole: {}", problems.join("; "));
+    let report = whole(&files)?;
     let mut proof = Proof {
         calls: report.calls,
         dropped: report.dropped,

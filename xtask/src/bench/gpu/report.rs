@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use clap::ValueEnum as _;
 use serde::Serialize;
 
-use super::{load::Figures, proof::Proof, statistics::Ratio, tracer::Tracer};
+use super::{load::Figures, proof::Proof, tracer::Tracer};
+use crate::bench::statistics::{Ratio, median};
 
 /// One load under one tracer.
 #[derive(Debug, Serialize)]
@@ -33,12 +34,18 @@ pub(super) struct Comparison {
     pub(super) ttft: Option<Ratio>,
     pub(super) itl: Option<Ratio>,
     pub(super) engine_processor_time_per_token: Option<Ratio>,
-    /// These are of tracers that write down events.
-    pub(super) tracer_microseconds_per_event: Option<f64>,
-    pub(super) bytes_per_event: Option<f64>,
-    pub(super) events_per_token: f64,
+    #[serde(flatten)]
+    pub(super) recorded: Option<Recorded>,
+}
+
+/// What a tracer wrote down; empty probes write nothing.
+#[derive(Debug, Serialize)]
+pub(super) struct Recorded {
     pub(super) events: u64,
     pub(super) lost: u64,
+    pub(super) tracer_microseconds_per_event: f64,
+    pub(super) events_per_token: f64,
+    pub(super) bytes_per_event: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,15 +73,15 @@ pub(super) struct Untraced {
 }
 
 pub(super) fn untraced(samples: &[Sample]) -> Option<Untraced> {
-    let median = |value: fn(&Sample) -> f64| {
+    let of = |value: fn(&Sample) -> f64| {
         let none = samples.iter().filter(|sample| sample.tracer == Tracer::None);
-        Ratio::of(none.map(|sample| (value(sample), 1.0))).map(|ratio| ratio.median)
+        median(&mut none.map(value).collect::<Vec<f64>>())
     };
     Some(Untraced {
-        tokens_per_second: median(|sample| sample.figures.tokens_per_second)?,
-        ttft_ms: median(|sample| sample.figures.ttft_ms_median)?,
-        itl_ms: median(|sample| sample.figures.itl_ms_median)?,
-        engine_processor_seconds_per_1000_tokens: median(engine_time)? * 1000.0,
+        tokens_per_second: of(|sample| sample.figures.tokens_per_second)?,
+        ttft_ms: of(|sample| sample.figures.ttft_ms_median)?,
+        itl_ms: of(|sample| sample.figures.itl_ms_median)?,
+        engine_processor_seconds_per_1000_tokens: of(engine_time)? * 1000.0,
     })
 }
 
@@ -101,23 +108,26 @@ fn compare(samples: &[Sample], tracer: Tracer) -> Comparison {
             Some((value(with), value(without)))
         }))
     };
-    let sum = |value: fn(&Sample) -> f64| own.iter().map(|sample| value(sample)).sum::<f64>();
-    let events = sum(|sample| sample.events as f64);
-    let per_event = |sum: f64| (events > 0.0).then_some(sum / events);
     Comparison {
         tracer,
         tokens_per_second: ratio(|sample| sample.figures.tokens_per_second),
         ttft: ratio(|sample| sample.figures.ttft_ms_median),
         itl: ratio(|sample| sample.figures.itl_ms_median),
         engine_processor_time_per_token: ratio(engine_time),
-        tracer_microseconds_per_event: per_event(
-            sum(|sample| sample.tracer_processor_seconds) * 1e6,
-        ),
-        events_per_token: events / sum(|sample| sample.figures.tokens as f64),
-        bytes_per_event: per_event(sum(|sample| sample.bytes as f64)),
-        events: own.iter().map(|sample| sample.events).sum(),
-        lost: own.iter().map(|sample| sample.lost).sum(),
+        recorded: recorded(&own),
     }
+}
+
+fn recorded(samples: &[&Sample]) -> Option<Recorded> {
+    let sum = |value: fn(&Sample) -> f64| samples.iter().map(|sample| value(sample)).sum::<f64>();
+    let events = sum(|sample| sample.events as f64);
+    (events > 0.0).then(|| Recorded {
+        events: samples.iter().map(|sample| sample.events).sum(),
+        lost: samples.iter().map(|sample| sample.lost).sum(),
+        tracer_microseconds_per_event: sum(|sample| sample.tracer_processor_seconds) * 1e6 / events,
+        events_per_token: events / sum(|sample| sample.figures.tokens as f64),
+        bytes_per_event: sum(|sample| sample.bytes as f64) / events,
+    })
 }
 
 /// Ratios as changes against no tracer, in percent, with their intervals.
@@ -141,20 +151,24 @@ pub(super) fn to_markdown(report: &Report) -> String {
     for comparison in &report.comparisons {
         let Comparison { tracer, tokens_per_second, ttft, itl, .. } = comparison;
         let name = tracer.to_possible_value().expect("no tracer is hidden");
-        let or_none = |figure: Option<String>| figure.unwrap_or_else(|| "-".to_owned());
+        let recorded = comparison.recorded.as_ref().map_or_else(
+            || "- | - | - | -".to_owned(),
+            |Recorded { events, lost, tracer_microseconds_per_event, bytes_per_event, .. }| {
+                format!(
+                    "{events} | {lost} | {tracer_microseconds_per_event:.2} µs | \
+                     {bytes_per_event:.0}"
+                )
+            },
+        );
         let _: std::fmt::Result = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {recorded} |",
             name.get_name(),
             tokens_per_second.map_or(0, |ratio| ratio.pairs),
             change(*tokens_per_second),
             change(*ttft),
             change(*itl),
             change(comparison.engine_processor_time_per_token),
-            comparison.events,
-            comparison.lost,
-            or_none(comparison.tracer_microseconds_per_event.map(|time| format!("{time:.2} µs"))),
-            or_none(comparison.bytes_per_event.map(|bytes| format!("{bytes:.0}"))),
         );
     }
     text
@@ -199,7 +213,7 @@ mod tests {
             sample(1, Tracer::Call, 900.0, 5000),
             sample(2, Tracer::Call, 1800.0, 5000),
             sample(2, Tracer::None, 2000.0, 0),
-            sample(1, Tracer::Empty, 950.0, 0),
+            sample(1, Tracer::TwoEmpty, 950.0, 0),
         ];
         let report = Report {
             name: "graphs".to_owned(),
@@ -219,7 +233,7 @@ mod tests {
         | tracer | pairs | tokens/s | TTFT | ITL | engine CPU per token | events | lost | tracer CPU per event | bytes per event |
         |---|---|---|---|---|---|---|---|---|---|
         | call | 2 | -10.0 % (-10.0 to -10.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | 10000 | 0 | 1.00 µs | 200 |
-        | empty | 1 | -5.0 % (-5.0 to -5.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | 0 | 0 | - | - |
+        | two-empty | 1 | -5.0 % (-5.0 to -5.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | +0.0 % (+0.0 to +0.0) | - | - | - | - |
         ");
     }
 }

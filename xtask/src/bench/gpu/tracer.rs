@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
-use trace::check::check;
 
 use super::{
     usage::{mapped, processor_seconds},
@@ -20,16 +19,13 @@ use crate::{
     bench::{
         bpftrace,
         probe::Recorded,
-        sidecar::{self, Detail},
+        sidecar::{self, Detail, WRITTEN, whole},
     },
     segments::segments,
 };
 
 /// Attaching takes tenths of a second; bpftrace compiles first.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Until what was traced is in the file: the sidecar looks every 50 ms.
-const WRITTEN: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -40,8 +36,8 @@ pub(super) enum Tracer {
     Call,
     /// The sidecar with TRACE_DETAIL=entry
     Entry,
-    /// Programs of two instructions at the entries and returns of the default set: the floor
-    Empty,
+    /// Programs of two instructions at entry and return of the default set: the floor
+    TwoEmpty,
     /// One JSON line for each of 31 functions' entry, by bpftrace
     Bpftrace,
 }
@@ -109,6 +105,16 @@ pub(super) struct Took {
 }
 
 impl Tracer {
+    /// What it runs.
+    pub(super) fn program(self, place: &Place) -> Option<&Path> {
+        match self {
+            Self::None => None,
+            Self::Call | Self::Entry => Some(&place.sidecar),
+            Self::TwoEmpty => Some(&place.empty_probe),
+            Self::Bpftrace => Some(&place.bpftrace),
+        }
+    }
+
     /// Starts it into an empty directory; `engine` is a process that has mapped the libraries.
     pub(super) fn start(
         self,
@@ -119,7 +125,7 @@ impl Tracer {
         let detail = match self {
             Self::None => return Ok(None),
             Self::Bpftrace => return start_bpftrace(place, engine).map(Some),
-            Self::Empty => return start_empty(place, engine, interrupt).map(Some),
+            Self::TwoEmpty => return start_empty(place, engine, interrupt).map(Some),
             Self::Call => Detail::Call,
             Self::Entry => Detail::Entry,
         };
@@ -129,14 +135,8 @@ impl Tracer {
     /// Events that it says it has lost, once it was stopped.
     pub(super) fn lost(self, place: &Place) -> Result<u64> {
         match self {
-            Self::None | Self::Empty => Ok(0),
-            Self::Call | Self::Entry => {
-                let report = check(&segments(&place.traces)?);
-                let problems: Vec<String> =
-                    report.problems.iter().map(ToString::to_string).collect();
-                ensure!(problems.is_empty(), "the trace is not whole: {}", problems.join("; "));
-                Ok(report.dropped)
-            }
+            Self::None | Self::TwoEmpty => Ok(0),
+            Self::Call | Self::Entry => Ok(whole(&segments(&place.traces)?)?.dropped),
             Self::Bpftrace => Ok(Recorded::by_bpftrace(&place.traces.join("bpftrace.jsonl"))?.lost),
         }
     }
@@ -175,7 +175,7 @@ fn start_bpftrace(place: &Place, engine: u32) -> Result<Running> {
     Ok(Running { process, traces: place.traces.clone(), records: true })
 }
 
-/// In the libraries that bpftrace would probe; returns when the probes are in place.
+/// In the driver and the runtime that the engine calls; returns when the probes are in place.
 fn start_empty(place: &Place, engine: u32, interrupt: &Interrupt) -> Result<Running> {
     empty(&place.traces)?;
     let [driver, runtime] = [mapped(engine, "libcuda.so")?, mapped(engine, "libcudart.so")?];

@@ -8,7 +8,7 @@ use crate::bench::{
     table::{grouped, markdown},
 };
 
-/// Of the sidecar, for each event.
+/// Of the sidecar, for each line.
 const MOST_CPU_US: f64 = 0.7;
 /// Of the sidecar, beside the ring buffer.
 const MOST_RESIDENT_MIB: f64 = 64.0;
@@ -48,7 +48,7 @@ impl Results {
                 grouped(round.events as f64),
                 grouped(round.events_per_second),
                 grouped(round.dropped as f64),
-                format!("{:.3}", round.cpu_us_per_event),
+                format!("{:.3}", round.cpu_us_per_line),
                 format!("{:.1}", round.resident_mib),
                 format!("{:.0}", round.bytes_per_line),
             ]
@@ -71,13 +71,13 @@ impl Results {
 }
 
 fn goals(round: &Round, ring_mib: f64) -> Vec<Goal> {
-    let &Round { threads, dropped, cpu_us_per_event, resident_mib, .. } = round;
+    let &Round { threads, dropped, cpu_us_per_line, resident_mib, .. } = round;
     let plural = if threads == 1 { "" } else { "s" };
     let goal = |what: &str, measured, limit| {
         Goal::new(format!("{threads} thread{plural}, {what}"), measured, Wanted::AtMost(limit))
     };
     let mut goals = vec![
-        goal("sidecar CPU, us per line", cpu_us_per_event, MOST_CPU_US),
+        goal("sidecar CPU, us per line", cpu_us_per_line, MOST_CPU_US),
         goal("resident, MiB", resident_mib, MOST_RESIDENT_MIB + ring_mib),
     ];
     // More threads may be more than one recorder can take.
@@ -118,13 +118,13 @@ mod tests {
 
     #[test]
     fn rounds_are_rows_and_drops_matter_with_one_thread_only() {
-        let round = |threads, dropped, cpu_us_per_event| Round {
+        let round = |threads, dropped, cpu_us_per_line| Round {
             threads,
             seconds: 60.01,
             events: 62_400_000,
             dropped,
             events_per_second: 1_040_000.0,
-            cpu_us_per_event,
+            cpu_us_per_line,
             resident_mib: 43.14,
             bytes_per_line: 181.2,
         };

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::tracer::Tracer;
 use crate::bench::{
     goal::{self, Goal, Wanted},
+    statistics::median,
     table::{grouped, markdown},
 };
 
@@ -141,7 +142,7 @@ impl Row {
         }
         let medians: BTreeMap<_, _> = by_tracer
             .into_iter()
-            .filter_map(|(tracer, values)| Some((tracer, median(values)?)))
+            .filter_map(|(tracer, mut values)| Some((tracer, median(&mut values)?)))
             .collect();
         let ratio = |above, below| Some(medians.get(&above)? / medians.get(&below)?);
         let ratios = Ratios {
@@ -175,14 +176,6 @@ impl Row {
     }
 }
 
-/// The middle value; of an even number the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,13 +183,6 @@ mod tests {
     fn row(driver: &'static str, times: &[(Tracer, f64)]) -> Row {
         let sample = |&(tracer, ns_per_call)| Sample { tracer, ns_per_call, calls: 100, lost: 0 };
         Row::new(driver, "cuCtxSynchronize", times.iter().map(sample).collect())
-    }
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
-        assert_eq!(median(Vec::new()), None);
     }
 
     #[test]
@@ -248,7 +234,7 @@ mod tests {
 
         r550, cuCtxSynchronize: bpftrace, call lost 7 of 100 calls
         MISSED  r550, cuCtxSynchronize, call / two empty: 1.6, goal at most 1.5
-        met     r550, cuCtxSynchronize, bpftrace / ours at the entry: 53.19, goal at least 8
+        met     r550, cuCtxSynchronize, bpftrace / ours at the entry: 53.192, goal at least 8
         MISSED  r550, cuCtxSynchronize, bpftrace / ours of a call: 7, goal at least 8
         MISSED  r580, cuCtxSynchronize, call / two empty: 1.6, goal at most 1.5
         ");
