@@ -7,6 +7,7 @@ mod cost;
 mod disk;
 mod ending;
 mod graphs;
+mod handover;
 mod kernels;
 mod line;
 mod meaning;
@@ -33,6 +34,7 @@ pub use changes::Change;
 use changes::Changes;
 use cost::CostMeter;
 use disk::Disk;
+use handover::Handover;
 use line::push_line;
 use meaning::{Meaning, Reference};
 pub use notices::Notice;
@@ -103,6 +105,7 @@ pub struct Recorder {
     stages: Stages,
     segment: Segment,
     segment_started: Instant,
+    handover: Handover,
     announcements: Announcements,
     disk: Disk,
     state: Arc<State>,
@@ -143,6 +146,7 @@ impl Recorder {
             stages: Stages::default(),
             segment,
             segment_started: Instant::now(),
+            handover: Handover::default(),
             announcements: Announcements::default(),
             disk: Disk::default(),
             state,
@@ -170,6 +174,7 @@ impl Recorder {
         }
         self.kernel.stop()?;
         let counters = self.settle()?;
+        let earlier = self.handover.publish();
         self.close_segment(CloseReason::Shutdown, &counters)?;
         self.publish(&counters, self.segment.sequence());
         let counts = self.books.counts(&counters);
@@ -180,7 +185,7 @@ impl Recorder {
             segments: self.segment.sequence(),
         };
         self.segment.publish().context("cannot rename the last segment")?;
-        Ok(totals)
+        earlier.map(|()| totals)
     }
 
     /// Sleeps until the ring buffer is filled to its threshold, or for [`POLL_INTERVAL`].

@@ -122,13 +122,14 @@ impl Segment {
             fs::remove_file(self.directory.join(format!("{}{PART_SUFFIX}", self.name)));
     }
 
-    /// Gives the file its final name, under which it may be uploaded. Flush first.
-    pub fn publish(self) -> io::Result<SegmentName> {
+    /// Gives the file its final name, under which it may be uploaded. Flush first. If it fails it
+    /// can be tried again.
+    pub fn publish(&self) -> io::Result<&SegmentName> {
         debug_assert!(self.buffer.is_empty());
         let path = self.directory.join(self.name.to_string());
         let part = self.directory.join(format!("{}{PART_SUFFIX}", self.name));
         fs::rename(part, path)?;
-        Ok(self.name)
+        Ok(&self.name)
     }
 }
 

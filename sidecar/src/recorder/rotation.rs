@@ -8,10 +8,10 @@ use trace::{
     line::{CloseReason, FORMAT_VERSION, Meta, SegmentClose, SegmentOpen},
     writer::push_meta,
 };
-use tracing::{debug, error};
+use tracing::error;
 
 use super::Recorder;
-use crate::{clock, segment::Segment};
+use crate::clock;
 
 impl Recorder {
     pub(super) fn write_out(&mut self) {
@@ -22,6 +22,7 @@ impl Recorder {
     }
 
     pub(super) fn rotate_if_due(&mut self) {
+        self.handover.publish_if_due();
         if self.disk.is_failing() {
             // Nothing is buffered while the disk fails, so these lines tell when it is well again.
             self.begin_again();
@@ -29,7 +30,7 @@ impl Recorder {
         if self.disk.limit_is_due() {
             self.check_limit();
         }
-        if self.segment_started.elapsed() < self.options.interval {
+        if self.segment_started.elapsed() < self.options.interval || self.handover.is_paused() {
             return;
         }
         self.check_limit();
@@ -43,13 +44,14 @@ impl Recorder {
         self.rotate(CloseReason::Interval);
     }
 
-    /// Closes the segment and opens the next one. If one of the two fails the segment stays open,
-    /// and the next turn tries again.
+    /// Closes the segment and opens the next one. If one of the two fails the segment stays open
+    /// and goes on.
     fn rotate(&mut self, reason: CloseReason) {
-        if let Err(error) = self.try_rotate(reason) {
-            let cause = std::io::Error::other(format!("{error:#}"));
-            self.disk.failed(&cause);
+        if self.handover.is_paused() {
+            return;
         }
+        let result = self.try_rotate(reason);
+        self.handover.tried(&result);
     }
 
     fn try_rotate(&mut self, reason: CloseReason) -> Result<()> {
@@ -58,18 +60,17 @@ impl Recorder {
         let sequence = self.segment.sequence() + 1;
         // First, so that a segment is never closed without another one to go on with.
         let (run, format) = (self.options.run.clone(), self.options.format);
-        let next = Segment::create(directory, run, sequence, format)
-            .context("cannot create the next segment")?;
+        let next = self.handover.next(directory, run, sequence, format)?;
         if let Err(error) = self.close_segment(reason, &counters) {
             next.discard();
             return Err(error);
         }
         let closed = self.segment.replace(next);
         self.closed_bytes += closed.written();
+        self.handover.closed(closed);
         self.books.segment_closed();
         self.open_segment();
-        let name = closed.publish().context("cannot rename a closed segment")?;
-        debug!(segment = %name, "closed a segment");
+        self.handover.publish()?;
         self.check_limit();
         Ok(())
     }
