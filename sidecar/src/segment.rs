@@ -134,6 +134,14 @@ impl Segment {
 }
 
 #[cfg(test)]
+impl Segment {
+    /// A descriptor that cannot be written stands for a full disk. Returns the present one.
+    pub(crate) fn exchange_file(&mut self, file: File) -> File {
+        mem::replace(&mut self.file, file)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::{io::Read as _, path::Path};
 
@@ -188,13 +196,12 @@ mod tests {
             segment.buffer().extend_from_slice(b"first\n");
             segment.flush().unwrap();
             let written = segment.written();
-            // A descriptor that cannot be written stands for the full disk, and half of what was to
-            // be written for what it still took.
-            let writable = mem::replace(&mut segment.file, File::open("/dev/null").unwrap());
+            let writable = segment.exchange_file(File::open("/dev/null").unwrap());
             segment.buffer().extend_from_slice(b"second\n");
             assert!(segment.flush().is_err());
             assert_eq!((segment.written(), segment.buffered()), (written, 0));
-            segment.file = writable;
+            segment.exchange_file(writable);
+            // What a disk still took of it before it was full.
             segment.file.write_all(&[0x28, 0xB5, 0x2F]).unwrap();
             segment.buffer().extend_from_slice(b"third\n");
             segment.flush().unwrap();

@@ -10,8 +10,8 @@ use trace::{
 };
 use tracing::error;
 
-use super::Recorder;
-use crate::clock;
+use super::{Options, Recorder, announcements::Announcements, meaning::Meaning, stages::Stages};
+use crate::{clock, segment::Segment};
 
 impl Recorder {
     pub(super) fn write_out(&mut self) {
@@ -23,10 +23,6 @@ impl Recorder {
 
     pub(super) fn rotate_if_due(&mut self) {
         self.handover.publish_if_due();
-        if self.disk.is_failing() {
-            // Nothing is buffered while the disk fails, so these lines tell when it is well again.
-            self.begin_again();
-        }
         if self.disk.limit_is_due() {
             self.check_limit();
         }
@@ -84,36 +80,9 @@ impl Recorder {
 
     pub(super) fn open_segment(&mut self) {
         self.segment_started = Instant::now();
-        self.push_opening();
-        self.announcements.begin_segment(self.segment.buffer());
-        self.meaning.begin_segment();
-        self.stages.begin_segment();
+        let Self { segment, options, announcements, meaning, stages, .. } = self;
+        begin(segment, options, announcements, meaning, stages);
         self.flush();
-    }
-
-    /// After a failed write what was buffered is gone, maybe the opening line too.
-    fn begin_again(&mut self) {
-        self.push_opening();
-        self.announcements.begin_segment(self.segment.buffer());
-        self.meaning.begin_segment();
-        self.stages.begin_segment();
-        self.flush();
-    }
-
-    fn push_opening(&mut self) {
-        let now = clock::read(self.options.start_ns);
-        let open = SegmentOpen {
-            format_version: FORMAT_VERSION,
-            sequence: self.segment.sequence(),
-            host: self.options.run.host.clone(),
-            kernel: self.options.kernel_release.clone(),
-            sidecar_version: env!("CARGO_PKG_VERSION").to_owned(),
-            clock: now,
-            options: self.options.settings.clone(),
-        };
-        let since_start = now.monotonic_ns - now.start_monotonic_ns;
-        let meta = Meta::SegmentOpen(open);
-        push_meta(self.segment.buffer(), since_start, std::process::id(), &meta);
     }
 
     /// Writes the closing line, with the counters that balance it.
@@ -140,18 +109,35 @@ impl Recorder {
     }
 
     fn flush(&mut self) {
-        if self.segment.buffered() == 0 {
-            return;
-        }
-        match self.segment.flush() {
-            Ok(()) => {
-                self.books.buffer_written();
-                self.disk.wrote();
-            }
-            Err(cause) => {
-                self.books.buffer_lost();
-                self.disk.failed(&cause);
-            }
-        }
+        let Self { segment, books, disk, options, announcements, meaning, stages, .. } = self;
+        disk.flush(segment, books, |segment| {
+            begin(segment, options, announcements, meaning, stages);
+        });
     }
+}
+
+/// Says what stands before the calls of a segment, and has the rest said again when it is due.
+fn begin(
+    segment: &mut Segment,
+    options: &Options,
+    announcements: &mut Announcements,
+    meaning: &mut Meaning,
+    stages: &mut Stages,
+) {
+    let now = clock::read(options.start_ns);
+    let open = SegmentOpen {
+        format_version: FORMAT_VERSION,
+        sequence: segment.sequence(),
+        host: options.run.host.clone(),
+        kernel: options.kernel_release.clone(),
+        sidecar_version: env!("CARGO_PKG_VERSION").to_owned(),
+        clock: now,
+        options: options.settings.clone(),
+    };
+    let since_start = now.monotonic_ns - now.start_monotonic_ns;
+    let meta = Meta::SegmentOpen(open);
+    push_meta(segment.buffer(), since_start, std::process::id(), &meta);
+    announcements.begin_segment(segment.buffer());
+    meaning.begin_segment();
+    stages.begin_segment();
 }
