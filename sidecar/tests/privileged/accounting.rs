@@ -197,3 +197,23 @@ fn a_full_disk_costs_counted_calls_and_recording_goes_on_when_there_is_space() {
 fn a_full_disk_costs_counted_calls_of_compressed_segments_too() {
     a_full_disk_costs_counted_calls(Format::JsonlZst, 200_000);
 }
+
+#[test]
+fn while_no_segment_can_be_created_calls_are_written_to_the_open_one() {
+    let scene = Scene::new(Driver::R550);
+    let mut sidecar = scene.sidecar(&[("TRACE_INTERVAL", "1")]);
+    let calls = || run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100"]));
+    let away = scene.traces().with_file_name("away");
+    std::fs::rename(scene.traces(), &away).unwrap();
+    calls();
+    sidecar.wait_for("cannot create the next segment");
+    calls();
+    std::fs::rename(&away, scene.traces()).unwrap();
+    sidecar.wait_for("segments can be finished again");
+    calls();
+    assert_eq!(sidecar.log_lines_with("cannot create the next segment"), 1);
+    assert_eq!(sidecar.log_lines_with("segments can be finished again"), 1);
+    sidecar.stop();
+    let total = scene.whole_report().functions["cuCtxSynchronize"];
+    assert_eq!((total.lines, total.dropped), (300, 0));
+}
