@@ -15,6 +15,11 @@ pub enum Problem {
     BadLine {
         reason: String,
     },
+    /// Only the first bad lines of a file are told one by one.
+    MoreBadLines {
+        file: PathBuf,
+        more: u64,
+    },
     /// The file name is not a segment's.
     NotASegment {
         file: PathBuf,
@@ -100,6 +105,9 @@ impl fmt::Display for Problem {
                 write!(f, "{}: cannot be read: {reason}", file.display())
             }
             Self::BadLine { reason } => f.write_str(reason),
+            Self::MoreBadLines { file, more } => {
+                write!(f, "{}: {more} more lines like these", file.display())
+            }
             Self::NotASegment { file } => write!(
                 f,
                 "{}: the name is not trace_<host>_<start>_<sequence>.jsonl or .jsonl.zst",

@@ -12,6 +12,9 @@ use crate::{
     reader::{BadLine, Reader, Reason},
 };
 
+/// Of a file, told one by one: one that is no trace at all has no other.
+const MOST_BAD_LINES: u64 = 10;
+
 pub(super) struct Segment {
     /// By the file name.
     pub(super) sequence: u64,
@@ -31,6 +34,7 @@ pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> S
         }
     };
     let mut is_first = true;
+    let mut bad_lines = 0;
     for line in reader {
         if mem::take(&mut is_first) && !is_opening(&line) {
             problems.push(Problem::NoOpening { file: file.to_owned() });
@@ -49,8 +53,16 @@ pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> S
                 Meta::SegmentClose(close) => segment.close = Some(close),
                 _ => {}
             },
-            Err(bad) => problems.push(Problem::BadLine { reason: bad.to_string() }),
+            Err(bad) => {
+                bad_lines += 1;
+                if bad_lines <= MOST_BAD_LINES {
+                    problems.push(Problem::BadLine { reason: bad.to_string() });
+                }
+            }
         }
+    }
+    if let more @ 1.. = bad_lines.saturating_sub(MOST_BAD_LINES) {
+        problems.push(Problem::MoreBadLines { file: file.to_owned(), more });
     }
     match &segment.close {
         None => problems.push(Problem::NotClosed { file: file.to_owned() }),

@@ -226,6 +226,18 @@ fn a_segment_without_its_opening_line_is_named() {
 }
 
 #[test]
+fn of_a_file_that_is_no_trace_only_the_first_lines_are_complained_of() {
+    let run = Scene::new();
+    let file = run.directory.path().join("trace_h_20260101T000000.000Z_000001.jsonl");
+    fs::write(&file, "{}\n".repeat(1000)).unwrap();
+    let problems = check(std::slice::from_ref(&file)).problems;
+    let one_by_one =
+        problems.iter().filter(|problem| matches!(problem, Problem::BadLine { .. })).count();
+    assert_eq!(one_by_one, 10);
+    assert!(problems.contains(&Problem::MoreBadLines { file, more: 990 }), "{problems:?}");
+}
+
+#[test]
 fn what_was_dropped_before_a_crash_is_reported() {
     let mut run = Scene::new();
     run.segment(1, 2, |close| dropped(close, 3));
