@@ -140,8 +140,13 @@ impl Discovery {
             let is_idle = self.nameless.is_empty() && self.strangers.is_empty();
             let wait = if is_idle { WAIT } else { Duration::ZERO };
             self.sideband.wait(wait, &mut events)?;
+            // However many say so, every process is looked at once.
+            let is_lost = events.contains(&ProcessEvent::Lost);
             for event in events.drain(..) {
                 self.follow(event)?;
+            }
+            if is_lost {
+                self.look_at_all()?;
             }
             if let Some((pid, path)) = self.nameless.pop_front() {
                 self.inspect(pid, &path, FoundBy::Mapping)?;
@@ -190,20 +195,24 @@ impl Discovery {
                 self.state.callers().exited(pid);
                 self.tell_change(pid, Change::Replaced { at_ns });
             }
-            ProcessEvent::Lost => {
-                warn!("the kernel lost process events: looking at every process again");
-                let at_ns = clock::monotonic_ns();
-                let gone = self.processes().find_exited();
-                for pid in gone {
-                    self.tell_change(pid, Change::Replaced { at_ns });
-                }
-                let pids = all_pids();
-                for &pid in &pids {
-                    self.look_at(pid)?;
-                }
-                self.note_strangers(pids);
-            }
+            // For the whole batch, in `run`.
+            ProcessEvent::Lost => {}
         }
+        Ok(())
+    }
+
+    fn look_at_all(&mut self) -> Result<()> {
+        warn!("the kernel lost process events: looking at every process again");
+        let at_ns = clock::monotonic_ns();
+        let gone = self.processes().find_exited();
+        for pid in gone {
+            self.tell_change(pid, Change::Replaced { at_ns });
+        }
+        let pids = all_pids();
+        for &pid in &pids {
+            self.look_at(pid)?;
+        }
+        self.note_strangers(pids);
         Ok(())
     }
 
