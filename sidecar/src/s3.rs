@@ -14,7 +14,7 @@ use aws_sdk_s3::{
     config::{
         Builder, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
     },
-    operation::list_objects_v2::ListObjectsV2Error,
+    operation::{list_objects_v2::ListObjectsV2Error, put_object::PutObjectError},
     primitives::ByteStream,
     types::ChecksumMode,
 };
@@ -124,18 +124,15 @@ impl Bucket {
     /// Putting the same file twice is harmless: same key, same content.
     pub async fn put(&self, file: &Path, object_name: &str) -> Result<(), PutError> {
         let (digest, body) = read(file).await.map_err(PutError::File)?;
-        self.store(&format!("{}{object_name}", self.prefix), &digest, body)
+        let key = format!("{}{object_name}", self.prefix);
+        let sha256 = self.put_object(&key, &digest, body).await.map_err(|error| {
+            let explained = self.explain(&error, "s3:PutObject");
+            PutError::of(&error, explained.context(format!("cannot put s3://{}/{key}", self.name)))
+        })?;
+        self.confirm(&key, &digest, sha256.as_deref())
             .await
+            .with_context(|| format!("cannot confirm s3://{}/{key}", self.name))
             .map_err(PutError::Store)
-    }
-
-    async fn store(&self, key: &str, digest: &Digest, body: ByteStream) -> Result<()> {
-        let at = format!("s3://{}/{key}", self.name);
-        let sha256 =
-            self.put_object(key, digest, body).await.with_context(|| format!("cannot put {at}"))?;
-        self.confirm(key, digest, sha256.as_deref())
-            .await
-            .with_context(|| format!("cannot confirm {at}"))
     }
 
     /// Returns the SHA-256 that the store answers, if it does.
@@ -144,7 +141,7 @@ impl Bucket {
         key: &str,
         digest: &Digest,
         body: ByteStream,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<String>, failure::SdkError<PutObjectError>> {
         let stored = self
             .client
             .put_object()
@@ -158,8 +155,7 @@ impl Bucket {
             .customize()
             .config_override(Builder::default().timeout_config(self.upload_timeouts(digest.bytes)))
             .send()
-            .await
-            .map_err(|error| self.explain(error, "s3:PutObject"))?;
+            .await?;
         Ok(stored.checksum_sha256().map(str::to_owned))
     }
 
@@ -182,7 +178,7 @@ impl Bucket {
             .checksum_mode(ChecksumMode::Enabled)
             .send()
             .await
-            .map_err(|error| self.explain(error, "s3:GetObject"))?;
+            .map_err(|error| self.explain(&error, "s3:GetObject"))?;
         let (stored, bytes) = (head.content_length().unwrap_or(-1), digest.bytes);
         ensure!(u64::try_from(stored) == Ok(bytes), "the store has {stored} bytes, not {bytes}");
         // A store that keeps no SHA-256 has still checked the MD5 that came with the upload.
@@ -203,7 +199,7 @@ impl Bucket {
         match self.list_one().await {
             Ok(()) => Ok(()),
             Err(error) if failure::is_access_denied(&error) => Ok(()),
-            Err(error) => Err(self.explain(error, "s3:ListBucket"))
+            Err(error) => Err(self.explain(&error, "s3:ListBucket"))
                 .with_context(|| format!("cannot use s3://{}/{}", self.name, self.prefix)),
         }
     }
@@ -226,7 +222,7 @@ impl Bucket {
         let mut objects = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page
-                .map_err(|error| self.explain(error, "s3:ListBucket"))
+                .map_err(|error| self.explain(&error, "s3:ListBucket"))
                 .with_context(|| format!("cannot list s3://{}/{}", self.name, self.prefix))?;
             objects.extend(page.contents().iter().filter_map(|object| {
                 let key = object.key().filter(|key| !key.ends_with('/'))?.to_owned();
@@ -238,10 +234,10 @@ impl Bucket {
 
     fn explain<E: failure::Cause>(
         &self,
-        error: failure::SdkError<E>,
+        error: &failure::SdkError<E>,
         permission: &str,
     ) -> anyhow::Error {
-        failure::explain(&error, &Caller { bucket: &self.name, store: &self.store, permission })
+        failure::explain(error, &Caller { bucket: &self.name, store: &self.store, permission })
     }
 }
 

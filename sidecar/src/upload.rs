@@ -49,7 +49,7 @@ pub struct Uploader<S> {
     uploaded: u64,
     /// Confirmed, but not deleted: not to be uploaded again.
     undeleted: HashSet<SegmentName>,
-    /// Segments whose files cannot be read or deleted; each was logged once.
+    /// Segments whose files cannot be read, uploaded or deleted; each was logged once.
     stuck: HashSet<SegmentName>,
 }
 
@@ -101,15 +101,15 @@ impl<S: Store> Uploader<S> {
         if !self.stuck.is_empty() {
             warn!(
                 segments = self.stuck.len(),
-                "segments that cannot be read or deleted stay in {}",
+                "segments that cannot be read, uploaded or deleted stay in {}",
                 self.spool.directory().display()
             );
         }
         self.uploaded
     }
 
-    /// One pass over the closed segments, oldest first. A file that cannot be read or deleted does
-    /// not hold up the others. A store that fails ends the pass: it would most likely fail again,
+    /// One pass over the closed segments, oldest first. A file that cannot be read or deleted, or is
+    /// too large for the store, does not hold up the others. A store that fails ends the pass: it would most likely fail again,
     /// and order is kept. Returns whether the pass got to its end.
     async fn upload_all(&mut self) -> bool {
         let closed = match self.spool.closed() {
@@ -126,7 +126,9 @@ impl<S: Store> Uploader<S> {
         for (index, segment) in closed.iter().enumerate() {
             match self.upload(segment).await {
                 Ok(()) => {}
-                Err(PutError::File(error)) => self.file_failed(segment, &error),
+                Err(PutError::File(error) | PutError::Object(error)) => {
+                    self.file_failed(segment, &error);
+                }
                 Err(PutError::Store(error)) => {
                     self.state.uploads().store_failures += 1;
                     self.failed(&error, waiting - index);

@@ -52,7 +52,7 @@ impl Bucket {
             .checksum_mode(ChecksumMode::Enabled)
             .send()
             .await
-            .map_err(|error| self.explain(error, "s3:GetObject"))
+            .map_err(|error| self.explain(&error, "s3:GetObject"))
             .with_context(|| format!("cannot look at s3://{}/{}", self.name, object.key))?;
         let Some(stored) = of_whole(head.checksum_sha256()) else { return Ok(false) };
         let path = path.to_owned();
@@ -69,7 +69,7 @@ impl Bucket {
             .checksum_mode(ChecksumMode::Enabled)
             .send()
             .await
-            .map_err(|error| self.explain(error, "s3:GetObject"))?;
+            .map_err(|error| self.explain(&error, "s3:GetObject"))?;
         let mut file = tokio::fs::File::create(partial).await.context("cannot create the file")?;
         let mut bytes = 0;
         // The SDK compares the checksum, if the store has one.

@@ -18,13 +18,27 @@ impl<E: ProvideErrorMetadata + Error + Send + Sync + 'static> Cause for E {}
 pub enum PutError {
     /// The file is at fault: it cannot be read, or not be deleted.
     File(Explained),
+    /// The store, or what lies between, takes no object like this one.
+    Object(Explained),
     /// The store is, or the way to it.
     Store(Explained),
 }
 
+impl PutError {
+    /// Of an answer to a PUT.
+    pub(super) fn of<E: Cause>(error: &SdkError<E>, explained: Explained) -> Self {
+        let status = error.raw_response().map(|answer| answer.status().as_u16());
+        if status == Some(TOO_LARGE) || error.code() == Some(ENTITY_TOO_LARGE) {
+            Self::Object(explained)
+        } else {
+            Self::Store(explained)
+        }
+    }
+}
+
 impl fmt::Display for PutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::File(error) | Self::Store(error)) = self;
+        let (Self::File(error) | Self::Object(error) | Self::Store(error)) = self;
         write!(f, "{error:#}")
     }
 }
@@ -40,6 +54,10 @@ pub(super) const CREDENTIALS: &str = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS
                            or ~/.aws, or the role of the instance, in this order";
 
 const NETWORK: &str = "check S3_ENDPOINT or AWS_REGION, and the network between";
+
+/// Stores say the code; proxies only the status.
+const ENTITY_TOO_LARGE: &str = "EntityTooLarge";
+const TOO_LARGE: u16 = 413;
 
 /// The SDK's own Display says "service error", its Debug fills a screen.
 pub(super) fn explain<E: Cause>(error: &SdkError<E>, caller: &Caller<'_>) -> Explained {
@@ -83,6 +101,7 @@ fn answered<E: Cause>(
     let code = error.code().unwrap_or(match status {
         403 => "AccessDenied",
         404 => "NotFound",
+        TOO_LARGE => ENTITY_TOO_LARGE,
         _ => "",
     });
     let advice = match code {
@@ -98,6 +117,9 @@ fn answered<E: Cause>(
         | "IllegalLocationConstraintException" => {
             let region = region.unwrap_or("the region of the bucket");
             format!("set AWS_REGION to {region}")
+        }
+        ENTITY_TOO_LARGE => {
+            "lower TRACE_SEGMENT_SIZE, or raise the limit of what lies between".to_owned()
         }
         "" if status < 500 => "check S3_ENDPOINT".to_owned(),
         _ if status >= 500 => "the store is at fault: try again later".to_owned(),

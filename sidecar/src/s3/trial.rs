@@ -63,7 +63,7 @@ impl Bucket {
         match self.list_one().await {
             Ok(()) => Ok(Permitted::Yes),
             Err(error) if failure::is_access_denied(&error) => Ok(Permitted::No),
-            Err(error) => Err(self.explain(error, "s3:ListBucket")),
+            Err(error) => Err(self.explain(&error, "s3:ListBucket")),
         }
     }
 
@@ -86,7 +86,8 @@ impl Trial {
     /// By the same request as an upload.
     pub async fn write(&self) -> Result<()> {
         let body = ByteStream::from(self.content.clone().into_bytes());
-        self.bucket.put_object(&self.key, &self.digest, body).await.map(drop)
+        let put = self.bucket.put_object(&self.key, &self.digest, body).await;
+        put.map(drop).map_err(|error| self.bucket.explain(&error, "s3:PutObject"))
     }
 
     /// As an upload is confirmed.
@@ -103,7 +104,7 @@ impl Trial {
             .key(&self.key)
             .send()
             .await
-            .map_err(|error| self.bucket.explain(error, "s3:GetObject"))?;
+            .map_err(|error| self.bucket.explain(&error, "s3:GetObject"))?;
         let bytes = answer.body.collect().await.context("the transfer failed")?.into_bytes();
         ensure!(
             bytes == self.content.as_bytes(),
@@ -118,7 +119,7 @@ impl Trial {
         match bucket.client.delete_object().bucket(&bucket.name).key(key).send().await {
             Ok(_) => Ok(Permitted::Yes),
             Err(error) if failure::is_access_denied(&error) => Ok(Permitted::No),
-            Err(error) => Err(bucket.explain(error, "s3:DeleteObject"))
+            Err(error) => Err(bucket.explain(&error, "s3:DeleteObject"))
                 .with_context(|| format!("{} may be left behind", self.location())),
         }
     }

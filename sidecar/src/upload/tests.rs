@@ -14,6 +14,8 @@ struct Memory {
     stored: Arc<Mutex<Vec<String>>>,
     /// This file cannot be read.
     unreadable: Option<&'static str>,
+    /// This file is too large for the store.
+    too_large: Option<&'static str>,
     /// This file becomes a directory: not even root can delete that as a file.
     undeletable: Option<&'static str>,
 }
@@ -24,6 +26,9 @@ impl Store for Memory {
             return Err(PutError::File(anyhow!("unreadable")));
         }
         self.check().await.map_err(PutError::Store)?;
+        if self.too_large == Some(name) {
+            return Err(PutError::Object(anyhow!("too large")));
+        }
         self.stored.lock().unwrap().push(name.to_owned());
         if self.undeletable == Some(name) {
             fs::remove_file(file).unwrap();
@@ -140,6 +145,18 @@ async fn a_file_that_cannot_be_read_holds_up_neither_the_others_nor_the_end() {
     assert_eq!(timeout(Duration::from_secs(60), task).await.unwrap().unwrap(), 1);
     let left: Vec<String> = spool.closed().unwrap().iter().map(|c| c.name.to_string()).collect();
     assert_eq!(left, [FIRST], "kept for whoever can read it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_too_large_for_the_store_holds_up_neither_the_others_nor_the_end() {
+    let (_directory, spool) = spool_of(&[FIRST, SECOND]);
+    let store = Memory { too_large: Some(FIRST), ..Memory::default() };
+    let (_sender, stop) = watch::channel(true);
+    let uploader = Uploader::new(spool.clone(), store.clone(), Arc::default());
+    let task = tokio::spawn(uploader.run(Duration::from_secs(120), stop));
+    assert_eq!(timeout(Duration::from_secs(60), task).await.unwrap().unwrap(), 1);
+    assert_eq!(*store.stored.lock().unwrap(), [SECOND]);
+    assert_eq!(spool.closed().unwrap().len(), 1, "kept for a store that takes it");
 }
 
 #[tokio::test(start_paused = true)]

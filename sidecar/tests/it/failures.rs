@@ -131,6 +131,22 @@ async fn answers_that_the_stand_in_does_not_give_are_explained() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_too_large_is_told_from_a_store_that_fails() {
+    let scene = Scene::new(b"{}\n");
+    for (reply, is_object) in [
+        (Reply::error(400, "EntityTooLarge", "exceeds the maximum"), true),
+        (Reply::new(413).body("<html>nginx</html>"), true),
+        (Reply::error(403, "AccessDenied", "no"), false),
+    ] {
+        let server = Scripted::start(move |_| reply.clone());
+        let bucket = bucket_at(&server.endpoint, BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
+        let error = bucket.put(&scene.segment(), NAME).await.unwrap_err();
+        assert_eq!(matches!(error, PutError::Object(_)), is_object, "{error}");
+        assert_eq!(error.to_string().contains("lower TRACE_SEGMENT_SIZE"), is_object, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn the_check_lets_credentials_pass_that_may_only_upload() {
     let server = Scripted::start(|_| Reply::error(403, "AccessDenied", "Access Denied"));
     let bucket = bucket_at(&server.endpoint, BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
