@@ -175,7 +175,7 @@ impl Recorder {
         self.kernel.stop()?;
         let counters = self.settle()?;
         let earlier = self.handover.publish();
-        self.close_segment(CloseReason::Shutdown, &counters)?;
+        let closed = self.close_segment(CloseReason::Shutdown, &counters);
         self.publish(&counters, self.segment.sequence());
         let counts = self.books.counts(&counters);
         let sum = |part: fn(&FunctionCounts) -> u64| counts.values().map(part).sum();
@@ -184,6 +184,8 @@ impl Recorder {
             dropped: sum(|counts| counts.run_dropped),
             segments: self.segment.sequence(),
         };
+        closed
+            .with_context(|| format!("the closing line is lost, with these counts: {totals:?}"))?;
         self.segment.publish().context("cannot rename the last segment")?;
         earlier.map(|()| totals)
     }

@@ -11,6 +11,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Seek as _, SeekFrom, Write as _},
     mem,
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -120,6 +121,11 @@ impl Segment {
         // If that fails too, the next start closes an empty segment.
         let _: io::Result<()> =
             fs::remove_file(self.directory.join(format!("{}{PART_SUFFIX}", self.name)));
+    }
+
+    /// Whether no name leads to the file any more.
+    pub fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Gives the file its final name, under which it may be uploaded. Flush first. If it fails it

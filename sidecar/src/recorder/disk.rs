@@ -1,10 +1,11 @@
 //! Whether lines can be written. While they cannot, calls are counted as dropped.
 
 use std::{
-    io,
+    io, mem,
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use tracing::{error, info, warn};
 
 use crate::{books::Books, segment::Segment};
@@ -16,14 +17,25 @@ const LIMIT_PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Disk {
     /// Writing failed last time, and what was buffered is lost.
     is_failing: bool,
-    /// Closed segments fill TRACE_DIR_LIMIT.
-    is_at_limit: bool,
-    limit_checked: Option<Instant>,
+    /// Somebody has deleted the open segment: what is written there is lost.
+    is_deleted: bool,
+    limit: Limit,
+}
+
+/// TRACE_DIR_LIMIT.
+#[derive(Default)]
+struct Limit {
+    /// Segments fill it.
+    is_reached: bool,
+    /// When TRACE_DIR was looked at.
+    checked: Option<Instant>,
+    /// How full it is could not be told then.
+    is_unknown: bool,
 }
 
 impl Disk {
     pub(super) fn is_writable(&self) -> bool {
-        !self.is_failing && !self.is_at_limit
+        !self.is_failing && !self.is_deleted && !self.limit.is_reached
     }
 
     /// Writes what is buffered, and books it.
@@ -71,15 +83,41 @@ impl Disk {
         self.is_failing = true;
     }
 
-    /// At the limit, whether another look is due.
-    pub(super) fn limit_is_due(&self) -> bool {
-        self.is_at_limit
-            && self.limit_checked.is_none_or(|checked| checked.elapsed() > LIMIT_PERIOD)
+    pub(super) fn deleted(&mut self) {
+        if !self.is_deleted {
+            error!(
+                "somebody has deleted the open segment: its calls are lost, and further ones are \
+                 dropped, and counted, until another one can be begun"
+            );
+        }
+        self.is_deleted = true;
     }
 
-    pub(super) fn compare(&mut self, waiting: u64, limit: u64) {
-        self.limit_checked = Some(Instant::now());
-        match (self.is_at_limit, waiting >= limit) {
+    pub(super) fn begun(&mut self) {
+        self.is_deleted = false;
+    }
+
+    /// At the limit, whether another look is due.
+    pub(super) fn limit_is_due(&self) -> bool {
+        self.limit.is_reached
+            && self.limit.checked.is_none_or(|checked| checked.elapsed() > LIMIT_PERIOD)
+    }
+
+    /// `waiting`: what counts towards the limit, if that can be told. If not, what was known of it
+    /// holds on.
+    pub(super) fn compare(&mut self, waiting: Result<u64>, limit: u64) {
+        self.limit.checked = Some(Instant::now());
+        let was_unknown = mem::replace(&mut self.limit.is_unknown, waiting.is_err());
+        let waiting = match waiting {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                if !was_unknown {
+                    error!("cannot tell how full TRACE_DIR is: {error:#}");
+                }
+                return;
+            }
+        };
+        match (self.limit.is_reached, waiting >= limit) {
             (false, true) => warn!(
                 waiting,
                 limit,
@@ -89,7 +127,7 @@ impl Disk {
             (true, false) => info!(waiting, limit, "recording goes on"),
             _ => {}
         }
-        self.is_at_limit = waiting >= limit;
+        self.limit.is_reached = waiting >= limit;
     }
 }
 
@@ -97,6 +135,7 @@ impl Disk {
 mod tests {
     use std::fs::{self, File};
 
+    use anyhow::anyhow;
     use trace::segment_name::{Format, Run};
 
     use super::*;
@@ -132,11 +171,30 @@ mod tests {
     fn a_failing_disk_that_recovers_is_still_at_its_limit() {
         let mut disk = Disk::default();
         assert!(disk.is_writable());
-        disk.compare(10, 10);
+        disk.compare(Ok(10), 10);
         disk.failed(&io::Error::other("full"));
         disk.wrote();
         assert!(!disk.is_writable());
-        disk.compare(9, 10);
+        disk.compare(Err(anyhow!("no such directory")), 10);
+        assert!(!disk.is_writable(), "it is still full, as far as is known");
+        assert!(!disk.limit_is_due(), "the next look comes after a while");
+        disk.compare(Ok(9), 10);
+        assert!(disk.is_writable());
+    }
+
+    #[test]
+    fn what_is_written_to_a_deleted_segment_would_be_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let segment = Segment::create(path, Run::new("h", "s"), 1, Format::Jsonl).unwrap();
+        assert!(!segment.is_deleted());
+        fs::remove_file(directory.path().join("trace_h_s_000001.jsonl.part")).unwrap();
+        assert!(segment.is_deleted());
+        let mut disk = Disk::default();
+        disk.deleted();
+        disk.wrote();
+        assert!(!disk.is_writable());
+        disk.begun();
         assert!(disk.is_writable());
     }
 }

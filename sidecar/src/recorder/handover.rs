@@ -34,8 +34,7 @@ impl Handover {
     pub(super) fn tried(&mut self, result: &Result<()>) {
         match (result, self.failed) {
             (Err(error), None) => error!(
-                "cannot finish a segment, which loses no call and is tried again every {} s: \
-                 {error:#}",
+                "cannot finish a segment: it goes on, and that is tried again every {} s: {error:#}",
                 PAUSE.as_secs()
             ),
             (Ok(()), Some(_)) => info!("segments can be finished again"),

@@ -2,16 +2,14 @@
 
 use std::time::Instant;
 
+use super::{Options, Recorder, announcements::Announcements, meaning::Meaning, stages::Stages};
+use crate::{clock, segment::Segment};
 use anyhow::{Context as _, Result};
 use sidecar_common::Counters;
 use trace::{
     line::{CloseReason, FORMAT_VERSION, Meta, SegmentClose, SegmentOpen},
     writer::push_meta,
 };
-use tracing::error;
-
-use super::{Options, Recorder, announcements::Announcements, meaning::Meaning, stages::Stages};
-use crate::{clock, segment::Segment};
 
 impl Recorder {
     pub(super) fn write_out(&mut self) {
@@ -48,6 +46,13 @@ impl Recorder {
         }
         let result = self.try_rotate(reason);
         self.handover.tried(&result);
+        if result.is_err() {
+            if self.segment.is_deleted() {
+                self.disk.deleted();
+            }
+            // The open segment may have outgrown its size meanwhile.
+            self.check_limit();
+        }
     }
 
     fn try_rotate(&mut self, reason: CloseReason) -> Result<()> {
@@ -64,6 +69,7 @@ impl Recorder {
         let closed = self.segment.replace(next);
         self.closed_bytes += closed.written();
         self.handover.closed(closed);
+        self.disk.begun();
         self.books.segment_closed();
         self.open_segment();
         self.handover.publish()?;
@@ -72,10 +78,10 @@ impl Recorder {
     }
 
     pub(super) fn check_limit(&mut self) {
-        match self.spool.waiting_bytes() {
-            Ok(waiting) => self.disk.compare(waiting, self.options.directory_limit),
-            Err(error) => error!("cannot tell how full TRACE_DIR is: {error:#}"),
-        }
+        // The open segment has room of its own beside the limit, up to its size.
+        let beyond = self.segment.written().saturating_sub(self.options.segment_size);
+        let waiting = self.spool.waiting_bytes().map(|waiting| waiting + beyond);
+        self.disk.compare(waiting, self.options.directory_limit);
     }
 
     pub(super) fn open_segment(&mut self) {

@@ -217,3 +217,22 @@ fn while_no_segment_can_be_created_calls_are_written_to_the_open_one() {
     let total = scene.whole_report().functions["cuCtxSynchronize"];
     assert_eq!((total.lines, total.dropped), (300, 0));
 }
+
+#[test]
+fn a_deleted_segment_is_told_of_and_calls_are_counted_until_there_is_another_one() {
+    let scene = Scene::new(Driver::R550);
+    let mut sidecar = scene.sidecar(&[("TRACE_INTERVAL", "1")]);
+    let calls = || run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100"]));
+    std::fs::remove_dir_all(scene.traces()).unwrap();
+    calls();
+    sidecar.wait_for("somebody has deleted the open segment");
+    calls();
+    std::fs::create_dir(scene.traces()).unwrap();
+    sidecar.wait_for("segments can be finished again");
+    calls();
+    sidecar.stop();
+    let report = trace::check::check(&segments_in(&scene.traces()));
+    let total = report.functions["cuCtxSynchronize"];
+    assert_eq!((total.hits, total.dropped), (300, 100));
+    assert_eq!(total.lines, 100, "those of the deleted segment are in no other one");
+}
