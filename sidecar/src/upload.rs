@@ -51,6 +51,8 @@ pub struct Uploader<S> {
     undeleted: HashSet<SegmentName>,
     /// Segments whose files cannot be read, uploaded or deleted; each was logged once.
     stuck: HashSet<SegmentName>,
+    /// Too large for the store: not to be sent again in this run, a closed file never shrinks.
+    refused: HashSet<SegmentName>,
 }
 
 impl<S: Store> Uploader<S> {
@@ -63,6 +65,7 @@ impl<S: Store> Uploader<S> {
             uploaded: 0,
             undeleted: HashSet::new(),
             stuck: HashSet::new(),
+            refused: HashSet::new(),
         }
     }
 
@@ -109,8 +112,8 @@ impl<S: Store> Uploader<S> {
     }
 
     /// One pass over the closed segments, oldest first. A file that cannot be read or deleted, or is
-    /// too large for the store, does not hold up the others. A store that fails ends the pass: it would most likely fail again,
-    /// and order is kept. Returns whether the pass got to its end.
+    /// too large for the store, does not hold up the others. A store that fails ends the pass: it
+    /// would most likely fail again, and order is kept. Returns whether the pass got to its end.
     async fn upload_all(&mut self) -> bool {
         let closed = match self.spool.closed() {
             Ok(closed) => closed,
@@ -122,12 +125,18 @@ impl<S: Store> Uploader<S> {
         let names: HashSet<&SegmentName> = closed.iter().map(|segment| &segment.name).collect();
         self.undeleted.retain(|name| names.contains(name));
         self.stuck.retain(|name| names.contains(name));
+        self.refused.retain(|name| names.contains(name));
         let waiting = closed.len();
         for (index, segment) in closed.iter().enumerate() {
+            if self.refused.contains(&segment.name) {
+                continue;
+            }
             match self.upload(segment).await {
                 Ok(()) => {}
-                Err(PutError::File(error) | PutError::Object(error)) => {
+                Err(PutError::File(error)) => self.file_failed(segment, &error),
+                Err(PutError::Object(error)) => {
                     self.file_failed(segment, &error);
+                    self.refused.insert(segment.name.clone());
                 }
                 Err(PutError::Store(error)) => {
                     self.state.uploads().store_failures += 1;
@@ -167,7 +176,7 @@ impl<S: Store> Uploader<S> {
         if !path.exists() {
             warn!(error, "a segment was deleted by someone else");
         } else if self.stuck.insert(name.clone()) {
-            warn!(error, "a segment is left where it is, and tried again with every upload");
+            warn!(error, "a segment is left where it is, and tried again later");
         } else {
             debug!(error, "a segment is still left where it is");
         }

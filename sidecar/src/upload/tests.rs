@@ -1,6 +1,6 @@
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use anyhow::{anyhow, ensure};
@@ -16,6 +16,7 @@ struct Memory {
     unreadable: Option<&'static str>,
     /// This file is too large for the store.
     too_large: Option<&'static str>,
+    refusals: Arc<AtomicU32>,
     /// This file becomes a directory: not even root can delete that as a file.
     undeletable: Option<&'static str>,
 }
@@ -27,6 +28,7 @@ impl Store for Memory {
         }
         self.check().await.map_err(PutError::Store)?;
         if self.too_large == Some(name) {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
             return Err(PutError::Object(anyhow!("too large")));
         }
         self.stored.lock().unwrap().push(name.to_owned());
@@ -151,11 +153,14 @@ async fn a_file_that_cannot_be_read_holds_up_neither_the_others_nor_the_end() {
 async fn a_file_that_is_too_large_for_the_store_holds_up_neither_the_others_nor_the_end() {
     let (_directory, spool) = spool_of(&[FIRST, SECOND]);
     let store = Memory { too_large: Some(FIRST), ..Memory::default() };
-    let (_sender, stop) = watch::channel(true);
+    let (sender, stop) = watch::channel(false);
     let uploader = Uploader::new(spool.clone(), store.clone(), Arc::default());
     let task = tokio::spawn(uploader.run(Duration::from_secs(120), stop));
+    sleep(Duration::from_secs(600)).await;
+    sender.send(true).unwrap();
     assert_eq!(timeout(Duration::from_secs(60), task).await.unwrap().unwrap(), 1);
     assert_eq!(*store.stored.lock().unwrap(), [SECOND]);
+    assert_eq!(store.refusals.load(Ordering::Relaxed), 1, "it is sent once");
     assert_eq!(spool.closed().unwrap().len(), 1, "kept for a store that takes it");
 }
 
