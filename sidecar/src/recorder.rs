@@ -186,7 +186,9 @@ impl Recorder {
         };
         closed
             .with_context(|| format!("the closing line is lost, with these counts: {totals:?}"))?;
-        self.segment.publish().context("cannot rename the last segment")?;
+        self.segment.publish().with_context(|| {
+            format!("cannot rename the last segment, with these counts: {totals:?}")
+        })?;
         earlier.map(|()| totals)
     }
 
