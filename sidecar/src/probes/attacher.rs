@@ -159,20 +159,22 @@ pub struct EmptyProbes {
 
 impl EmptyProbes {
     /// At the entry of every function of `library`, and for whole calls at the return too. Those
-    /// that refuse are left out, as ours leave them out.
+    /// that refuse either are left out, as ours leave them out.
     pub fn attach(library: &Library, detail: Detail) -> Result<Self> {
         let path = CString::new(path_of(library)).context("a path without NUL")?;
         let offsets = library.functions.iter().map(|function| function.file_offset);
-        let points: Vec<_> =
+        let mut points: Vec<_> =
             offsets.map(|offset| Point { offset, cookie: 0 }).enumerate().collect();
         let program = Program::load_empty()?;
         let (mut links, mut refused) = (Vec::new(), Vec::new());
-        attach_most(&program, &path, At::Entry, &points, &mut links, &mut refused);
         if detail == Detail::Call {
             attach_most(&program, &path, At::Return, &points, &mut links, &mut refused);
+            leave_out(&mut points, &refused);
         }
+        attach_most(&program, &path, At::Entry, &points, &mut links, &mut refused);
+        leave_out(&mut points, &refused);
         match refused.pop() {
-            Some((_, reason)) if links.is_empty() => bail!("no function took a probe: {reason}"),
+            Some((_, reason)) if points.is_empty() => bail!("no function took a probe: {reason}"),
             _ => Ok(Self { _links: links }),
         }
     }
