@@ -40,7 +40,7 @@ pub struct Calls {
     pub ignored: u64,
     /// Lost because the ring buffer was full.
     pub dropped_at_ring: u64,
-    /// Lost because the disk was full or TRACE_DIR_LIMIT reached.
+    /// Lost because the disk was full, TRACE_DIR_LIMIT reached, or the open segment deleted.
     pub dropped_at_disk: u64,
     /// Beyond TRACE_RATE_LIMIT.
     #[serde(default)]

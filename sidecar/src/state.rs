@@ -51,7 +51,8 @@ pub struct Recorded {
     /// In files of this run.
     pub written_bytes: u64,
     pub closed_segments: u64,
-    /// The disk is full, or TRACE_DIR_LIMIT reached: calls are dropped, and counted.
+    /// The disk is full, TRACE_DIR_LIMIT reached, or the open segment deleted: calls are dropped, and
+    /// counted.
     pub is_paused: bool,
 }
 
@@ -63,7 +64,8 @@ pub struct Uploads {
     pub stored_bytes: u64,
     /// Attempts that the store refused or did not answer.
     pub store_failures: u64,
-    /// Attempts that ended at a file that could not be read or deleted.
+    /// Attempts that ended at a file that could not be read or deleted, or was too large for the
+    /// store.
     pub file_failures: u64,
     pub last_stored: Option<Timestamp>,
     /// The store is failing.

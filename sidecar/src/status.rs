@@ -94,7 +94,8 @@ pub struct Segments {
     pub limit_bytes: u64,
     /// How long the oldest has been closed.
     pub oldest_waiting_ms: Option<u64>,
-    /// The disk is full, or the limit reached: calls are dropped, and counted.
+    /// The disk is full, the limit reached, or the open segment deleted: calls are dropped, and
+    /// counted.
     pub is_paused: bool,
 }
 

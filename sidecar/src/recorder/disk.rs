@@ -25,7 +25,7 @@ pub(super) struct Disk {
 /// TRACE_DIR_LIMIT.
 #[derive(Default)]
 struct Limit {
-    /// Segments fill it.
+    /// Closed segments fill it, with what the open one has outgrown its size by.
     is_reached: bool,
     /// When TRACE_DIR was looked at.
     checked: Option<Instant>,
@@ -122,7 +122,7 @@ impl Disk {
                 waiting,
                 limit,
                 "TRACE_DIR_LIMIT is reached: calls are dropped, and counted, until segments are \
-                 uploaded or removed"
+                 uploaded or removed, or the open one can be finished"
             ),
             (true, false) => info!(waiting, limit, "recording goes on"),
             _ => {}
@@ -177,6 +177,8 @@ mod tests {
         assert!(!disk.is_writable());
         disk.compare(Err(anyhow!("no such directory")), 10);
         assert!(!disk.is_writable(), "it is still full, as far as is known");
+        // However slow the machine is.
+        *disk.limit.checked.as_mut().unwrap() += LIMIT_PERIOD * 1000;
         assert!(!disk.limit_is_due(), "the next look comes after a while");
         disk.compare(Ok(9), 10);
         assert!(disk.is_writable());

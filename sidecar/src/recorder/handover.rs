@@ -34,7 +34,7 @@ impl Handover {
     pub(super) fn tried(&mut self, result: &Result<()>) {
         match (result, self.failed) {
             (Err(error), None) => error!(
-                "cannot finish a segment: it goes on, and that is tried again every {} s: {error:#}",
+                "cannot finish a segment, which is tried again every {} s: {error:#}",
                 PAUSE.as_secs()
             ),
             (Ok(()), Some(_)) => info!("segments can be finished again"),
@@ -88,7 +88,9 @@ impl Handover {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{fs, path::Path, sync::Arc};
+
+    use anyhow::anyhow;
 
     use super::*;
 
@@ -154,6 +156,23 @@ mod tests {
         handover.publish_if_due();
         assert!(published.is_file());
         next(&mut handover, scene.path(), 2).unwrap();
+    }
+
+    #[test]
+    fn a_failure_and_its_end_are_each_said_once() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut handover = Handover::default();
+            for result in [Err(anyhow!("first")), Err(anyhow!("second")), Ok(()), Ok(())] {
+                handover.tried(&result);
+            }
+        });
+        let log = fs::read_to_string(log.path()).unwrap();
+        assert_eq!(log.lines().count(), 2, "{log}");
+        assert_eq!(log.matches("cannot finish a segment").count(), 1, "{log}");
+        assert_eq!(log.matches("segments can be finished again").count(), 1, "{log}");
     }
 
     #[test]

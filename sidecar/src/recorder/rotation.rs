@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use super::{Options, Recorder, announcements::Announcements, meaning::Meaning, stages::Stages};
-use crate::{clock, segment::Segment};
 use anyhow::{Context as _, Result};
 use sidecar_common::Counters;
 use trace::{
     line::{CloseReason, FORMAT_VERSION, Meta, SegmentClose, SegmentOpen},
     writer::push_meta,
 };
+
+use super::{Options, Recorder, announcements::Announcements, meaning::Meaning, stages::Stages};
+use crate::{clock, segment::Segment};
 
 impl Recorder {
     pub(super) fn write_out(&mut self) {

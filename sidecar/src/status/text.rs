@@ -144,8 +144,8 @@ fn calls(out: &mut String, status: &Status) {
         push(
             out,
             format_args!(
-                "  dropped: {} at a full ring buffer (RING_BUFFER_SIZE), {} at a full disk or \
-                 TRACE_DIR_LIMIT\n",
+                "  dropped: {} at a full ring buffer (RING_BUFFER_SIZE), {} at a full disk, \
+                 TRACE_DIR_LIMIT or a deleted segment\n",
                 calls.dropped_at_ring, calls.dropped_at_disk
             ),
         );
@@ -171,7 +171,12 @@ fn segments(out: &mut String, segments: &Segments) {
         ),
     );
     if segments.is_paused {
-        push(out, format_args!("  PAUSED: the disk is full, or TRACE_DIR_LIMIT reached\n"));
+        push(
+            out,
+            format_args!(
+                "  PAUSED: the disk is full, TRACE_DIR_LIMIT reached, or the open segment deleted\n"
+            ),
+        );
     }
 }
 
