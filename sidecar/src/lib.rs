@@ -31,4 +31,5 @@ mod signals;
 pub mod spool;
 pub mod state;
 pub mod status;
+pub mod untrusted_file;
 pub mod upload;
