@@ -43,15 +43,27 @@ pub struct Library {
     pub id: FileId,
     /// In the order in which probes are attached: what a process calls first comes first.
     pub functions: Vec<Function>,
+    /// Wanted functions that must get no probe, with the reason.
+    pub refused: BTreeMap<String, String>,
 }
+
+/// Bytes of code that are kept of a probe's site, to compare them with the memory of processes that
+/// map the file: no instruction is longer.
+pub const SITE_BYTES: usize = 16;
 
 /// One place for a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
     pub name: String,
     pub api: Api,
-    /// Where the probe goes, in the file.
+    /// Where the function begins, in the file.
+    pub entry_offset: u64,
+    /// Up to [`SITE_BYTES`] bytes that the file has there.
+    pub entry_bytes: Vec<u8>,
+    /// Where the probe goes, in the file: `entry_offset` or a little behind it.
     pub file_offset: u64,
+    /// Up to [`SITE_BYTES`] bytes that the file has at `file_offset`.
+    pub site_bytes: Vec<u8>,
     /// False: the kernel must single-step the instruction there.
     pub emulated: bool,
 }
@@ -83,7 +95,7 @@ impl Library {
             }
         }
         functions.sort_by_key(|function| attach_rank(&function.name));
-        Ok(Some(Self { file, id, functions }))
+        Ok(Some(Self { file, id, functions, refused: BTreeMap::new() }))
     }
 }
 
@@ -159,10 +171,15 @@ fn locate(mut file: &File, address: u64, export: Export, segment: &Segment) -> R
         .and_then(|_| file.read_exact(&mut code))
         .with_context(|| format!("cannot read the code of {name}"))?;
     let placement = place(&code, address);
+    let entry_offset = segment.file_offset + start;
+    let bytes_at = |offset: usize| code[offset..].iter().take(SITE_BYTES).copied().collect();
     Ok(Function {
         name,
         api,
-        file_offset: segment.file_offset + start + placement.offset as u64,
+        entry_offset,
+        entry_bytes: bytes_at(0),
+        file_offset: entry_offset + placement.offset as u64,
+        site_bytes: bytes_at(placement.offset),
         emulated: placement.emulated,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
@@ -70,17 +70,20 @@ impl Discovery {
     ) -> Result<()> {
         let started = Instant::now();
         for function in &library.functions {
-            self.give_number(&function.name, function.api)?;
+            self.give_number(&function.name, function.api);
         }
         let numbers = &self.numbers;
         let detail = self.attacher.detail();
-        let failed = self.attacher.attach(library, |name| {
-            let number = numbers.get(name).context("a function without a number")?;
+        let mut failed = self.attacher.attach(library, |name| {
+            let number = numbers.get(name).ok_or(
+                "all numbers of functions are taken: narrow TRACE_FUNCTIONS, so that fewer match",
+            )?;
             Ok(plan(*number, name, detail))
         })?;
         let attached_ns = clock::monotonic_ns();
         let attached_late = self.may_have_been_called(pid, file);
         let functions = library.functions.len() - failed.len();
+        failed.extend(library.refused.clone());
         let single_stepped = library.functions.iter().filter(|function| !function.emulated).count();
         let path = path.display().to_string();
         info!(
@@ -111,19 +114,15 @@ impl Discovery {
         Ok(())
     }
 
-    /// Gives a name its number, and tells the recorder before anyone can use it.
-    fn give_number(&mut self, name: &str, api: Api) -> Result<()> {
-        if self.numbers.contains_key(name) {
-            return Ok(());
-        }
+    /// Gives a name its number, and tells the recorder before anyone can use it. A name beyond
+    /// [`MAX_FUNCTIONS`] gets none.
+    fn give_number(&mut self, name: &str, api: Api) {
         let number = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
-        ensure!(
-            number < MAX_FUNCTIONS,
-            "more than {MAX_FUNCTIONS} functions: narrow TRACE_FUNCTIONS"
-        );
+        if number >= MAX_FUNCTIONS || self.numbers.contains_key(name) {
+            return;
+        }
         self.numbers.insert(name.to_owned(), number);
         self.tell(Notice::Function { number, name: name.to_owned(), api });
-        Ok(())
     }
 
     /// Looked at when the last probe is in place: whoever maps the file later loses nothing.

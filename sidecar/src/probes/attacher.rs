@@ -104,21 +104,26 @@ impl Attacher {
         self.detail
     }
 
-    /// Puts probes on each function of `library`; `plan` says what its events carry.
+    /// Puts probes on each function of `library`; `plan` says what its events carry, or why it
+    /// must get no probe.
     ///
-    /// Returns the functions that refused, with the reason.
+    /// Returns the functions that have none, with the reason.
     pub fn attach(
         &mut self,
         library: &Library,
-        mut plan: impl FnMut(&str) -> Result<Plan>,
+        mut plan: impl FnMut(&str) -> Result<Plan, &'static str>,
     ) -> Result<BTreeMap<String, String>> {
         let path = path_of(library);
         let mut points = Vec::with_capacity(library.functions.len());
-        for (index, function) in library.functions.iter().enumerate() {
-            let Plan(cookie) = plan(&function.name)?;
-            points.push((index, Point { offset: function.file_offset, cookie }));
-        }
         let mut refused = Vec::new();
+        for (index, function) in library.functions.iter().enumerate() {
+            match plan(&function.name) {
+                Ok(Plan(cookie)) => {
+                    points.push((index, Point { offset: function.file_offset, cookie }));
+                }
+                Err(reason) => refused.push((index, reason.to_owned())),
+            }
+        }
         match &mut self.way {
             Way::Links { programs, links } => {
                 let path = CString::new(path).context("a path without NUL")?;
