@@ -1,13 +1,16 @@
 //! Finds CUDA libraries and puts probes on them: before a target maps them where the loader's own
-//! search leads there, and otherwise as soon as the mapping is seen.
+//! search leads there, and otherwise as soon as the mapping is seen. States whose calls are covered.
 
 mod attach;
 mod callers;
+mod coverage;
 mod files;
+mod history;
+mod lease;
+mod memory;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    fs,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard,
@@ -18,42 +21,59 @@ use std::{
 };
 
 use anyhow::Result;
-use files::{FileKey, cuda_libraries_in, from_outside, search};
+use attach::{Attached, Examined, Retry};
+use coverage::Coverage;
+use files::{FileKey, cuda_libraries_in, search};
+use history::History;
 use trace::function::Selection;
 use tracing::warn;
 
 use crate::{
     clock,
-    library::FileId,
     loader::{self, is_cuda_library},
     probes::Attacher,
-    process::{Processes, all_pids, mapped_files},
+    process::{MappedFile, Mappings, Processes, all_pids},
     recorder::{Change, Notice},
     sideband::{ProcessEvent, Sideband},
     state::State,
 };
 
-/// How long the thread sleeps at most before it looks whether to stop.
+/// How long the thread sleeps at most before it looks whether to stop, and whether somebody wants to
+/// write an attached file.
 const WAIT: Duration = Duration::from_millis(100);
 
 /// How long an ended process stays known: its last events may still wait in the ring buffer.
 const MEMORY_OF_EXITED: Duration = Duration::from_secs(5);
 
+/// Mapped files that wait to be examined.
+const MAX_WAITING: usize = 1 << 16;
+
+/// How often targets are asked whether they still have their probes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
 pub struct Discovery {
     selection: Selection,
     extra_directories: Vec<PathBuf>,
     sideband: Sideband,
+    /// Events that have been noted in `history` and not been followed yet.
+    queue: VecDeque<ProcessEvent>,
+    history: History,
     attacher: Attacher,
     processes: Arc<Mutex<Processes>>,
     notices: Sender<Notice>,
     state: Arc<State>,
     /// The number of each function name that any library has shown.
     numbers: HashMap<String, u32>,
-    attached: HashSet<FileId>,
-    /// Files that were looked into.
-    inspected: HashSet<FileKey>,
-    /// Mapped files whose names say nothing: looked into when there is time.
-    nameless: VecDeque<(u32, PathBuf)>,
+    /// What each file turned out to be; one that has changed is another file.
+    files: HashMap<FileKey, Examined>,
+    /// The same by what mappings call it, for those that have been mapped.
+    mapped: HashMap<MappedFile, (FileKey, Examined)>,
+    /// Libraries with probes, by their index in [`Examined::Library`].
+    libraries: Vec<Attached>,
+    coverage: Coverage,
+    retries: Vec<Retry>,
+    /// Mapped files whose names say nothing: examined when there is time.
+    nameless: VecDeque<(u32, MappedFile, PathBuf)>,
     /// Foreign processes that may have mapped a CUDA library unseen: looked at when there is time,
     /// only to tell that they are not traced.
     strangers: VecDeque<u32>,
@@ -91,18 +111,24 @@ impl Discovery {
         notices: Sender<Notice>,
         state: Arc<State>,
     ) -> Result<Self> {
+        lease::ignore_signal();
         Ok(Self {
             selection,
             extra_directories,
             // Opened before the first scan, so that no process falls between the two.
             sideband: Sideband::open()?,
+            queue: VecDeque::new(),
+            history: History::default(),
             attacher,
             processes,
             notices,
             state,
             numbers: HashMap::new(),
-            attached: HashSet::new(),
-            inspected: HashSet::new(),
+            files: HashMap::new(),
+            mapped: HashMap::new(),
+            libraries: Vec::new(),
+            coverage: Coverage::default(),
+            retries: Vec::new(),
             nameless: VecDeque::new(),
             strangers: VecDeque::new(),
             unreadable: HashSet::new(),
@@ -134,32 +160,51 @@ impl Discovery {
 
     /// Follows the kernel's events until `stop` is set; dropping `self` then detaches.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Self> {
-        let mut events = Vec::new();
-        let mut cleaned = Instant::now();
+        let (mut cleaned, mut checked) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Acquire) {
             let is_idle = self.nameless.is_empty() && self.strangers.is_empty();
-            let wait = if is_idle { WAIT } else { Duration::ZERO };
-            self.sideband.wait(wait, &mut events)?;
+            self.receive(if is_idle { WAIT } else { Duration::ZERO })?;
+            self.let_writers_in();
             // However many say so, every process is looked at once.
-            let is_lost = events.contains(&ProcessEvent::Lost);
-            for event in events.drain(..) {
+            let mut is_lost = false;
+            while let Some(event) = self.queue.pop_front() {
+                is_lost |= event == ProcessEvent::Lost;
                 self.follow(event)?;
             }
             if is_lost {
                 self.look_at_all()?;
             }
-            if let Some((pid, path)) = self.nameless.pop_front() {
-                self.inspect(pid, &path, FoundBy::Mapping)?;
+            if let Some((pid, file, path)) = self.nameless.pop_front() {
+                self.examine_mapped(pid, file, &path)?;
             }
             if let Some(pid) = self.strangers.pop_front() {
                 self.look_at_stranger(pid);
             }
+            self.retry()?;
+            if checked.elapsed() > CHECK_INTERVAL {
+                self.check_probes()?;
+                checked = Instant::now();
+            }
             if cleaned.elapsed() > MEMORY_OF_EXITED {
                 self.processes().forget_exited(MEMORY_OF_EXITED);
+                self.history.forget_ended();
+                self.coverage.forget_ended();
                 cleaned = Instant::now();
             }
         }
         Ok(self)
+    }
+
+    /// Takes what the kernel has to tell, and notes its times at once: what is decided later needs
+    /// those of all events until then.
+    fn receive(&mut self, wait: Duration) -> Result<()> {
+        let mut events = Vec::new();
+        self.sideband.wait(wait, &mut events)?;
+        for event in events {
+            self.history.note(&event);
+            self.queue.push_back(event);
+        }
+        Ok(())
     }
 
     fn follow(&mut self, event: ProcessEvent) -> Result<()> {
@@ -167,25 +212,33 @@ impl Discovery {
             ProcessEvent::Forked { pid, parent, at_ns } => {
                 let before = self.processes().is_target(pid);
                 self.processes().forked(pid, parent);
+                self.coverage.began(pid);
                 self.tell_change(pid, Change::Forked { parent, at_ns });
                 self.tell_if_changed(pid, before);
+                self.cover_inherited(pid);
             }
             ProcessEvent::Executed { pid, comm, is_replaced, at_ns } => {
+                let was_foreign = self.processes().is_foreign(pid);
                 self.processes().executed(pid, &comm, is_replaced);
                 self.caller_changed(pid);
-                let change =
-                    if is_replaced { Change::Replaced { at_ns } } else { Change::Described };
+                let change = if is_replaced {
+                    self.coverage.began(pid);
+                    Change::Replaced { at_ns }
+                } else {
+                    self.note_new_target(pid, was_foreign);
+                    Change::Described
+                };
                 self.tell_change(pid, change);
                 self.prepare(pid)?;
             }
-            ProcessEvent::Mapped { pid, path } => {
+            ProcessEvent::Mapped { pid, file, path, .. } => {
                 let is_unfinished = self.processes().is_unfinished(pid);
                 if is_unfinished {
                     self.look_at(pid)?;
                 }
                 let is_target = self.processes().is_target(pid);
                 if is_target {
-                    self.mapped(pid, path)?;
+                    self.mapped(pid, file, path)?;
                 } else if has_cuda_name(&path) {
                     self.note_mapping(pid);
                 }
@@ -193,6 +246,7 @@ impl Discovery {
             ProcessEvent::Exited { pid, at_ns } => {
                 self.processes().exited(pid);
                 self.state.callers().exited(pid);
+                self.coverage.ended(pid);
                 self.tell_change(pid, Change::Replaced { at_ns });
             }
             // For the whole batch, in `run`.
@@ -204,6 +258,9 @@ impl Discovery {
     fn look_at_all(&mut self) -> Result<()> {
         warn!("the kernel lost process events: looking at every process again");
         let at_ns = clock::monotonic_ns();
+        self.coverage.events_lost(at_ns);
+        let counts = self.coverage.counts();
+        self.tell(Notice::Coverage { at_ns, line: None, counts });
         let gone = self.processes().find_exited();
         for pid in gone {
             self.tell_change(pid, Change::Replaced { at_ns });
@@ -218,7 +275,9 @@ impl Discovery {
 
     fn look_at(&mut self, pid: u32) -> Result<()> {
         let before = self.processes().is_target(pid);
+        let was_foreign = self.processes().is_foreign(pid);
         self.processes().examine(pid);
+        self.note_new_target(pid, was_foreign);
         self.caller_changed(pid);
         self.tell_if_changed(pid, before);
         self.prepare(pid)
@@ -230,30 +289,45 @@ impl Discovery {
         if !is_target {
             return Ok(());
         }
-        for path in mapped_files(pid) {
-            self.mapped(pid, path)?;
+        let mappings = Mappings::of(pid);
+        let mut seen = HashSet::new();
+        for mapping in mappings.executable() {
+            if seen.insert(mapping.file) {
+                self.mapped(pid, mapping.file, mapping.path.clone())?;
+            }
         }
         for found in search(pid) {
             self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
         }
+        self.cover_moved_code(pid, &mappings);
         Ok(())
     }
 
-    fn mapped(&mut self, pid: u32, path: PathBuf) -> Result<()> {
+    fn mapped(&mut self, pid: u32, file: MappedFile, path: PathBuf) -> Result<()> {
         if has_cuda_name(&path) {
             self.note_mapping(pid);
-            return self.inspect(pid, &path, FoundBy::Mapping);
+            return self.examine_mapped(pid, file, &path);
         }
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_new = |metadata: fs::Metadata| !self.inspected.contains(&FileKey::of(&metadata));
-        if name.contains(".so") && fs::metadata(from_outside(pid, &path)).is_ok_and(is_new) {
-            self.nameless.push_back((pid, path));
+        match self.mapped.get(&file) {
+            // Whether it is still the same file costs a look at it.
+            Some((_, Examined::Plain)) if self.is_same(pid, file) => {}
+            Some((_, Examined::Library(_))) => return self.examine_mapped(pid, file, &path),
+            _ if self.nameless.len() < MAX_WAITING => self.nameless.push_back((pid, file, path)),
+            // Said as what it is: something may have been missed.
+            _ => self.coverage.events_lost(clock::monotonic_ns()),
         }
         Ok(())
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {
         self.processes.lock().expect("no thread panics while it holds the lock")
+    }
+
+    /// Calls that a process made while it was known to be no target are not in the trace.
+    fn note_new_target(&mut self, pid: u32, was_foreign: bool) {
+        if was_foreign && self.processes().is_target(pid) {
+            self.coverage.became_target(pid, clock::monotonic_ns());
+        }
     }
 
     fn tell_if_changed(&self, pid: u32, was_target: bool) {

@@ -16,7 +16,7 @@ use object::{
 };
 use trace::function::{Api, Selection, attach_rank, canonical};
 
-use crate::placement::place;
+use crate::{placement::place, untrusted_file};
 
 /// Bytes that are decoded to place a probe: a whole function where its size is known, so that a
 /// jump back into its first bytes is seen.
@@ -72,7 +72,11 @@ impl Library {
     /// Opens a file and finds the exported functions that `selection` wants; `None` if it exports
     /// no CUDA function at all.
     pub fn open(path: &Path, selection: &Selection) -> Result<Option<Self>> {
-        let file = File::open(path).context("cannot open it")?;
+        Self::read(untrusted_file::open(path).context("cannot open it")?, selection)
+    }
+
+    /// The same of a file that is open.
+    pub fn read(file: File, selection: &Selection) -> Result<Option<Self>> {
         let cache = ReadCache::new(&file);
         let elf: ElfFile64<'_, Endianness, _> =
             ElfFile64::parse(&cache).context("not a 64-bit ELF file")?;

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use trace::line::CoverageCounts;
+
 use crate::{
     books::Calls,
     state::Phase,
@@ -68,6 +70,21 @@ fn attached(text: &mut Text, status: &Status) {
     text.gauge("attached_probes", "Functions with a probe, over all libraries", status.probes());
     let refused: usize = status.libraries.iter().map(|library| library.failed.len()).sum();
     text.gauge("refused_probes", "Functions that refused a probe: they are not traced", refused);
+    let CoverageCounts { exact, from, unseen, events_lost } = status.coverage.counts;
+    text.family(
+        "mapped_libraries_total",
+        Kind::Counter,
+        "CUDA libraries in targets, by how their calls are covered: from the first on, from a later \
+         moment on, or not at all",
+    );
+    text.sample(&[("coverage", "exact")], exact);
+    text.sample(&[("coverage", "from")], from);
+    text.sample(&[("coverage", "unseen")], unseen);
+    text.counter(
+        "process_events_lost_total",
+        "How often the kernel lost process events: processes of that time may be unseen",
+        events_lost,
+    );
 }
 
 fn segments(text: &mut Text, segments: &Segments) {

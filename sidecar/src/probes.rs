@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context as _, Result};
 use attacher::Way;
-pub use attacher::{Attacher, EmptyProbes};
+pub use attacher::{Attacher, Attachment, EmptyProbes};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, RingBuf},

@@ -12,7 +12,7 @@ use std::{
 
 use identity::read_parent;
 pub use identity::{Identity, all_pids, exists};
-pub use mappings::mapped_files;
+pub use mappings::{MappedFile, Mapping, Mappings, mapped_files};
 pub use role::{Role, RoleBy};
 use tracing::debug;
 use verdict::matches;
@@ -132,6 +132,11 @@ impl Processes {
     /// Foreign until the opposite is known.
     pub fn is_target(&self, pid: u32) -> bool {
         self.known.get(&pid).is_some_and(|known| known.verdict.is_target())
+    }
+
+    /// Examined, and found to be no target: its calls are left out.
+    pub fn is_foreign(&self, pid: u32) -> bool {
+        self.alive(pid).is_some_and(|known| known.examined && !known.verdict.is_target())
     }
 
     /// The answer for a process that calls CUDA.

@@ -42,7 +42,7 @@ use rustix::event::{Timespec, epoll};
 use sidecar_common::CallEvent;
 use stages::{News, Stages};
 use trace::{
-    line::{CloseReason, FunctionCounts},
+    line::{CloseReason, CoverageCounts, FunctionCounts},
     segment_name::{Format, Run},
 };
 use tracing::error;
@@ -107,6 +107,7 @@ pub struct Recorder {
     segment_started: Instant,
     handover: Handover,
     announcements: Announcements,
+    coverage: CoverageCounts,
     disk: Disk,
     state: Arc<State>,
     published: Instant,
@@ -148,6 +149,7 @@ impl Recorder {
             segment_started: Instant::now(),
             handover: Handover::default(),
             announcements: Announcements::default(),
+            coverage: CoverageCounts::default(),
             disk: Disk::default(),
             state,
             published: Instant::now(),

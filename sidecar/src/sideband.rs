@@ -19,7 +19,7 @@ use perf_event::{Builder, Clock, SampleFlag, Sampler, data::Record, events::Soft
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sidecar_common::foreign;
 
-use crate::preflight::reason_to_refuse_perf_events;
+use crate::{preflight::reason_to_refuse_perf_events, process::MappedFile};
 
 /// Bytes of the ring of each CPU; they hold over a thousand records.
 const RING_BYTES: usize = 1 << 17;
@@ -45,8 +45,10 @@ pub enum ProcessEvent {
     /// A file was mapped executable.
     Mapped {
         pid: u32,
+        file: MappedFile,
         /// As the process sees it.
         path: PathBuf,
+        at_ns: u64,
     },
     Exited {
         pid: u32,
@@ -154,9 +156,15 @@ fn event_of(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<Process
             let name = String::from_utf8_lossy(until_nul(&comm.comm)).into_owned();
             Some(ProcessEvent::Executed { pid: comm.pid, comm: name, is_replaced, at_ns })
         }
-        Record::Mmap2(mapping) if is_pid(mapping.pid) && mapping.filename.starts_with(b"/") => {
-            let path = PathBuf::from(OsStr::from_bytes(until_nul(&mapping.filename)));
-            Some(ProcessEvent::Mapped { pid: mapping.pid, path })
+        Record::Mmap2(mapping) if is_pid(mapping.pid) => {
+            let (major, minor) = (mapping.maj()?, mapping.min()?);
+            // Memory that belongs to no file has no inode.
+            let inode = mapping.ino().filter(|&inode| inode != 0)?;
+            let file = MappedFile { device: rustix::fs::makedev(major, minor), inode };
+            let path = until_nul(&mapping.filename);
+            let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            Some(ProcessEvent::Mapped { pid: mapping.pid, file, path, at_ns })
         }
         Record::Exit(exit) if exit.pid == exit.tid && is_pid(exit.pid) => {
             Some(ProcessEvent::Exited { pid: exit.pid, at_ns })

@@ -4,13 +4,15 @@
 //! second: never per event.
 
 mod callers;
+mod coverage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use callers::{Caller, Callers, Evidence};
+pub use coverage::{Coverage, Gap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trace::line::Library;
+use trace::line::{CoverageCounts, Library};
 
 use crate::books::Tally;
 
@@ -20,6 +22,7 @@ pub struct State {
     life: Mutex<Life>,
     recorded: Mutex<Recorded>,
     libraries: Mutex<Vec<Library>>,
+    coverage: Mutex<Coverage>,
     callers: Mutex<Callers>,
     uploads: Mutex<Uploads>,
 }
@@ -115,6 +118,15 @@ impl State {
 
     pub fn libraries(&self) -> Vec<Library> {
         lock(&self.libraries).clone()
+    }
+
+    /// What is said of one process and library, and of all together.
+    pub fn covered(&self, pid: u32, line: Option<&trace::line::Coverage>, counts: CoverageCounts) {
+        lock(&self.coverage).note(pid, line, counts);
+    }
+
+    pub fn coverage(&self) -> Coverage {
+        lock(&self.coverage).clone()
     }
 
     pub fn callers(&self) -> MutexGuard<'_, Callers> {

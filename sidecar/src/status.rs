@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     process,
     spool::{Spool, Waiting},
-    state::{Caller, Phase, Recorded, State, Uploads},
+    state::{Caller, Coverage, Phase, Recorded, State, Uploads},
 };
 
 /// Gathers what the threads have published, and what only the moment tells.
@@ -65,6 +65,9 @@ pub struct Status {
     /// So many were too many to be kept.
     pub forgotten_processes: u64,
     pub libraries: Vec<Library>,
+    /// Whether the calls of targets into libraries are seen.
+    #[serde(default)]
+    pub coverage: Coverage,
     pub calls: Calls,
     /// Hits of each function that was called at all.
     pub functions: BTreeMap<String, u64>,
@@ -166,6 +169,7 @@ impl Reporter {
             processes,
             forgotten_processes,
             libraries: self.state.libraries(),
+            coverage: self.state.coverage(),
             calls,
             functions,
             segments: Segments {

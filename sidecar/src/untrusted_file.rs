@@ -16,8 +16,16 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open as open_path};
 /// Opens a regular file for reading; anything else is an error, and so is a symbolic link in its
 /// last component.
 pub fn open(path: &Path) -> io::Result<File> {
-    let reference =
-        open_path(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    open_reference(path, OFlags::NOFOLLOW)
+}
+
+/// The same for a link of `/proc`, which leads to one file whatever has become of its name.
+pub fn open_link(path: &Path) -> io::Result<File> {
+    open_reference(path, OFlags::empty())
+}
+
+fn open_reference(path: &Path, follow: OFlags) -> io::Result<File> {
+    let reference = open_path(path, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())?;
     let found = FileType::from_raw_mode(fstat(&reference)?.st_mode);
     if found != FileType::RegularFile {
         return Err(io::Error::other(format!("it is {}, not a regular file", name(found))));

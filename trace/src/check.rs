@@ -1,6 +1,8 @@
-//! Proves that a trace is whole: no segment is missing, none is cut, and for each function
-//! `hits = lines + dropped + ignored + suppressed`.
+//! Proves that a trace is whole: no segment is missing, none is cut, for each function
+//! `hits = lines + dropped + ignored + suppressed`, and every CUDA library that a target has mapped
+//! has probes.
 
+mod coverage;
 mod problem;
 mod segment;
 
@@ -11,6 +13,7 @@ use std::{
 
 use serde::Serialize;
 
+pub use coverage::{CoverageReport, Late};
 pub use problem::{Balance, Problem};
 
 use crate::{
@@ -34,6 +37,8 @@ pub struct Report {
     /// By function, summed over runs; `lines` are those counted here.
     pub functions: BTreeMap<String, FunctionTotal>,
     pub runs: Vec<RunReport>,
+    /// Absent where no run says anything of it: before format 3, or after a crash.
+    pub coverage: Option<CoverageReport>,
     pub problems: Vec<Problem>,
 }
 
@@ -96,6 +101,7 @@ pub fn check(files: &[PathBuf]) -> Report {
 fn check_run(run: &Run, segments: &[Segment], report: &mut Report) {
     let name = run.to_string();
     check_sequence(&name, segments, &mut report.problems);
+    coverage::add(&name, segments, report);
     // A crash empties the map of the last closing line: the counters before it are the best known.
     let closes = segments.iter().rev().filter_map(|segment| segment.close.as_ref());
     if let Some(close) = closes.clone().find(|close| !close.functions.is_empty()) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use detail::{Address, Detail};
 
 /// Goes into the opening line of each segment; a reader refuses a higher one.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// `type` of every line that is not a call.
 pub const META_TYPE: &str = "meta";
@@ -60,6 +60,7 @@ pub enum Meta {
     SegmentClose(SegmentClose),
     Process(Process),
     Library(Library),
+    Coverage(Coverage),
     Kernel(Kernel),
     Graph(Graph),
     Stage(Stage),
@@ -104,6 +105,9 @@ pub struct SegmentClose {
     ///
     /// Empty where the run crashed: its counters died with it.
     pub functions: BTreeMap<String, FunctionCounts>,
+    /// Since the start of the run; absent after a crash, and before format 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<CoverageCounts>,
     /// What the sidecar itself took; absent after a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
@@ -198,6 +202,50 @@ pub struct Library {
     pub single_stepped: u32,
     /// Functions that were wanted but refused a probe, with the reason.
     pub failed: BTreeMap<String, String>,
+}
+
+/// Whether the calls of one process into one mapped library are in the trace. The latest line of a
+/// process and a file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    pub coverage: CoverageKind,
+    /// As the mapping names it.
+    pub path: String,
+    /// As the kernel numbers the mapped file, which on overlayfs and btrfs is not as `stat` does.
+    pub device: u64,
+    pub inode: u64,
+    /// Functions that other processes have probes on, and this one has not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unprobed: u32,
+    /// Why calls are missing, or may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CoverageKind {
+    /// The probes were in place before the process could call: nothing is missing.
+    Exact,
+    /// Calls before this line's `ts` may be missing.
+    From,
+    /// The library has no probes in this process.
+    Unseen,
+}
+
+/// How many mappings of CUDA libraries in targets are covered, and how well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoverageCounts {
+    pub exact: u64,
+    pub from: u64,
+    pub unseen: u64,
+    /// How often the kernel lost process events: short-lived processes of that time may be unseen.
+    pub events_lost: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A kernel's number, before the first line of a segment that has it.

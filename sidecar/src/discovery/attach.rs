@@ -1,6 +1,11 @@
 //! From a file to probes: looks into it once, and attaches if it exports CUDA functions.
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
@@ -12,35 +17,180 @@ use tracing::{debug, info, warn};
 
 use super::{
     Discovery, FoundBy,
-    files::{FileKey, from_outside, maps},
+    files::{FileKey, from_outside, key_of_mapped, open_mapped},
     has_cuda_name,
+    lease::Watched,
+    memory::{Memory, OwnMapping, Site},
 };
-use crate::{clock, config::Detail, library::Library, recorder::Notice};
+use crate::{
+    clock,
+    config::Detail,
+    library::{FileId, Function, Library},
+    probes::Attachment,
+    process::{MappedFile, all_pids},
+    recorder::Notice,
+    untrusted_file,
+};
+
+/// What was short may be there again; each attempt in vain doubles the wait.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// Files that are remembered; beyond it those without CUDA functions are looked into again.
+const MAX_FILES: usize = 1 << 16;
+
+/// Files that wait for another attempt; more than a node has.
+const MAX_RETRIES: usize = 256;
+
+/// Paths whose errors are logged.
+const MAX_COMPLAINTS: usize = 1024;
+
+/// What a file turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Examined {
+    /// It exports no CUDA function.
+    Plain,
+    /// It has probes: the library of this index.
+    Library(usize),
+    /// It has no probes, for this reason.
+    Refused(String),
+}
+
+/// A library with probes.
+pub(super) struct Attached {
+    id: FileId,
+    functions: Vec<Function>,
+    pub(super) attached_ns: u64,
+    /// `None` once it was overwritten.
+    held: Option<Held>,
+    /// As its line has it.
+    pub(super) path: String,
+}
+
+/// What keeps the probes in place.
+struct Held {
+    attachment: Attachment,
+    watched: Watched,
+}
+
+/// A file that could not get its probes yet.
+pub(super) struct Retry {
+    pid: u32,
+    path: PathBuf,
+    /// As a mapping calls it, if that led to it.
+    mapped: Option<MappedFile>,
+    found_by: FoundBy,
+    due: Instant,
+    wait: Duration,
+}
+
+impl Attached {
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    pub(super) fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+}
 
 impl Discovery {
-    /// Attaches to a file that exports CUDA functions, unless that has been done.
+    /// Attaches to a file that a process would load, unless that has been done.
     ///
     /// `path` is as process `pid` sees it. A file that cannot be read is a warning, not an error:
     /// processes end while they are looked at.
     pub(super) fn inspect(&mut self, pid: u32, path: &Path, found_by: FoundBy) -> Result<()> {
-        let outside = from_outside(pid, path);
-        let opened = fs::metadata(&outside).context("cannot stat it").and_then(|metadata| {
-            let file = FileKey::of(&metadata);
-            if !metadata.is_file() || self.inspected.contains(&file) {
-                return Ok(None);
+        match untrusted_file::open(&from_outside(pid, path)) {
+            Ok(opened) => self.examine(pid, path, opened, None, found_by).map(|_| ()),
+            Err(error) => {
+                self.complain(pid, path, &anyhow::Error::from(error).context("cannot open it"));
+                Ok(())
             }
-            let library = Library::open(&outside, &self.selection)?;
-            self.inspected.insert(file);
-            Ok(library.map(|library| (file, library)))
-        });
-        match opened {
-            Ok(Some((file, library))) if self.attached.insert(library.id.clone()) => {
-                self.attach(pid, path, file, &library, found_by)
+        }
+    }
+
+    /// Attaches to a file that a process has mapped, unless that has been done, and says whether the
+    /// calls of the process are covered.
+    pub(super) fn examine_mapped(&mut self, pid: u32, file: MappedFile, path: &Path) -> Result<()> {
+        let examined = match open_mapped(pid, file, path) {
+            Ok(opened) => self.examine(pid, path, opened, Some(file), FoundBy::Mapping)?,
+            Err(unopened) => {
+                let known = self.mapped.get(&file).map(|(_, examined)| examined.clone());
+                if known.is_none() {
+                    let error = anyhow::anyhow!("{unopened}");
+                    self.complain(pid, path, &error);
+                }
+                known.or_else(|| {
+                    let exports = has_cuda_name(path)
+                        || Memory::of(pid).is_ok_and(|memory| memory.exports_cuda(file));
+                    exports.then(|| Examined::Refused(unopened.to_string()))
+                })
             }
-            Ok(_) => Ok(()),
+        };
+        if let Some(examined) = examined {
+            self.cover(pid, file, path, &examined);
+        }
+        Ok(())
+    }
+
+    /// Whether a mapped file is still what it was when it was examined.
+    pub(super) fn is_same(&self, pid: u32, file: MappedFile) -> bool {
+        let known = self.mapped.get(&file).map(|(key, _)| *key);
+        known.is_some() && key_of_mapped(pid, file).is_none_or(|now| Some(now) == known)
+    }
+
+    /// `None`: it could not be told yet, and will be tried again.
+    fn examine(
+        &mut self,
+        pid: u32,
+        path: &Path,
+        opened: File,
+        mapped: Option<MappedFile>,
+        found_by: FoundBy,
+    ) -> Result<Option<Examined>> {
+        let key = FileKey::of(&opened.metadata().context("cannot stat an open file")?);
+        let examined = match self.files.get(&key) {
+            // A file of the same number on another overlay looks alike, and has no probes.
+            Some(Examined::Library(index))
+                if mapped.is_some_and(|file| self.lacks_probes(pid, file, *index)) =>
+            {
+                self.read(pid, path, opened, mapped, found_by)?
+            }
+            Some(examined) => Some(examined.clone()),
+            None => self.read(pid, path, opened, mapped, found_by)?,
+        };
+        if let Some(examined) = &examined {
+            if self.files.len() >= MAX_FILES || self.mapped.len() >= MAX_FILES {
+                self.files.retain(|_, examined| *examined != Examined::Plain);
+                self.mapped.retain(|_, (_, examined)| *examined != Examined::Plain);
+            }
+            self.files.insert(key, examined.clone());
+            if let Some(file) = mapped {
+                self.mapped.insert(file, (key, examined.clone()));
+            }
+        }
+        Ok(examined)
+    }
+
+    fn read(
+        &mut self,
+        pid: u32,
+        path: &Path,
+        opened: File,
+        mapped: Option<MappedFile>,
+        found_by: FoundBy,
+    ) -> Result<Option<Examined>> {
+        match Library::read(opened, &self.selection) {
+            Ok(None) => Ok(Some(Examined::Plain)),
+            Ok(Some(library)) => self.attach_if_new(pid, path, mapped, library, found_by),
             Err(error) => {
                 self.complain(pid, path, &error);
-                Ok(())
+                let is_cuda = has_cuda_name(path);
+                Ok(Some(if is_cuda {
+                    Examined::Refused(format!("{error:#}"))
+                } else {
+                    Examined::Plain
+                }))
             }
         }
     }
@@ -48,70 +198,209 @@ impl Discovery {
     /// Once per path, and only of what is a CUDA library of a process that still runs.
     fn complain(&mut self, pid: u32, path: &Path, error: &anyhow::Error) {
         let has_ended = !fs::exists(format!("/proc/{pid}/root/")).unwrap_or(true);
-        if !has_cuda_name(path) || has_ended || !self.unreadable.insert(path.to_owned()) {
+        let is_told = self.unreadable.len() >= MAX_COMPLAINTS
+            || !has_cuda_name(path)
+            || has_ended
+            || !self.unreadable.insert(path.to_owned());
+        if is_told {
             debug!(pid, path = %path.display(), "cannot look into a file: {error:#}");
             return;
         }
         warn!(
             pid,
             path = %path.display(),
-            "cannot look into a CUDA library, its calls are not traced: {error:#} (files of other \
-             users and containers need CAP_SYS_PTRACE)"
+            "cannot look into a CUDA library, its calls are not traced: {error:#}"
         );
     }
 
-    fn attach(
+    fn attach_if_new(
         &mut self,
         pid: u32,
         path: &Path,
-        file: FileKey,
-        library: &Library,
+        mapped: Option<MappedFile>,
+        mut library: Library,
         found_by: FoundBy,
-    ) -> Result<()> {
+    ) -> Result<Option<Examined>> {
+        let own = OwnMapping::of(&library.file);
+        if let Some(index) = self.same_library(&library, own.as_ref().ok()) {
+            return Ok(Some(Examined::Library(index)));
+        }
+        // As mappings call it: one of the sidecar's own tells, also of a file that nobody has mapped.
+        let mapped_as = mapped.or_else(|| own.as_ref().ok().map(|own| own.file));
+        drop(own);
+        let watched = match Watched::new(&library.file) {
+            Ok(watched) => watched,
+            Err(_) => {
+                let reason = "somebody has it open for writing";
+                return Ok(self.try_later(pid, path, mapped, found_by, reason));
+            }
+        };
+        if let Some(file) = mapped_as {
+            refuse_changed(&mut library, file);
+        }
         let started = Instant::now();
         for function in &library.functions {
             self.give_number(&function.name, function.api);
         }
         let numbers = &self.numbers;
         let detail = self.attacher.detail();
-        let mut failed = self.attacher.attach(library, |name| {
+        let attached = self.attacher.attach(&library, |name| {
             let number = numbers.get(name).ok_or(
                 "all numbers of functions are taken: narrow TRACE_FUNCTIONS, so that fewer match",
             )?;
             Ok(plan(*number, name, detail))
-        })?;
+        });
+        let (attachment, mut failed) = match attached {
+            Ok(attached) => attached,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                return Ok(self.try_later(pid, path, mapped, found_by, &reason));
+            }
+        };
         let attached_ns = clock::monotonic_ns();
-        let attached_late = self.may_have_been_called(pid, file);
-        let functions = library.functions.len() - failed.len();
-        failed.extend(library.refused.clone());
-        let single_stepped = library.functions.iter().filter(|function| !function.emulated).count();
-        let path = path.display().to_string();
-        info!(
-            path,
-            functions,
-            single_stepped,
-            failed = failed.len(),
-            attached_late,
-            milliseconds = started.elapsed().as_millis(),
-            "attached to a CUDA library"
-        );
-        if let Some((name, reason)) = failed.first_key_value() {
-            let failed = failed.len();
-            warn!(path, failed, "some functions refused a probe, as {name}: {reason}");
-        }
-        let library = trace::line::Library {
-            path,
-            device: library.id.device,
-            inode: library.id.inode,
+        find_refused_when_mapped(&library, &mut failed);
+        // Events until now tell who had it mapped before.
+        self.receive(Duration::ZERO)?;
+        let Library { file: _, id, functions, refused } = library;
+        let index = self.libraries.len();
+        let has_probe = |function: &Function| !failed.contains_key(&function.name);
+        let functions: Vec<Function> = functions.into_iter().filter(has_probe).collect();
+        let single_stepped = functions.iter().filter(|function| !function.emulated).count();
+        let (device, inode) = (id.device, id.inode);
+        failed.extend(refused);
+        let mut line = trace::line::Library {
+            path: path.display().to_string(),
+            device,
+            inode,
             found_by: found_by.as_str().to_owned(),
-            attached_late,
-            functions: u32::try_from(functions).unwrap_or(u32::MAX),
+            attached_late: false,
+            functions: u32::try_from(functions.len()).unwrap_or(u32::MAX),
             single_stepped: u32::try_from(single_stepped).unwrap_or(u32::MAX),
             failed,
         };
-        self.state.attached(library.clone());
-        self.tell(Notice::Library { attached_ns, library });
+        self.libraries.push(Attached {
+            id,
+            functions,
+            attached_ns,
+            held: Some(Held { attachment, watched }),
+            path: line.path.clone(),
+        });
+        line.attached_late = self.is_late(pid, mapped, mapped_as, attached_ns);
+        log_attached(&line, started.elapsed());
+        self.state.attached(line.clone());
+        self.tell(Notice::Library { attached_ns, library: line });
+        let examined = Examined::Library(index);
+        if let Some(file) = mapped_as {
+            self.cover_all(file, path, &examined);
+        }
+        Ok(Some(examined))
+    }
+
+    /// A library that has its probes by another name, mount or device number.
+    fn same_library(&self, library: &Library, own: Option<&OwnMapping>) -> Option<usize> {
+        let has_probes = |functions: &[Function]| {
+            let own = own?;
+            let sites = functions.iter().map(|function| own.site(function));
+            // Not known where nothing can be mapped with the right to execute it.
+            Some(sites.into_iter().any(|site| site == Site::Probed))
+        };
+        let mut held = self.libraries.iter().enumerate().filter(|(_, held)| held.is_held());
+        held.find(|(_, held)| {
+            let is_alike = held.id.build_id == library.id.build_id
+                && held.functions.iter().all(|function| {
+                    library.functions.iter().any(|other| other.file_offset == function.file_offset)
+                });
+            is_alike && has_probes(&held.functions).unwrap_or(held.id == library.id)
+        })
+        .map(|(index, _)| index)
+    }
+
+    /// A process has mapped a file that looks like a library with probes, but has none in its memory.
+    fn lacks_probes(&self, pid: u32, file: MappedFile, index: usize) -> bool {
+        let library = &self.libraries[index];
+        library.is_held()
+            && Memory::of(pid).is_ok_and(|memory| {
+                let code = memory.code_of(file);
+                let mut sites =
+                    library.functions.iter().map(|function| memory.site(&code, function));
+                let first = sites.next();
+                first == Some(Site::Plain) && sites.all(|site| site == Site::Plain)
+            })
+    }
+
+    /// Says so once, and tries again later.
+    fn try_later(
+        &mut self,
+        pid: u32,
+        path: &Path,
+        mapped: Option<MappedFile>,
+        found_by: FoundBy,
+        reason: &str,
+    ) -> Option<Examined> {
+        let is_known = self.retries.iter().any(|retry| retry.path == path);
+        if !is_known {
+            warn!(pid, path = %path.display(), "cannot attach to a CUDA library yet: {reason}");
+        }
+        let wait = FIRST_RETRY;
+        let due = Instant::now() + wait;
+        let is_waiting = self.retries.iter().any(|retry| retry.path == path && retry.pid == pid);
+        if !is_waiting && self.retries.len() < MAX_RETRIES {
+            let path = path.to_owned();
+            self.retries.push(Retry { pid, path, mapped, found_by, due, wait });
+        }
+        let file = mapped?;
+        let refused = Examined::Refused(format!("no probes yet: {reason}"));
+        self.cover(pid, file, path, &refused);
+        None
+    }
+
+    pub(super) fn retry(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let Some(at) = self.retries.iter().position(|retry| retry.due <= now) else {
+            return Ok(());
+        };
+        let Retry { pid, path, mapped, found_by, wait, .. } = self.retries.remove(at);
+        let before = self.retries.len();
+        // What waits meanwhile must not be said again.
+        match mapped {
+            Some(file) => self.examine_mapped(pid, file, &path)?,
+            None => self.inspect(pid, &path, found_by)?,
+        }
+        if let Some(again) = self.retries[before..].iter_mut().find(|retry| retry.path == path) {
+            again.wait = (wait * 2).min(MAX_RETRY);
+            again.due = Instant::now() + again.wait;
+        }
         Ok(())
+    }
+
+    /// Takes the probes off files that somebody writes or wants to write.
+    pub(super) fn let_writers_in(&mut self) {
+        for index in 0..self.libraries.len() {
+            let library = &mut self.libraries[index];
+            if !library.held.as_ref().is_some_and(|held| held.watched.is_broken()) {
+                continue;
+            }
+            let Some(Held { attachment, watched }) = library.held.take() else { continue };
+            let path = library.path.clone();
+            self.attacher.detach(attachment);
+            // Last: now whoever waits may write.
+            drop(watched);
+            warn!(
+                path,
+                "a CUDA library is being overwritten in place: its probes are removed, and calls of \
+                 processes that have it mapped are not seen; replace libraries by renaming a new file"
+            );
+            let is_it = |examined: &Examined| *examined == Examined::Library(index);
+            self.files.retain(|_, examined| !is_it(examined));
+            let mapped = self.mapped.iter().filter(|(_, (_, examined))| is_it(examined));
+            let mapped: Vec<MappedFile> = mapped.map(|(&file, _)| file).collect();
+            for file in mapped {
+                self.mapped.remove(&file);
+                let reason = "its file was overwritten in place, so the probes were removed";
+                let refused = Examined::Refused(reason.to_owned());
+                self.cover_all(file, Path::new(&path), &refused);
+            }
+        }
     }
 
     /// Gives a name its number, and tells the recorder before anyone can use it. A name beyond
@@ -125,11 +414,80 @@ impl Discovery {
         self.tell(Notice::Function { number, name: name.to_owned(), api });
     }
 
-    /// Looked at when the last probe is in place: whoever maps the file later loses nothing.
-    fn may_have_been_called(&self, pid: u32, file: FileKey) -> bool {
-        let has_ended = !fs::exists(format!("/proc/{pid}")).unwrap_or(false);
-        let targets = self.processes().targets();
-        has_ended || targets.into_iter().any(|pid| maps(pid, file))
+    /// Whether a target may have called the library before its probes were in place.
+    fn is_late(
+        &self,
+        pid: u32,
+        mapped: Option<MappedFile>,
+        mapped_as: Option<MappedFile>,
+        attached_ns: u64,
+    ) -> bool {
+        let Some(file) = mapped_as else { return true };
+        // The process that led here may have ended, or been missed by the events.
+        let is_first = mapped.is_some()
+            && self.history.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns);
+        is_first
+            || self.targets_with(file).into_iter().any(|pid| {
+                self.history.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns)
+            })
+    }
+}
+
+fn log_attached(line: &trace::line::Library, elapsed: Duration) {
+    let trace::line::Library { path, functions, single_stepped, failed, attached_late, .. } = line;
+    info!(
+        path,
+        functions,
+        single_stepped,
+        failed = failed.len(),
+        attached_late,
+        milliseconds = elapsed.as_millis(),
+        "attached to a CUDA library"
+    );
+    if let Some((name, reason)) = failed.first_key_value() {
+        let failed = failed.len();
+        warn!(path, failed, "some functions refused a probe, as {name}: {reason}");
+    }
+}
+
+/// Takes out functions whose code some process has changed: a probe over it would break that process.
+fn refuse_changed(library: &mut Library, file: MappedFile) {
+    for pid in all_pids() {
+        let Ok(memory) = Memory::of(pid) else { continue };
+        let code = memory.code_of(file);
+        if code.is_empty() {
+            continue;
+        }
+        let refused = &mut library.refused;
+        library.functions.retain(|function| {
+            let is_changed = memory.site(&code, function) == Site::Changed;
+            if is_changed {
+                let reason = format!(
+                    "process {pid} has other code there than the file: an inline hook, a \
+                     relocation, or code that unpacks itself"
+                );
+                refused.insert(function.name.clone(), reason);
+            }
+            !is_changed
+        });
+    }
+}
+
+/// Some probes are refused only when a process maps the file, and nobody is told: a mapping of the
+/// sidecar's own shows which.
+fn find_refused_when_mapped(library: &Library, failed: &mut BTreeMap<String, String>) {
+    let Ok(own) = OwnMapping::of(&library.file) else { return };
+    let sites: Vec<_> =
+        library.functions.iter().map(|function| (function, own.site(function))).collect();
+    if !sites.iter().any(|(_, site)| *site == Site::Probed) {
+        // The file system forbids to execute, so nothing is put into any mapping of it.
+        return;
+    }
+    for (function, site) in sites {
+        if site == Site::Plain {
+            let reason = "the kernel refuses the probe when the file is mapped";
+            failed.entry(function.name.clone()).or_insert_with(|| reason.to_owned());
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Files as processes see them: what they have mapped, and what their loader would find.
 
 use std::{
-    fs::{self, Metadata},
+    fmt,
+    fs::{self, File, Metadata},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -10,7 +12,8 @@ use tracing::warn;
 
 use crate::{
     loader::{self, Found, in_root, is_cuda_library},
-    process::mapped_files,
+    process::{MappedFile, Mapping, Mappings, exists},
+    untrusted_file,
 };
 
 /// One file in one state: a file that replaces it, even under its inode number, is another one.
@@ -19,18 +22,108 @@ pub(super) struct FileKey {
     device: u64,
     inode: u64,
     bytes: u64,
-    changed: (i64, i64),
+    modified: (i64, i64),
 }
 
 impl FileKey {
+    /// Without the time of the last change of the inode: a file that is unlinked stays what it is.
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.size(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }
+}
+
+/// Why a mapped file cannot be opened.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// The process has ended, or unmapped it.
+    Gone,
+    /// It is not where the mapping says, and opening the mapping itself is not allowed.
+    Replaced,
+    Io(io::Error),
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => formatter.write_str("the process ended before its file could be opened"),
+            Self::Replaced => formatter.write_str(
+                "the file was deleted, replaced, hidden by a mount, or lies outside the root of the \
+                 process; opening it through the mapping takes the capability CHECKPOINT_RESTORE \
+                 or SYS_ADMIN",
+            ),
+            Self::Io(error) => write!(formatter, "the mapped file cannot be opened: {error}"),
+        }
+    }
+}
+
+/// Opens the file that a process has mapped, whatever has become of its name.
+///
+/// `path` is what the mapping event said; the process may have ended since.
+pub(super) fn open_mapped(pid: u32, file: MappedFile, path: &Path) -> Result<File, Unopened> {
+    let mappings = Mappings::of(pid);
+    let Some(mapping) = mappings.of_file(file).max_by_key(|mapping| mapping.is_executable) else {
+        // Short-lived; what it had mapped may still be where it was.
+        let opened = untrusted_file::open(&from_outside(pid, path))
+            .or_else(|_| untrusted_file::open(path))
+            .map_err(|_| Unopened::Gone)?;
+        return if is_certainly(&opened, file) { Ok(opened) } else { Err(Unopened::Gone) };
+    };
+    let link = through_mapping(pid, mapping);
+    match untrusted_file::open_link(&link) {
+        Ok(opened) => Ok(opened),
+        Err(error) => open_by_path(pid, mapping, error),
+    }
+}
+
+/// For lack of the right to open mappings.
+fn open_by_path(pid: u32, mapping: &Mapping, error: io::Error) -> Result<File, Unopened> {
+    if !exists(pid) {
+        return Err(Unopened::Gone);
+    }
+    let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+    let unopened = || if is_refused { Unopened::Replaced } else { Unopened::Io(error) };
+    if mapping.is_deleted {
+        return Err(unopened());
+    }
+    // The list of mappings has paths as the sidecar sees them where it can see them, otherwise as
+    // the process does.
+    let candidates = [from_outside(pid, &mapping.path), mapping.path.clone()];
+    let found = candidates.iter().filter_map(|path| untrusted_file::open(path).ok());
+    let mut found: Vec<File> = found.collect();
+    let certain = found.iter().position(|opened| is_certainly(opened, mapping.file));
+    match certain.or_else(|| found.iter().position(|opened| is_likely(opened, mapping.file))) {
+        Some(index) => Ok(found.swap_remove(index)),
+        None => Err(unopened()),
+    }
+}
+
+fn through_mapping(pid: u32, mapping: &Mapping) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end))
+}
+
+/// What the file of a mapping is now.
+pub(super) fn key_of_mapped(pid: u32, file: MappedFile) -> Option<FileKey> {
+    let mappings = Mappings::of(pid);
+    let mapping = mappings.of_file(file).next()?;
+    let through = fs::metadata(through_mapping(pid, mapping));
+    let metadata = through.or_else(|_| fs::symlink_metadata(from_outside(pid, &mapping.path)));
+    metadata.ok().map(|metadata| FileKey::of(&metadata))
+}
+
+fn is_certainly(opened: &File, file: MappedFile) -> bool {
+    let is = |metadata: &Metadata| metadata.ino() == file.inode && metadata.dev() == file.device;
+    opened.metadata().is_ok_and(|metadata| is(&metadata))
+}
+
+/// File systems that give their devices in mappings and in `stat` differently: the memory of the
+/// process decides later.
+fn is_likely(opened: &File, file: MappedFile) -> bool {
+    opened.metadata().is_ok_and(|metadata| metadata.ino() == file.inode)
 }
 
 /// Where the file that process `pid` sees as `path` is for the sidecar.
@@ -40,13 +133,6 @@ pub(super) fn from_outside(pid: u32, path: &Path) -> PathBuf {
 
 fn root_of(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root"))
-}
-
-/// Whether a process has a file mapped, under whatever name.
-pub(super) fn maps(pid: u32, file: FileKey) -> bool {
-    mapped_files(pid).iter().any(|path| {
-        fs::metadata(from_outside(pid, path)).is_ok_and(|metadata| FileKey::of(&metadata) == file)
-    })
 }
 
 /// What the loader of a process would find, in the file system that the process sees.

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use aya::{Ebpf, programs::UProbe};
+use aya::{
+    Ebpf,
+    programs::{UProbe, uprobe::UProbeLinkId},
+};
 use points::{Refused, attach_each, attach_most};
 use sidecar_common::Plan;
 use tracing::{info, warn};
@@ -26,7 +29,7 @@ const BEGIN: &str = "call_begin";
 const END: &str = "call_end";
 const END_NAMED: &str = "call_end_named";
 
-/// Dropping it detaches everything.
+/// Attaches probes; those of perf events live as long as it does.
 pub struct Attacher {
     way: Way,
     detail: Detail,
@@ -36,10 +39,20 @@ pub struct Attacher {
 /// How probes are attached, with the programs loaded for it.
 pub(super) enum Way {
     /// Linux 6.6 and later.
-    Links { programs: Programs, links: Vec<OwnedFd> },
+    Links(Programs),
     /// One perf event per probe, by the programs inside [`Ebpf`].
     PerfEvents,
 }
+
+/// The probes of one library. Dropping it detaches those of links; [`Attacher::detach`] all.
+#[derive(Default)]
+pub struct Attachment {
+    links: Vec<OwnedFd>,
+    perf_events: Vec<PerfEvent>,
+}
+
+/// A probe that is a perf event, by the name of its program.
+pub(super) type PerfEvent = (&'static str, UProbeLinkId);
 
 pub(super) struct Programs {
     /// At the entry of a function.
@@ -77,7 +90,7 @@ impl Way {
         if attach_by == AttachBy::Auto {
             match Programs::load(ebpf, object, detail) {
                 Ok(programs) if programs.entry.is_supported() => {
-                    return Ok(Self::Links { programs, links: Vec::new() });
+                    return Ok(Self::Links(programs));
                 }
                 Ok(_) => info!("this kernel has no links for many probes: Linux 6.6 has them"),
                 Err(error) => warn!("cannot load the programs for links: {error:#}"),
@@ -104,14 +117,31 @@ impl Attacher {
         self.detail
     }
 
-    /// Puts probes on each function of `library`; `plan` says what its events carry, or why it
-    /// must get no probe.
+    /// Puts probes on each function of `library`; `plan` says what its events carry, or why it must
+    /// get no probe.
     ///
-    /// Returns the functions that have none, with the reason.
+    /// Returns the functions without one too, with the reason. An error is of the machine, not of a
+    /// function, and may pass: descriptors or memory that are used up. Then there are no probes.
     pub fn attach(
         &mut self,
         library: &Library,
         mut plan: impl FnMut(&str) -> Result<Plan, &'static str>,
+    ) -> Result<(Attachment, BTreeMap<String, String>)> {
+        let mut attachment = Attachment::default();
+        match self.attach_to(library, &mut plan, &mut attachment) {
+            Ok(refused) => Ok((attachment, refused)),
+            Err(error) => {
+                self.detach(attachment);
+                Err(error)
+            }
+        }
+    }
+
+    fn attach_to(
+        &mut self,
+        library: &Library,
+        plan: &mut impl FnMut(&str) -> Result<Plan, &'static str>,
+        attachment: &mut Attachment,
     ) -> Result<BTreeMap<String, String>> {
         let path = path_of(library);
         let mut points = Vec::with_capacity(library.functions.len());
@@ -125,31 +155,48 @@ impl Attacher {
             }
         }
         match &mut self.way {
-            Way::Links { programs, links } => {
+            Way::Links(programs) => {
+                let links = &mut attachment.links;
                 let path = CString::new(path).context("a path without NUL")?;
                 if let Some(Ends { plain, named }) = &programs.ends {
                     // Before the entries: a call that has begun must be seen to end.
                     let (with_name, without): (Vec<_>, Vec<_>) =
                         points.iter().partition(|(_, point)| Plan(point.cookie).name().is_some());
-                    attach_most(plain, &path, At::Return, &without, links, &mut refused);
-                    attach_most(named, &path, At::Return, &with_name, links, &mut refused);
+                    attach_most(plain, &path, At::Return, &without, links, &mut refused)?;
+                    attach_most(named, &path, At::Return, &with_name, links, &mut refused)?;
                     leave_out(&mut points, &refused);
                 }
-                attach_most(&programs.entry, &path, At::Entry, &points, links, &mut refused);
+                attach_most(&programs.entry, &path, At::Entry, &points, links, &mut refused)?;
             }
-            Way::PerfEvents => match self.detail {
-                Detail::Entry => {
-                    attach_each(program(&mut self.ebpf, ENTRY)?, &path, &points, &mut refused);
+            Way::PerfEvents => {
+                let ebpf = &mut self.ebpf;
+                let mut attach = |name, points: &[_], refused: &mut Vec<_>| {
+                    let events = &mut attachment.perf_events;
+                    attach_each(program(ebpf, name)?, name, &path, points, events, refused)
+                };
+                match self.detail {
+                    Detail::Entry => attach(ENTRY, &points, &mut refused)?,
+                    Detail::Call => {
+                        attach(END, &points, &mut refused)?;
+                        leave_out(&mut points, &refused);
+                        attach(BEGIN, &points, &mut refused)?;
+                    }
                 }
-                Detail::Call => {
-                    attach_each(program(&mut self.ebpf, END)?, &path, &points, &mut refused);
-                    leave_out(&mut points, &refused);
-                    attach_each(program(&mut self.ebpf, BEGIN)?, &path, &points, &mut refused);
-                }
-            },
+            }
         }
         let name = |index: usize| library.functions[index].name.clone();
         Ok(refused.into_iter().map(|(index, reason)| (name(index), reason)).collect())
+    }
+
+    /// Takes the probes of one library away.
+    pub fn detach(&mut self, attachment: Attachment) {
+        for (name, link) in attachment.perf_events {
+            let detached =
+                program(&mut self.ebpf, name).and_then(|program| Ok(program.detach(link)?));
+            if let Err(error) = detached {
+                warn!("cannot detach a probe: {error:#}");
+            }
+        }
     }
 }
 
@@ -173,10 +220,10 @@ impl EmptyProbes {
         let program = Program::load_empty()?;
         let (mut links, mut refused) = (Vec::new(), Vec::new());
         if detail == Detail::Call {
-            attach_most(&program, &path, At::Return, &points, &mut links, &mut refused);
+            attach_most(&program, &path, At::Return, &points, &mut links, &mut refused)?;
             leave_out(&mut points, &refused);
         }
-        attach_most(&program, &path, At::Entry, &points, &mut links, &mut refused);
+        attach_most(&program, &path, At::Entry, &points, &mut links, &mut refused)?;
         leave_out(&mut points, &refused);
         match refused.pop() {
             Some((_, reason)) if points.is_empty() => bail!("no function took a probe: {reason}"),

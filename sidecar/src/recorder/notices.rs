@@ -1,6 +1,10 @@
 //! News from the thread that attaches probes and follows processes.
 
-use trace::{function::Api, line::Library};
+use trace::{
+    function::Api,
+    line::{Coverage, CoverageCounts, Library, Meta},
+    writer::push_meta,
+};
 
 use super::{Recorder, changes::Change};
 
@@ -10,6 +14,8 @@ pub enum Notice {
     Function { number: u32, name: String, api: Api },
     /// Probes are in place.
     Library { attached_ns: u64, library: Library },
+    /// How calls are covered, in all; and of one process and library from `at_ns` on.
+    Coverage { at_ns: u64, line: Option<(u32, Coverage)>, counts: CoverageCounts },
     /// Something became of a process.
     Changed { pid: u32, change: Change },
 }
@@ -29,6 +35,14 @@ impl Recorder {
                     }
                     let since_start = attached_ns.saturating_sub(self.options.start_ns);
                     self.announcements.library(self.segment.buffer(), since_start, library);
+                }
+                Notice::Coverage { at_ns, line, counts } => {
+                    self.coverage = counts;
+                    if let Some((pid, coverage)) = line {
+                        let since_start = at_ns.saturating_sub(self.options.start_ns);
+                        let meta = Meta::Coverage(coverage);
+                        push_meta(self.segment.buffer(), since_start, pid, &meta);
+                    }
                 }
                 Notice::Changed { pid, change } => {
                     // What waits in the ring buffer may be of the child already. Once more when

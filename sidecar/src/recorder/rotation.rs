@@ -107,6 +107,7 @@ impl Recorder {
             calls: self.books.segment_lines(),
             clock: now,
             functions: self.books.counts(counters),
+            coverage: Some(self.coverage),
             cost: Some(self.cost.read(self.options.ring_bytes)),
         };
         let since_start = now.monotonic_ns - now.start_monotonic_ns;

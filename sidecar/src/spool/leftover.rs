@@ -43,6 +43,7 @@ pub(super) fn close(part: &Path) -> Result<PathBuf> {
     file.set_len(whole_bytes)?;
     if !is_closed {
         let close = Meta::SegmentClose(SegmentClose {
+            coverage: None,
             cost: None,
             sequence: name.sequence,
             reason: CloseReason::Truncated,

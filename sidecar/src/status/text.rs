@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use trace::line::{CoverageCounts, CoverageKind};
 
 use super::{Process, Segments, Status, Upload};
-use crate::state::{Caller, Failing, Phase};
+use crate::state::{Caller, Coverage, Failing, Gap, Phase};
 
 /// Functions that are shown; `--json` has all of them.
 const MOST_FUNCTIONS: usize = 10;
@@ -15,6 +16,7 @@ pub(super) fn of(status: &Status) -> String {
     head(&mut out, status);
     processes(&mut out, status);
     libraries(&mut out, status);
+    coverage(&mut out, &status.coverage);
     calls(&mut out, status);
     segments(&mut out, &status.segments);
     match &status.uploads {
@@ -119,6 +121,33 @@ fn libraries(out: &mut String, status: &Status) {
                 library.single_stepped,
                 library.failed.len(),
                 library.found_by
+            ),
+        );
+    }
+}
+
+fn coverage(out: &mut String, coverage: &Coverage) {
+    let Coverage { counts: CoverageCounts { exact, from, unseen, events_lost }, gaps } = coverage;
+    let text = format!(
+        "of {} libraries in processes: {exact} from the first call on, {from} from a later moment \
+         on, {unseen} NOT SEEN",
+        exact + from + unseen
+    );
+    line(out, "coverage", &text);
+    for Gap { pid, coverage, path, reason } in gaps {
+        let what = match coverage {
+            CoverageKind::Unseen => "NOT SEEN",
+            _ => "in part",
+        };
+        let reason = reason.as_deref().unwrap_or("?").escape_debug();
+        push(out, format_args!("  {pid:>7}  {what}: {}: {reason}\n", path.escape_debug()));
+    }
+    if *events_lost > 0 {
+        push(
+            out,
+            format_args!(
+                "  the kernel lost process events {events_lost} times: processes that lived only \
+                 then may be missing\n"
             ),
         );
     }

@@ -72,6 +72,18 @@ pub enum Problem {
         counted: u64,
         found: u64,
     },
+    /// Calls of a process into a mapped CUDA library are not in the trace.
+    Unseen {
+        run: String,
+        pid: u32,
+        path: String,
+        reason: String,
+    },
+    /// More such processes and libraries than are told one by one.
+    MoreUnseen {
+        run: String,
+        more: u64,
+    },
     /// The counters of the run do not balance.
     Unbalanced {
         run: String,
@@ -157,6 +169,15 @@ impl fmt::Display for Problem {
                 f,
                 "{}: {function}: the closing line counts {counted} calls, the file holds {found}",
                 file.display()
+            ),
+            Self::Unseen { run, pid, path, reason } => write!(
+                f,
+                "run {run}: calls of process {pid} into {path:?} were not seen: {}",
+                reason.escape_debug()
+            ),
+            Self::MoreUnseen { run, more } => write!(
+                f,
+                "run {run}: {more} more processes and libraries whose calls were not seen"
             ),
             Self::Unbalanced { run, function, counts } => {
                 let Balance { hits, lines, dropped, ignored, suppressed } = counts;

@@ -8,12 +8,15 @@ use std::{
 
 use super::Problem;
 use crate::{
-    line::{CloseReason, Line, Meta, MetaLine, SegmentClose},
+    line::{CloseReason, Coverage, CoverageKind, Line, Meta, MetaLine, SegmentClose},
     reader::{BadLine, Reader, Reason},
 };
 
 /// Of a file, told one by one: one that is no trace at all has no other.
 const MOST_BAD_LINES: u64 = 10;
+
+/// Of a file; the closing line counts those beyond it too.
+const MAX_GAPS: usize = 1024;
 
 pub(super) struct Segment {
     /// By the file name.
@@ -21,10 +24,19 @@ pub(super) struct Segment {
     pub(super) close: Option<SegmentClose>,
     /// Call lines by function.
     pub(super) lines: BTreeMap<String, u64>,
+    /// Whose calls are not all there.
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// What one file says of a process whose calls are not all there.
+pub(super) struct Gap {
+    pub(super) ts: f64,
+    pub(super) pid: u32,
+    pub(super) coverage: Coverage,
 }
 
 pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> Segment {
-    let mut segment = Segment { sequence, close: None, lines: BTreeMap::new() };
+    let mut segment = Segment { sequence, close: None, lines: BTreeMap::new(), gaps: Vec::new() };
     let reader = match Reader::open(file) {
         Ok(reader) => reader,
         Err(error) => {
@@ -51,6 +63,12 @@ pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> S
                     compare_sequence(file, sequence, open.sequence, problems);
                 }
                 Meta::SegmentClose(close) => segment.close = Some(close),
+                Meta::Coverage(coverage)
+                    if coverage.coverage != CoverageKind::Exact
+                        && segment.gaps.len() < MAX_GAPS =>
+                {
+                    segment.gaps.push(Gap { ts: line.ts, pid: line.pid, coverage });
+                }
                 _ => {}
             },
             Err(bad) => {

@@ -5,7 +5,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use super::*;
 use crate::{
     function::Api,
-    line::{Clock, CloseReason, Meta, SegmentOpen},
+    line::{Clock, CloseReason, Coverage, CoverageCounts, CoverageKind, Meta, SegmentOpen},
     segment_name::Format,
     writer::{CallText, push_entry, push_meta},
 };
@@ -50,6 +50,7 @@ impl Scene {
             ..FunctionCounts::default()
         };
         let mut close = SegmentClose {
+            coverage: None,
             cost: None,
             sequence,
             reason: CloseReason::Interval,
@@ -99,6 +100,74 @@ fn a_whole_run_has_no_problem() {
     assert!(report.is_whole(), "{:?}", report.problems);
     assert_eq!((report.calls, report.runs[0].ended), (5, true));
     assert_eq!(report.functions["cuInit"].hits, 5);
+}
+
+/// A file with these lines before its closing line.
+fn insert(file: &PathBuf, ts: u64, pid: u32, coverage: Coverage) {
+    let text = fs::read_to_string(file).unwrap();
+    let (head, closing) = text.trim_end().rsplit_once('\n').unwrap();
+    let mut out = format!("{head}\n").into_bytes();
+    push_meta(&mut out, ts, pid, &Meta::Coverage(coverage));
+    out.extend_from_slice(closing.as_bytes());
+    out.push(b'\n');
+    fs::write(file, out).unwrap();
+}
+
+fn coverage(kind: CoverageKind, inode: u64) -> Coverage {
+    Coverage {
+        coverage: kind,
+        path: "/opt/libcuda.so.1".to_owned(),
+        device: 1,
+        inode,
+        unprobed: 0,
+        reason: Some("why".to_owned()),
+    }
+}
+
+#[test]
+fn a_library_without_probes_is_a_problem_and_one_from_a_moment_on_is_told() {
+    let mut run = Scene::new();
+    run.segment(1, 1, |close| {
+        close.r#final = true;
+        close.coverage =
+            Some(CoverageCounts { exact: 5, from: 2, unseen: 1, ..CoverageCounts::default() });
+    });
+    insert(&run.files[0], 7_000_000, 8, coverage(CoverageKind::From, 1));
+    insert(&run.files[0], 7_000_000, 9, coverage(CoverageKind::Unseen, 1));
+    // Attached to after all: the latest line holds.
+    insert(&run.files[0], 7_000_000, 9, coverage(CoverageKind::Unseen, 2));
+    insert(&run.files[0], 9_000_000, 9, coverage(CoverageKind::From, 2));
+    let report = check(&run.files);
+    let unseen = Problem::Unseen {
+        run: "host_start".to_owned(),
+        pid: 9,
+        path: "/opt/libcuda.so.1".to_owned(),
+        reason: "why".to_owned(),
+    };
+    assert_eq!(report.problems, [unseen]);
+    assert!(!report.is_whole());
+    let CoverageReport { counts, late } = report.coverage.unwrap();
+    assert_eq!((counts.exact, counts.from, counts.unseen), (5, 2, 1));
+    let from: Vec<(u32, f64)> = late.iter().map(|late| (late.pid, late.from_ts)).collect();
+    assert_eq!(from, [(8, 7.0), (9, 9.0)]);
+}
+
+#[test]
+fn a_closing_line_that_counts_more_unseen_than_lines_tell_is_believed() {
+    let mut run = Scene::new();
+    run.segment(1, 1, |close| {
+        close.r#final = true;
+        close.coverage = Some(CoverageCounts { unseen: 3, ..CoverageCounts::default() });
+    });
+    let problems = check(&run.files).problems;
+    assert_eq!(problems, [Problem::MoreUnseen { run: "host_start".to_owned(), more: 3 }]);
+}
+
+#[test]
+fn an_older_format_says_nothing_of_coverage() {
+    let mut run = Scene::new();
+    run.segment(1, 1, last);
+    assert_eq!(check(&run.files).coverage, None);
 }
 
 #[test]

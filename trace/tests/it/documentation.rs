@@ -101,6 +101,7 @@ fn examples_are_what_the_writer_writes() {
                 Meta::SegmentClose(_) => "segment_close",
                 Meta::Process(_) => "process",
                 Meta::Library(_) => "library",
+                Meta::Coverage(_) => "coverage",
                 Meta::Kernel(_) => "kernel",
                 Meta::Graph(_) => "graph",
                 Meta::Stage(_) => "stage",
@@ -108,7 +109,7 @@ fn examples_are_what_the_writer_writes() {
         });
     }
     // As many as there are arms above: each kind has an example.
-    assert_eq!(kinds.len(), 9, "{kinds:?}");
+    assert_eq!(kinds.len(), 10, "{kinds:?}");
 }
 
 #[test]

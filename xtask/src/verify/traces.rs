@@ -4,12 +4,18 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
-use trace::check::{Report, check};
+use trace::{
+    check::{CoverageReport, Report, check},
+    line::CoverageCounts,
+};
 
 use crate::segments::segments;
 
 /// Problems that the text shows; JSON has all.
 const SHOWN: usize = 20;
+
+/// Processes that are covered from a moment on.
+const SHOWN_LATE: usize = 5;
 
 #[derive(Serialize)]
 struct Verdict<'report> {
@@ -39,7 +45,8 @@ pub(super) fn verify(directory: &Path, json: bool) -> Result<bool> {
 }
 
 fn to_text(report: &Report) -> String {
-    let Report { files, calls, dropped, ignored, suppressed, functions, runs, problems } = report;
+    let Report { files, calls, dropped, ignored, suppressed, functions, runs, coverage, problems } =
+        report;
     let called = functions.values().filter(|total| total.lines > 0).count();
     let mut lines = vec![
         format!("files      {files}"),
@@ -54,6 +61,7 @@ fn to_text(report: &Report) -> String {
         let end = if run.ended { "ended in order" } else { "without its end" };
         format!("run        {}: {} segments, {end}", run.run, run.segments)
     }));
+    lines.extend(coverage.iter().flat_map(coverage_lines));
     lines.extend(problems.iter().take(SHOWN).map(|problem| format!("problem    {problem}")));
     if problems.len() > SHOWN {
         lines.push(format!("problem    {} more, see --json", problems.len() - SHOWN));
@@ -65,6 +73,36 @@ fn to_text(report: &Report) -> String {
         format!("not whole: {} problems, {dropped} calls dropped", problems.len())
     });
     lines.join("\n") + "\n"
+}
+
+/// What is said of the processes whose calls are there, or not.
+fn coverage_lines(coverage: &CoverageReport) -> Vec<String> {
+    let CoverageReport { counts: CoverageCounts { exact, from, unseen, events_lost }, late } =
+        coverage;
+    let mut lines = vec![format!(
+        "coverage   of {} CUDA libraries in processes: {exact} from the first call on, {from} from \
+         a later moment on, {unseen} not seen",
+        exact + from + unseen
+    )];
+    lines.extend(late.iter().take(SHOWN_LATE).map(|late| {
+        format!(
+            "from       {} ms on: process {}, {:?}: {}",
+            late.from_ts,
+            late.pid,
+            late.path,
+            late.reason.escape_debug()
+        )
+    }));
+    if let Some(more) = late.len().checked_sub(SHOWN_LATE).filter(|&more| more > 0) {
+        lines.push(format!("from       {more} more, see --json"));
+    }
+    if *events_lost > 0 {
+        lines.push(format!(
+            "coverage   the kernel lost process events {events_lost} times: processes that lived \
+             only then may be missing"
+        ));
+    }
+    lines
 }
 
 #[cfg(test)]

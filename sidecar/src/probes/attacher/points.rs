@@ -2,13 +2,16 @@
 
 use std::{ffi::CString, io, os::fd::OwnedFd};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
     UProbe,
     uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
 };
 
-use super::super::multi::{At, Point, Program};
+use super::{
+    super::multi::{At, Point, Program},
+    PerfEvent,
+};
 
 /// A point by its number, and why it has no probe.
 pub(super) type Refused = (usize, String);
@@ -21,35 +24,56 @@ pub(super) fn attach_most(
     numbered: &[(usize, Point)],
     links: &mut Vec<OwnedFd>,
     refused: &mut Vec<Refused>,
-) {
+) -> Result<()> {
     let points: Vec<Point> = numbered.iter().map(|(_, point)| *point).collect();
     if points.is_empty() {
-        return;
+        return Ok(());
     }
     match (program.attach(path, &points, at), numbered) {
         (Ok(link), _) => links.push(link),
+        (Err(error), _) if is_shortage(&error) => return Err(error).context(CANNOT_ATTACH),
         (Err(error), [(number, _)]) => refused.push((*number, explain(&error))),
         (Err(_), _) => {
             let (first, second) = numbered.split_at(numbered.len() / 2);
-            attach_most(program, path, at, first, links, refused);
-            attach_most(program, path, at, second, links, refused);
+            attach_most(program, path, at, first, links, refused)?;
+            attach_most(program, path, at, second, links, refused)?;
         }
     }
+    Ok(())
 }
 
 pub(super) fn attach_each(
     program: &mut UProbe,
+    name: &'static str,
     path: &str,
     points: &[(usize, Point)],
+    events: &mut Vec<PerfEvent>,
     refused: &mut Vec<Refused>,
-) {
+) -> Result<()> {
     for &(number, Point { offset, cookie }) in points {
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let point = UProbeAttachPoint { location, cookie: Some(cookie) };
-        if let Err(error) = program.attach(point, path, UProbeScope::AllProcesses) {
-            refused.push((number, format!("{:#}", anyhow!(error))));
+        match program.attach(point, path, UProbeScope::AllProcesses) {
+            Ok(link) => events.push((name, link)),
+            Err(error) => {
+                let error = anyhow!(error);
+                let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+                if cause.is_some_and(is_shortage) {
+                    return Err(error).context(CANNOT_ATTACH);
+                }
+                refused.push((number, format!("{error:#}")));
+            }
         }
     }
+    Ok(())
+}
+
+const CANNOT_ATTACH: &str = "cannot attach probes now";
+
+/// The machine lacks something that it may have again: it is not the function that refuses.
+fn is_shortage(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EINTR, libc::EBUSY];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// What the kernel means by the codes that a single probe can meet.

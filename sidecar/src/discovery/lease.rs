@@ -1,0 +1,125 @@
+//! Keeps a library file as it is while probes sit on it.
+//!
+//! A file that is overwritten in place (`cp` over it) would keep its probes at the old offsets, in
+//! the middle of other code: whoever maps it then dies. A read lease makes the kernel hold back
+//! whoever opens the file for writing until the probes are gone. Where there is no lease to be had
+//! the file's size and times are watched, which is later.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+};
+
+/// A watched file.
+pub(super) struct Watched {
+    file: File,
+    has_lease: bool,
+    before: Fingerprint,
+}
+
+/// What changes when a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fingerprint {
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Watched {
+    /// Fails where somebody has the file open for writing: it must not get probes now.
+    pub(super) fn new(file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        let before = Fingerprint::of(&file.metadata()?);
+        let has_lease = match set_lease(&file, libc::F_RDLCK) {
+            Ok(()) => true,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Err(error),
+            // Not its owner and without CAP_LEASE, or the file system has no leases.
+            Err(_) => false,
+        };
+        Ok(Self { file, has_lease, before })
+    }
+
+    /// Somebody wants to write the file and waits for the end of this lease, or has written it.
+    pub(super) fn is_broken(&self) -> bool {
+        let is_wanted = self.has_lease && lease(&self.file).is_ok_and(|now| now != libc::F_RDLCK);
+        let now = self.file.metadata().ok();
+        is_wanted || now.is_none_or(|now| Fingerprint::of(&now) != self.before)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.has_lease {
+            // The lease ends with the last descriptor at the latest.
+            let _: io::Result<()> = set_lease(&self.file, libc::F_UNLCK);
+        }
+    }
+}
+
+impl Fingerprint {
+    /// Without the time of the last change of the inode: another name of the file changes that too.
+    fn of(metadata: &Metadata) -> Self {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { size: metadata.size(), modified }
+    }
+}
+
+/// The kernel tells of a lease that is wanted back by SIGIO, which would end the process: it is
+/// ignored, because [`Watched::is_broken`] asks.
+pub(super) fn ignore_signal() {
+    // SAFETY: no handler is set, so none can be unsafe.
+    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+}
+
+fn set_lease(file: &File, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the argument is a number.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The kind of lease that is held, or will be when it is broken.
+fn lease(file: &File) -> io::Result<libc::c_int> {
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) } {
+        -1 => Err(io::Error::last_os_error()),
+        kind => Ok(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn whoever_writes_a_watched_file_waits_until_it_is_let_go() {
+        ignore_signal();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("libcuda.so.1");
+        fs::write(&path, "old").unwrap();
+        let watched = Watched::new(&File::open(&path).unwrap()).unwrap();
+        assert!(watched.has_lease && !watched.is_broken());
+        let writer = thread::spawn({
+            let path = path.clone();
+            move || fs::write(path, "new code")
+        });
+        while !watched.is_broken() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"old", "not written while it is watched");
+        drop(watched);
+        writer.join().unwrap().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new code");
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("libcuda.so.1");
+        let _writer = File::create(&path).unwrap();
+        assert!(Watched::new(&File::open(&path).unwrap()).is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! What stands at the sites of probes in the memory of processes, the sidecar's own among them.
+//!
+//! A probe is a breakpoint in a process's private copy of a page. So memory tells, whatever names,
+//! device numbers and file systems say: whether a process still runs the code of the file, and
+//! whether it has the probe.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, ptr};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use trace::function::Api;
+
+use crate::{
+    library::Function,
+    process::{MappedFile, Mapping, Mappings},
+};
+
+/// `int3`, which the kernel writes over the first byte of an instruction.
+const BREAKPOINT: u8 = 0xcc;
+
+/// Longer files are not libraries, and their mapping could run out of addresses.
+const MAX_MAPPED_BYTES: u64 = 16 << 30;
+
+/// What a process has at the site of one function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Site {
+    /// The code of the file.
+    Plain,
+    /// The same, with a breakpoint at the site.
+    Probed,
+    /// Other code.
+    Changed,
+    /// This part of the file is not mapped, or its memory cannot be read.
+    Unknown,
+}
+
+/// The memory of a process, and where it has files.
+pub(super) struct Memory {
+    memory: File,
+    pub(super) mappings: Mappings,
+}
+
+impl Memory {
+    pub(super) fn of(pid: u32) -> io::Result<Self> {
+        let memory = File::open(format!("/proc/{pid}/mem"))?;
+        Ok(Self { memory, mappings: Mappings::of(pid) })
+    }
+
+    /// Executable mappings of a file.
+    pub(super) fn code_of(&self, file: MappedFile) -> Vec<&Mapping> {
+        self.mappings.of_file(file).filter(|mapping| mapping.is_executable).collect()
+    }
+
+    /// What there is at the site of `function`, in mappings of its file.
+    pub(super) fn site(&self, mappings: &[&Mapping], function: &Function) -> Site {
+        let Function { entry_offset, entry_bytes, file_offset, site_bytes, .. } = function;
+        let read = |offset: u64, length: usize| {
+            self.read(mappings.iter().find_map(|mapping| mapping.address_of(offset))?, length)
+        };
+        let Some(mut site) = read(*file_offset, site_bytes.len()) else { return Site::Unknown };
+        let Some(mut entry) = read(*entry_offset, entry_bytes.len()) else { return Site::Unknown };
+        let Some(&original) = site_bytes.first() else { return Site::Unknown };
+        let is_probed = site[0] == BREAKPOINT && original != BREAKPOINT;
+        if is_probed {
+            site[0] = original;
+            let behind_entry = usize::try_from(file_offset - entry_offset).unwrap_or(usize::MAX);
+            if let Some(byte) = entry.get_mut(behind_entry) {
+                *byte = original;
+            }
+        }
+        // Another probe on the same function, of another tracer: it stands at its entry.
+        if entry.first() == Some(&BREAKPOINT) {
+            entry[0] = entry_bytes[0];
+        }
+        match (&site == site_bytes && &entry == entry_bytes, is_probed) {
+            (false, _) => Site::Changed,
+            (true, true) => Site::Probed,
+            (true, false) => Site::Plain,
+        }
+    }
+}
+
+impl Memory {
+    /// Whether a library that cannot be opened exports CUDA functions, as its image in memory says.
+    pub(super) fn exports_cuda(&self, file: MappedFile) -> bool {
+        self.names_cuda_export(file).unwrap_or(false)
+    }
+
+    /// By the dynamic section of a loaded 64-bit ELF image: symbols that are defined, and their names.
+    /// Symbols end where the names begin, as every linker lays them out.
+    fn names_cuda_export(&self, file: MappedFile) -> Option<bool> {
+        let first = self.mappings.of_file(file).find(|mapping| mapping.offset == 0)?;
+        let base = first.start;
+        let header = self.read(base, 64)?;
+        if !header.starts_with(b"\x7fELF\x02\x01") {
+            return Some(false);
+        }
+        let segments_at = base.checked_add(word(&header, 32)?)?;
+        let count = usize::from(u16::from_le_bytes([header[56], header[57]])).min(MAX_SEGMENTS);
+        let segments = self.read(segments_at, count * SEGMENT_BYTES)?;
+        let dynamic = segments
+            .chunks_exact(SEGMENT_BYTES)
+            .find(|segment| segment[..4] == PT_DYNAMIC.to_le_bytes())?;
+        let length = usize::try_from(word(dynamic, 40)?).ok()?.min(MAX_DYNAMIC_BYTES);
+        let dynamic = self.read(base.checked_add(word(dynamic, 16)?)?, length)?;
+        let value = |tag: u64| {
+            let entry = dynamic.chunks_exact(16).find(|entry| word(entry, 0) == Some(tag))?;
+            word(entry, 8)
+        };
+        // The loader has replaced offsets by addresses.
+        let absolute = |address: u64| if address < base { address + base } else { address };
+        let (names_at, symbols_at) = (absolute(value(DT_STRTAB)?), absolute(value(DT_SYMTAB)?));
+        let length = usize::try_from(value(DT_STRSZ)?).ok()?.min(MAX_NAMES_BYTES);
+        let names = self.read(names_at, length)?;
+        let length = usize::try_from(names_at.checked_sub(symbols_at)?).ok()?;
+        let symbols = self.read(symbols_at, length.min(MAX_SYMBOLS * SYMBOL_BYTES))?;
+        let is_export = |symbol: &[u8]| {
+            let name = u32::from_le_bytes(symbol[..4].try_into().ok()?) as usize;
+            let is_defined = symbol[6..8] != [0, 0];
+            let name = names.get(name..)?.split(|&byte| byte == 0).next()?;
+            Some(is_defined && Api::of(std::str::from_utf8(name).ok()?).is_some())
+        };
+        Some(symbols.chunks_exact(SYMBOL_BYTES).any(|symbol| is_export(symbol) == Some(true)))
+    }
+
+    fn read(&self, address: u64, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.memory.read_exact_at(&mut bytes, address).ok()?;
+        Some(bytes)
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+// Of the ELF format: `elf(5)`.
+const SEGMENT_BYTES: usize = 56;
+const SYMBOL_BYTES: usize = 24;
+const PT_DYNAMIC: u32 = 2;
+const DT_STRTAB: u64 = 5;
+const DT_SYMTAB: u64 = 6;
+const DT_STRSZ: u64 = 10;
+
+// A process may claim any size. Libraries of CUDA have a few thousand symbols.
+const MAX_SEGMENTS: usize = 64;
+const MAX_DYNAMIC_BYTES: usize = 16 << 10;
+const MAX_SYMBOLS: usize = 1 << 16;
+const MAX_NAMES_BYTES: usize = 4 << 20;
+
+/// A file in the sidecar's own memory: tells how the kernel names it in mappings, and which probes
+/// it puts into a mapping of it. Nothing is executed there.
+pub(super) struct OwnMapping {
+    address: *mut std::ffi::c_void,
+    length: usize,
+    pub(super) file: MappedFile,
+    memory: Memory,
+}
+
+impl OwnMapping {
+    /// The kernel puts probes into a new mapping only: it shows those that are there now.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        if length == 0 || length > MAX_MAPPED_BYTES {
+            return Err(io::Error::other(format!("a library of {length} bytes")));
+        }
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        // SAFETY: a new mapping at an address that the kernel chooses; only `/proc/self/mem` reads
+        // it, so that a file that is cut meanwhile gives an error and no signal.
+        let address =
+            unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, 0)? };
+        let unmap = Unmap { address, length };
+        let memory = Memory::of(std::process::id())?;
+        let start = address as u64;
+        let found = memory.mappings.list.iter().find(|mapping| mapping.start == start);
+        let file = found.ok_or_else(|| io::Error::other("its own mapping is not listed"))?.file;
+        std::mem::forget(unmap);
+        Ok(Self { address, length, file, memory })
+    }
+
+    pub(super) fn site(&self, function: &Function) -> Site {
+        let mappings: Vec<&Mapping> = self.memory.mappings.of_file(self.file).collect();
+        self.memory.site(&mappings, function)
+    }
+}
+
+impl Drop for OwnMapping {
+    fn drop(&mut self) {
+        drop(Unmap { address: self.address, length: self.length });
+    }
+}
+
+struct Unmap {
+    address: *mut std::ffi::c_void,
+    length: usize,
+}
+
+impl Drop for Unmap {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made with this address and length, and nothing refers to it.
+        let unmapped = unsafe { munmap(self.address, self.length) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use trace::function::Api;
+
+    use super::*;
+
+    fn function(bytes: &[u8], entry: usize, site: usize) -> Function {
+        let at = |offset: usize| bytes[offset..].iter().take(8).copied().collect();
+        Function {
+            name: "cuInit".to_owned(),
+            api: Api::Driver,
+            entry_offset: entry as u64,
+            entry_bytes: at(entry),
+            file_offset: site as u64,
+            site_bytes: at(site),
+            emulated: true,
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_mapped_file_is_told_from_that_of_another() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let own = OwnMapping::of(&file).unwrap();
+        let function = function(&bytes, 16, 20);
+        assert_eq!(own.site(&function), Site::Plain);
+        let mut other = function.clone();
+        other.entry_bytes[1] ^= 1;
+        assert_eq!(own.site(&other), Site::Changed);
+        // As if the file had had another first byte at the site.
+        let mut file = tempfile::tempfile().unwrap();
+        let mut probed = bytes.clone();
+        probed[20] = BREAKPOINT;
+        file.write_all(&probed).unwrap();
+        assert_eq!(OwnMapping::of(&file).unwrap().site(&function), Site::Probed);
+        other = function.clone();
+        other.file_offset = 1 << 20;
+        assert_eq!(own.site(&other), Site::Unknown);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_under_its_mapping_is_an_error_and_no_signal() {
+        let bytes = [0x90; 64];
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let own = OwnMapping::of(&file).unwrap();
+        file.set_len(0).unwrap();
+        assert_eq!(own.site(&function(&bytes, 0, 0)), Site::Unknown);
+        assert!(OwnMapping::of(&file).is_err(), "an empty file");
+    }
+}

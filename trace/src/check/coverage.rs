@@ -1,0 +1,78 @@
+//! Whose calls are in the trace: what the coverage lines and the closing lines of a run say.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Problem, Report, segment::Segment};
+use crate::line::{Coverage, CoverageCounts, CoverageKind};
+
+/// Mappings that are told one by one, of each run and kind.
+const MAX_TOLD: usize = 32;
+
+/// Over all runs: mappings of CUDA libraries in targets.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+pub struct CoverageReport {
+    #[serde(flatten)]
+    pub counts: CoverageCounts,
+    /// Those that are covered from a moment on: the first of each run.
+    pub late: Vec<Late>,
+}
+
+/// A process whose calls into one library may be missing before a moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Late {
+    pub run: String,
+    pub pid: u32,
+    pub path: String,
+    /// Milliseconds since the start of the run.
+    pub from_ts: f64,
+    pub reason: String,
+}
+
+/// Adds what one run says. What was not seen is a problem.
+pub(super) fn add(run: &str, segments: &[Segment], report: &mut Report) {
+    let mut latest: BTreeMap<(u32, u64, u64), (f64, &Coverage)> = BTreeMap::new();
+    for gap in segments.iter().flat_map(|segment| &segment.gaps) {
+        let key = (gap.pid, gap.coverage.device, gap.coverage.inode);
+        latest.insert(key, (gap.ts, &gap.coverage));
+    }
+    let told = segments.iter().rev().find_map(|segment| segment.close.as_ref()?.coverage);
+    if told.is_none() && latest.is_empty() {
+        return;
+    }
+    let (mut from, mut unseen) = (0, 0);
+    let mut late = Vec::new();
+    for (&(pid, ..), &(from_ts, coverage)) in &latest {
+        let (run, path) = (run.to_owned(), coverage.path.clone());
+        let reason = coverage.reason.clone().unwrap_or_default();
+        if coverage.coverage == CoverageKind::Unseen {
+            unseen += 1;
+            if unseen <= MAX_TOLD as u64 {
+                report.problems.push(Problem::Unseen { run, pid, path, reason });
+            }
+        } else {
+            from += 1;
+            if late.len() < MAX_TOLD {
+                late.push(Late { run, pid, path, from_ts, reason });
+            }
+        }
+    }
+    // The closing line knows of lines that are lost, and counts what has no line of its own.
+    let told = told.unwrap_or_default();
+    let counts =
+        CoverageCounts { unseen: told.unseen.max(unseen), from: told.from.max(from), ..told };
+    if let more @ 1.. = counts.unseen.saturating_sub(MAX_TOLD as u64) {
+        report.problems.push(Problem::MoreUnseen { run: run.to_owned(), more });
+    } else if counts.unseen > unseen {
+        let more = counts.unseen - unseen;
+        report.problems.push(Problem::MoreUnseen { run: run.to_owned(), more });
+    }
+    let sum = report.coverage.get_or_insert_default();
+    let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+    add(&mut sum.counts.exact, counts.exact);
+    add(&mut sum.counts.from, counts.from);
+    add(&mut sum.counts.unseen, counts.unseen);
+    add(&mut sum.counts.events_lost, counts.events_lost);
+    sum.late.extend(late);
+}
