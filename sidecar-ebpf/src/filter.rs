@@ -34,6 +34,23 @@ pub(crate) fn is_foreign(tgid: u32) -> bool {
     FOREIGN.get(word).is_some_and(|word| word & bit != 0)
 }
 
+/// Lets the calls of a process through again.
+///
+/// Not atomic: another bit of the word may be lost, or this one come back. The sidecar sets both
+/// right when it hears of the same thing, and an event too many is booked as ignored.
+#[inline(always)]
+pub(crate) fn forget_foreign(tgid: u32) {
+    let (word, bit) = foreign::bit(tgid);
+    if let Some(word) = FOREIGN.get_ptr_mut(word) {
+        // SAFETY: the pointer comes from the map.
+        unsafe {
+            if *word & bit != 0 {
+                *word &= !bit;
+            }
+        }
+    }
+}
+
 /// Process and thread id in the sidecar's pid namespace; `None` for a task outside it.
 #[inline(always)]
 pub(crate) fn current_ids() -> Option<(u32, u32)> {

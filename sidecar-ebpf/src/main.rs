@@ -18,13 +18,13 @@ mod filter;
 use aya_ebpf::{
     EbpfContext as _,
     helpers::bpf_get_attach_cookie,
-    macros::{uprobe, uretprobe},
-    programs::{ProbeContext, RetProbeContext},
+    macros::{raw_tracepoint, uprobe, uretprobe},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use sidecar_common::{CallEvent, EventKind, Plan};
 
 use account::{Account, now};
-use filter::{current_ids, is_foreign, is_recording};
+use filter::{current_ids, forget_foreign, is_foreign, is_recording};
 
 /// A function was entered: one event without a duration.
 #[uprobe]
@@ -69,6 +69,16 @@ fn call_end(context: RetProbeContext) -> u32 {
 fn call_end_named(context: RetProbeContext) -> u32 {
     if is_recording() {
         call::end(&context, true);
+    }
+    0
+}
+
+/// A process executed another program: what was found out about it holds no longer. The sidecar
+/// hears of it too, but later than the new program's first calls.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn process_executed(_context: RawTracePointContext) -> i32 {
+    if let Some((tgid, _)) = current_ids() {
+        forget_foreign(tgid);
     }
     0
 }

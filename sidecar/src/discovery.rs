@@ -48,6 +48,9 @@ const MEMORY_OF_EXITED: Duration = Duration::from_secs(5);
 /// Mapped files that wait to be examined.
 const MAX_WAITING: usize = 1 << 16;
 
+/// How long the thread goes on with what has happened once it is told to stop.
+const LAST_LOOK: Duration = Duration::from_millis(300);
+
 /// How often targets are asked whether they still have their probes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -192,6 +195,21 @@ impl Discovery {
                 cleaned = Instant::now();
             }
         }
+        // What has happened until now is still said of.
+        self.receive(Duration::ZERO)?;
+        let deadline = Instant::now() + LAST_LOOK;
+        while let Some(event) = self.queue.pop_front() {
+            self.follow(event)?;
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        while let Some((pid, file, path)) = self.nameless.pop_front() {
+            if Instant::now() > deadline {
+                break;
+            }
+            self.examine_mapped(pid, file, &path)?;
+        }
         Ok(self)
     }
 
@@ -289,7 +307,7 @@ impl Discovery {
         if !is_target {
             return Ok(());
         }
-        let mappings = Mappings::of(pid);
+        let mappings = Mappings::of(pid).unwrap_or_default();
         let mut seen = HashSet::new();
         for mapping in mappings.executable() {
             if seen.insert(mapping.file) {

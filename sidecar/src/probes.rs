@@ -12,14 +12,19 @@ pub use attacher::{Attacher, Attachment, EmptyProbes};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, RingBuf},
+    programs::RawTracePoint,
 };
 use sidecar_common::{Counters, MAX_FUNCTIONS, NameRecord, control, foreign};
 pub use threads::Threads;
+use tracing::warn;
 
 use crate::config::{AttachBy, Detail};
 
 /// The object that `build.rs` chose.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));
+
+/// The program that sees a process execute another program.
+const EXECUTED: &str = "process_executed";
 
 /// Inode of the pid namespace that the kernel starts with (`PROC_PID_INIT_INO`).
 const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -81,6 +86,12 @@ impl Probes {
             .context("cannot load the eBPF maps")?;
         // The program refers to the maps, so it is loaded before they are taken.
         let way = Way::load(&mut ebpf, OBJECT, attach_by, detail)?;
+        if let Err(error) = watch_execs(&mut ebpf) {
+            warn!(
+                "a process that called CUDA before it executes a target may lose its first calls: \
+                 {error:#}"
+            );
+        }
         let events = Events { ring: RingBuf::try_from(take_map(&mut ebpf, "EVENTS")?)? };
         let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
         let foreign = Array::try_from(take_map(&mut ebpf, "FOREIGN")?)?;
@@ -89,6 +100,15 @@ impl Probes {
         let attacher = Attacher::new(way, detail, ebpf);
         Ok(Self { attacher, events, kernel: KernelSide { counters, foreign, control, threads } })
     }
+}
+
+/// Attached for as long as `ebpf` lives.
+fn watch_execs(ebpf: &mut Ebpf) -> Result<()> {
+    let program = ebpf.program_mut(EXECUTED).context("the eBPF object lacks the program")?;
+    let program: &mut RawTracePoint = program.try_into()?;
+    program.load().context("cannot load the program that sees execs")?;
+    program.attach("sched_process_exec").context("cannot attach to sched_process_exec")?;
+    Ok(())
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

@@ -251,7 +251,7 @@ impl Recorder {
 
     /// Books one call, of which maybe only the entry is known.
     fn book(&mut self, event: &CallEvent, call: Option<&Call<'_>>) {
-        let is_target = match self.announcements.is_target(event.tgid) {
+        let is_target = match self.announcements.is_target(event.tgid, event.start_ns) {
             Some(is_target) => is_target,
             None => self.examine(event.tgid),
         };

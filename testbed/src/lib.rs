@@ -10,4 +10,5 @@ pub mod libraries;
 pub mod s3;
 pub mod sequence;
 pub mod signatures;
+pub mod unusual;
 pub mod vllm;

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Discovery, FoundBy,
-    files::{FileKey, from_outside, key_of_mapped, open_mapped},
+    files::{FileKey, Unopened, from_outside, is_shortage, key_of_mapped, open_mapped},
     has_cuda_name,
     lease::Watched,
     memory::{Memory, OwnMapping, Site},
@@ -102,6 +102,10 @@ impl Discovery {
     pub(super) fn inspect(&mut self, pid: u32, path: &Path, found_by: FoundBy) -> Result<()> {
         match untrusted_file::open(&from_outside(pid, path)) {
             Ok(opened) => self.examine(pid, path, opened, None, found_by).map(|_| ()),
+            Err(error) if is_shortage(&error) => {
+                self.try_later(pid, path, None, found_by, &error.to_string());
+                Ok(())
+            }
             Err(error) => {
                 self.complain(pid, path, &anyhow::Error::from(error).context("cannot open it"));
                 Ok(())
@@ -114,6 +118,9 @@ impl Discovery {
     pub(super) fn examine_mapped(&mut self, pid: u32, file: MappedFile, path: &Path) -> Result<()> {
         let examined = match open_mapped(pid, file, path) {
             Ok(opened) => self.examine(pid, path, opened, Some(file), FoundBy::Mapping)?,
+            Err(Unopened::Io(error)) if is_shortage(&error) => {
+                self.try_later(pid, path, Some(file), FoundBy::Mapping, &error.to_string())
+            }
             Err(unopened) => {
                 let known = self.mapped.get(&file).map(|(_, examined)| examined.clone());
                 if known.is_none() {

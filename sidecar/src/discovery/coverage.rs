@@ -176,10 +176,10 @@ impl Discovery {
     pub(super) fn check_probes(&mut self) -> anyhow::Result<()> {
         let pids: Vec<u32> = self.coverage.said.keys().copied().collect();
         for pid in pids {
-            let mappings = Mappings::of(pid);
-            if !mappings.is_complete {
+            let Some(mappings) = Mappings::of(pid).ok().filter(|mappings| mappings.is_complete)
+            else {
                 continue;
-            }
+            };
             let mut seen = HashSet::new();
             let files: Vec<_> = mappings
                 .executable()
@@ -206,7 +206,9 @@ impl Discovery {
         // Those that mapped it before there were events to tell of it.
         pids.extend(targets.into_iter().filter(|&pid| {
             self.history.mapped_ns(pid, file).is_none()
-                && Mappings::of(pid).of_file(file).any(|mapping| mapping.is_executable)
+                && Mappings::of(pid).is_ok_and(|mappings| {
+                    mappings.of_file(file).any(|mapping| mapping.is_executable)
+                })
         }));
         pids.into_iter().collect()
     }

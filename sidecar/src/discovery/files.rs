@@ -65,7 +65,8 @@ impl fmt::Display for Unopened {
 ///
 /// `path` is what the mapping event said; the process may have ended since.
 pub(super) fn open_mapped(pid: u32, file: MappedFile, path: &Path) -> Result<File, Unopened> {
-    let mappings = Mappings::of(pid);
+    let mappings = Mappings::of(pid)
+        .map_err(|error| if is_shortage(&error) { Unopened::Io(error) } else { Unopened::Gone })?;
     let Some(mapping) = mappings.of_file(file).max_by_key(|mapping| mapping.is_executable) else {
         // Short-lived; what it had mapped may still be where it was.
         let opened = untrusted_file::open(&from_outside(pid, path))
@@ -80,8 +81,17 @@ pub(super) fn open_mapped(pid: u32, file: MappedFile, path: &Path) -> Result<Fil
     }
 }
 
+/// The sidecar or the machine has used up what it takes; later there may be more.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
 /// For lack of the right to open mappings.
 fn open_by_path(pid: u32, mapping: &Mapping, error: io::Error) -> Result<File, Unopened> {
+    if is_shortage(&error) {
+        return Err(Unopened::Io(error));
+    }
     if !exists(pid) {
         return Err(Unopened::Gone);
     }
@@ -108,7 +118,7 @@ fn through_mapping(pid: u32, mapping: &Mapping) -> PathBuf {
 
 /// What the file of a mapping is now.
 pub(super) fn key_of_mapped(pid: u32, file: MappedFile) -> Option<FileKey> {
-    let mappings = Mappings::of(pid);
+    let mappings = Mappings::of(pid).ok()?;
     let mapping = mappings.of_file(file).next()?;
     let through = fs::metadata(through_mapping(pid, mapping));
     let metadata = through.or_else(|_| fs::symlink_metadata(from_outside(pid, &mapping.path)));

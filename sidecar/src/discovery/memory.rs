@@ -42,7 +42,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn of(pid: u32) -> io::Result<Self> {
         let memory = File::open(format!("/proc/{pid}/mem"))?;
-        Ok(Self { memory, mappings: Mappings::of(pid) })
+        Ok(Self { memory, mappings: Mappings::of(pid)? })
     }
 
     /// Executable mappings of a file.

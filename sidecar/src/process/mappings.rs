@@ -43,7 +43,7 @@ pub struct Mapping {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mappings {
     pub list: Vec<Mapping>,
-    /// False: the list was too long to be read to its end, or could not be read.
+    /// False: the list was too long to be read to its end.
     pub is_complete: bool,
 }
 
@@ -57,11 +57,9 @@ impl Mapping {
 }
 
 impl Mappings {
-    pub fn of(pid: u32) -> Self {
-        match File::open(format!("/proc/{pid}/maps")) {
-            Ok(file) => Self::read(BufReader::new(file.take(MAX_BYTES))),
-            Err(_) => Self::default(),
-        }
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let file = File::open(format!("/proc/{pid}/maps"))?;
+        Ok(Self::read(BufReader::new(file.take(MAX_BYTES))))
     }
 
     /// Lines that are no mapping of a file are passed over.
@@ -97,8 +95,9 @@ impl Mappings {
 
 /// Paths of executable file mappings, as the process sees them.
 pub fn mapped_files(pid: u32) -> Vec<PathBuf> {
+    let mappings = Mappings::of(pid).unwrap_or_default();
     let mut paths: Vec<PathBuf> =
-        Mappings::of(pid).executable().map(|mapping| mapping.path.clone()).collect();
+        mappings.executable().map(|mapping| mapping.path.clone()).collect();
     paths.dedup();
     paths
 }
@@ -232,6 +231,6 @@ mod tests {
     fn this_test_has_its_own_executable_mapped() {
         let executable = std::env::current_exe().unwrap();
         assert!(mapped_files(std::process::id()).contains(&executable));
-        assert!(Mappings::of(std::process::id()).is_complete);
+        assert!(Mappings::of(std::process::id()).unwrap().is_complete);
     }
 }

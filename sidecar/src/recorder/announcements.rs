@@ -23,16 +23,22 @@ pub(super) struct Announcements {
 struct Seen {
     is_target: bool,
     is_announced: bool,
+    /// `CLOCK_MONOTONIC` when that was found out and the kernel was told.
+    since_ns: u64,
 }
 
 impl Announcements {
-    /// The verdict on a process, if there is one.
-    pub(super) fn is_target(&self, pid: u32) -> Option<bool> {
-        self.seen.get(&pid).map(|seen| seen.is_target)
+    /// The verdict on a process that made a call at `at_ns`, if there is one.
+    ///
+    /// The kernel leaves out the calls of a process that is no target until it executes another
+    /// program, so a later call is that program's.
+    pub(super) fn is_target(&self, pid: u32, at_ns: u64) -> Option<bool> {
+        let seen = self.seen.get(&pid)?;
+        (seen.is_target || at_ns <= seen.since_ns).then_some(seen.is_target)
     }
 
-    pub(super) fn decide(&mut self, pid: u32, is_target: bool) {
-        self.seen.insert(pid, Seen { is_target, is_announced: false });
+    pub(super) fn decide(&mut self, pid: u32, is_target: bool, since_ns: u64) {
+        self.seen.insert(pid, Seen { is_target, is_announced: false, since_ns });
     }
 
     /// The process ended, or is no longer what it was.
@@ -66,7 +72,7 @@ impl Announcements {
             role_by: role.as_ref().map(|role| role.by.as_str().to_owned()),
             ranks: role.map(|role| role.ranks).unwrap_or_default(),
         };
-        self.seen.insert(pid, Seen { is_target: true, is_announced: true });
+        self.seen.insert(pid, Seen { is_target: true, is_announced: true, since_ns: 0 });
         if self.processes.get(&pid) != Some(&process) {
             self.processes.insert(pid, process.clone());
             push_meta(out, since_start, pid, &Meta::Process(process));
@@ -105,7 +111,7 @@ mod tests {
     #[test]
     fn a_process_is_announced_once_in_each_segment() {
         let mut announcements = Announcements::default();
-        announcements.decide(1, true);
+        announcements.decide(1, true, 0);
         assert!(announcements.is_due(1));
         let mut out = Vec::new();
         announcements.process(&mut out, 0, 1, known());
@@ -114,6 +120,16 @@ mod tests {
         assert!(announcements.is_due(1));
         announcements.process(&mut out, 0, 1, known());
         assert_eq!(String::from_utf8(out).unwrap().matches("\"func\":\"process\"").count(), 2);
+    }
+
+    #[test]
+    fn a_call_after_the_verdict_of_no_target_is_of_another_program() {
+        let mut announcements = Announcements::default();
+        announcements.decide(1, false, 100);
+        announcements.decide(2, true, 100);
+        assert_eq!(announcements.is_target(1, 99), Some(false));
+        assert_eq!(announcements.is_target(1, 101), None);
+        assert_eq!(announcements.is_target(2, 101), Some(true));
     }
 
     #[test]

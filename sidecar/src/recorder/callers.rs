@@ -3,7 +3,7 @@
 use tracing::{debug, warn};
 
 use super::{Recorder, stages::News};
-use crate::{process::Known, state::Evidence};
+use crate::{clock, process::Known, state::Evidence};
 
 impl Recorder {
     /// A process without a verdict called CUDA.
@@ -12,8 +12,8 @@ impl Recorder {
         debug!(pid, ?known, "a process calls CUDA");
         self.state.callers().note(pid, &known, Evidence::Call);
         let is_target = known.verdict.is_target();
-        self.announcements.decide(pid, is_target);
         self.set_foreign(pid, !is_target);
+        self.announcements.decide(pid, is_target, clock::monotonic_ns());
         is_target
     }
 

@@ -15,5 +15,6 @@ mod graphs;
 mod harness;
 mod http;
 mod left_calls;
+mod mapped;
 mod namespace;
 mod sideband;

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
@@ -16,6 +16,7 @@ use serde_json::json;
 use testbed::cuda::{self, Function, Library, WORDS};
 use testbed::libraries::{DRIVER, RUNTIME};
 use testbed::sequence::{self, Prepared};
+use testbed::unusual::{self, ChangeCode, LoadAs};
 
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
@@ -60,6 +61,18 @@ struct Options {
     /// Replace the process by a fresh run of itself first.
     #[arg(long)]
     exec: bool,
+    /// Make the calls, then replace the process by a run of PROGRAM with the same arguments.
+    #[arg(long, value_name = "PROGRAM")]
+    then_exec: Option<PathBuf>,
+    /// Change the root directory first.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Load the libraries, which must be paths, in an unusual way.
+    #[arg(long, value_enum, requires = "library")]
+    load_as: Option<LoadAs>,
+    /// Change the code of the (last) function before the first call.
+    #[arg(long, value_enum, requires = "function")]
+    change_code: Option<ChangeCode>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,8 +86,14 @@ fn main() -> Result<()> {
     if options.exec {
         return Err(exec_again());
     }
+    if let Some(root) = &options.root {
+        unusual::change_root(root)?;
+    }
     thread::sleep(Duration::from_millis(options.late));
     let libraries = load(&options)?;
+    if let (Some(change), Some(name)) = (options.change_code, options.function.last()) {
+        unusual::change_code(having(&libraries, name)?.1, change)?;
+    }
     if options.wait_stdin {
         print_line(&json!({"pid": std::process::id(), "waiting": true}))?;
         std::io::stdin()
@@ -83,7 +102,11 @@ fn main() -> Result<()> {
     }
     init(&options, &libraries)?;
     if !options.fork {
-        return run(&options, &libraries);
+        run(&options, &libraries)?;
+        return match &options.then_exec {
+            Some(program) => Err(exec_other(program)),
+            None => Ok(()),
+        };
     }
     // SAFETY: no other thread runs yet, so the child may do whatever the parent may.
     let child = unsafe { libc::fork() };
@@ -110,7 +133,20 @@ fn exec_again() -> anyhow::Error {
     anyhow::Error::from(error).context("cannot execute this program again")
 }
 
+/// With the same arguments, but for the one that led here.
+fn exec_other(program: &Path) -> anyhow::Error {
+    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--then-exec") {
+        arguments.drain(at..at + 2);
+    }
+    let error = Command::new(program).args(arguments).exec();
+    anyhow::Error::from(error).context("cannot execute the other program")
+}
+
 fn load(options: &Options) -> Result<Vec<Library>> {
+    if let Some(way) = options.load_as {
+        return options.library.iter().map(|path| unusual::load(path, way)).collect();
+    }
     if !options.library.is_empty() {
         return options.library.iter().map(Library::open).collect();
     }
