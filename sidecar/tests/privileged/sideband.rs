@@ -55,6 +55,67 @@ fn a_fork_an_exec_and_an_exit_are_told_with_the_monotonic_time_of_each() {
     }
 }
 
+/// Its first thread ends at once, and another one when it is given a line.
+const LEADERLESS: &str = r#"
+#include <pthread.h>
+#include <stdio.h>
+static void *other(void *unused) { puts("runs"); fflush(stdout); getchar(); return unused; }
+int main(void) {
+    pthread_t thread;
+    pthread_create(&thread, 0, other, 0);
+    pthread_detach(thread);
+    pthread_exit(0);
+}
+"#;
+
+#[test]
+fn a_process_has_ended_when_its_last_thread_has_and_not_with_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, program) =
+        (directory.path().join("source.c"), directory.path().join("leaderless"));
+    std::fs::write(&source, LEADERLESS).unwrap();
+    let built = Command::new("cc").args(["-pthread", "-o"]).args([&program, &source]).status();
+    assert!(built.unwrap().success());
+    let mut sideband = Sideband::open().unwrap();
+    let mut child =
+        Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
+    let is_zombie =
+        || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
+    let deadline = Instant::now() + PATIENCE;
+    while !is_zombie() {
+        assert!(Instant::now() < deadline, "the first thread does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut events = Vec::new();
+    let mut ends = |sideband: &mut Sideband| {
+        events.clear();
+        sideband.wait(Duration::from_millis(100), &mut events).unwrap();
+        events.iter().find_map(|event| match event {
+            ProcessEvent::Exited { pid: ended, at_ns } if *ended == pid => Some(*at_ns),
+            _ => None,
+        })
+    };
+    // Looks that are taken now and then are among these.
+    let living_until = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < living_until {
+        assert_eq!(ends(&mut sideband), None, "another thread lives");
+    }
+    let before_end = monotonic_ns();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let after_end = monotonic_ns();
+    let deadline = Instant::now() + PATIENCE;
+    let at_ns = loop {
+        assert!(Instant::now() < deadline, "its end is never told");
+        if let Some(at_ns) = ends(&mut sideband) {
+            break at_ns;
+        }
+    };
+    assert!((before_end..after_end).contains(&at_ns), "{at_ns}");
+}
+
 /// `CLOCK_MONOTONIC`.
 fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
