@@ -1,5 +1,6 @@
 //! Which processes are targets: what a process is, what it was started by, and why it matches.
 
+mod environment;
 mod identity;
 mod mappings;
 mod role;
@@ -7,11 +8,13 @@ mod verdict;
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+pub use environment::environment;
 use identity::read_parent;
-pub use identity::{Identity, all_pids, exists};
+pub use identity::{Identity, all_pids, arguments, exists};
 pub use mappings::mapped_files;
 pub use role::{Role, RoleBy};
 use tracing::debug;
@@ -37,7 +40,7 @@ impl Processes {
         self.examine_if_unfinished(parent);
         let (identity, verdict) = match self.known.get(&parent) {
             Some(known) => (known.identity.clone(), known.verdict.inherited()),
-            None => (Identity::default(), Verdict::Foreign),
+            None => (Arc::default(), Verdict::Foreign),
         };
         if let Some(known) = self.known.get_mut(&pid).filter(|known| known.exited.is_none()) {
             known.parent = Some(parent);
@@ -70,6 +73,7 @@ impl Processes {
         let identity = Identity { comm: Some(comm.to_owned()), ..Identity::default() };
         let parent = self.alive(pid).and_then(|known| known.parent);
         let verdict = self.judge(pid, &identity, parent);
+        let identity = Arc::new(identity);
         let exited = Some(Instant::now());
         self.known.insert(pid, Known { parent, identity, verdict, exited, ..Known::default() });
     }
@@ -77,7 +81,7 @@ impl Processes {
     /// Reads what `/proc` says of a process; false, and nothing is changed, if it has ended.
     pub fn examine(&mut self, pid: u32) -> bool {
         let identity = Identity::read(pid);
-        let Some(identity) = identity.filter(|identity| !identity.is_of_ended()) else {
+        let Some(mut identity) = identity.filter(|identity| !identity.is_of_ended()) else {
             return false;
         };
         let remembered = self.alive(pid).and_then(|known| known.parent);
@@ -87,6 +91,9 @@ impl Processes {
             debug!(pid, ?verdict, ?identity, "found a target");
         }
         let examined = identity.command.is_some();
+        // Judged by all that was read.
+        identity.shorten();
+        let identity = Arc::new(identity);
         let has_launched = self.alive(pid).is_some_and(|known| known.has_launched);
         let known = Known { parent, identity, verdict, has_launched, examined, ..Known::default() };
         self.known.insert(pid, known);
@@ -155,12 +162,13 @@ impl Processes {
         let mut known = self.known.get(&pid).cloned().unwrap_or_default();
         // A zombie still has its name; if that is another one, it has executed another program.
         if known.exited.is_none()
-            && let Some(left) = Identity::read(pid)
+            && let Some(mut left) = Identity::read(pid)
             && left.comm != known.identity.comm
         {
             known.parent = known.parent.or_else(|| read_parent(pid));
             known.verdict = self.judge(pid, &left, known.parent);
-            known.identity = left;
+            left.shorten();
+            known.identity = Arc::new(left);
         }
         if !known.verdict.is_target() {
             known.verdict = Verdict::Target(MatchedBy::Unexamined);

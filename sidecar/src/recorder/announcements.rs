@@ -1,6 +1,9 @@
 //! Meta lines that each segment repeats, so that it stands alone: processes and libraries.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher as _,
+};
 
 use trace::{
     line::{Library, Meta, Process},
@@ -13,8 +16,9 @@ use crate::process::{Known, Verdict};
 pub(super) struct Announcements {
     /// By pid: the verdict, and whether the line of the process is known to be up to date.
     seen: HashMap<u32, Seen>,
-    /// By pid: what this segment says of the process.
-    processes: HashMap<u32, Process>,
+    /// By pid: what this segment says of the process, as a hash: lines are long, and processes many.
+    processes: HashMap<u32, u64>,
+    hasher: RandomState,
     /// With the time of their last probe since the start of the run.
     libraries: Vec<(u64, Library)>,
 }
@@ -40,6 +44,12 @@ impl Announcements {
         self.seen.remove(&pid);
     }
 
+    /// The process ended, or executed something: what this segment says of it is of no use any more.
+    pub(super) fn replaced(&mut self, pid: u32) {
+        self.forget(pid);
+        self.processes.remove(&pid);
+    }
+
     /// There may be more to say of the process.
     pub(super) fn renew(&mut self, pid: u32) {
         if let Some(seen) = self.seen.get_mut(&pid) {
@@ -56,20 +66,25 @@ impl Announcements {
     pub(super) fn process(&mut self, out: &mut Vec<u8>, since_start: u64, pid: u32, known: Known) {
         let Verdict::Target(matched_by) = known.verdict else { return };
         let role = known.role;
+        let executable = known.identity.executable.as_ref();
         let process = Process {
             parent: known.parent,
-            executable: known.identity.executable.map(|path| path.display().to_string()),
-            command: known.identity.command,
-            comm: known.identity.comm,
+            executable: executable.map(|path| path.display().to_string()),
+            command: known.identity.command.clone(),
+            comm: known.identity.comm.clone(),
             matched_by: matched_by.as_str().to_owned(),
             role: role.as_ref().map(|role| role.name().to_owned()),
             role_by: role.as_ref().map(|role| role.by.as_str().to_owned()),
             ranks: role.map(|role| role.ranks).unwrap_or_default(),
         };
         self.seen.insert(pid, Seen { is_target: true, is_announced: true });
-        if self.processes.get(&pid) != Some(&process) {
-            self.processes.insert(pid, process.clone());
-            push_meta(out, since_start, pid, &Meta::Process(process));
+        // Without its time, which is that of the call that it stands before.
+        let mut line = Vec::new();
+        let meta = Meta::Process(process);
+        push_meta(&mut line, 0, pid, &meta);
+        let said = self.hasher.hash_one(&line);
+        if self.processes.insert(pid, said) != Some(said) {
+            push_meta(out, since_start, pid, &meta);
         }
     }
 
@@ -125,5 +140,17 @@ mod tests {
         announcements.forget(1);
         announcements.process(&mut out, 0, 1, known());
         assert_eq!(out.len(), once);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_process_that_has_ended() {
+        let mut announcements = Announcements::default();
+        let mut out = Vec::new();
+        for pid in 1..100 {
+            announcements.decide(pid, true);
+            announcements.process(&mut out, 0, pid, known());
+            announcements.replaced(pid);
+        }
+        assert!(announcements.seen.is_empty() && announcements.processes.is_empty());
     }
 }

@@ -52,6 +52,7 @@ impl Recorder {
             Change::Replaced { at_ns } => {
                 self.meaning.forget(pid, at_ns);
                 self.stages.forget(pid, at_ns);
+                self.announcements.replaced(pid);
             }
             Change::Described => {}
         }
