@@ -18,14 +18,14 @@ use std::{
 };
 
 use anyhow::Result;
-use files::{FileKey, cuda_libraries_in, from_outside, search};
+use files::{FileKey, cuda_libraries_in, from_outside};
 use trace::function::Selection;
 use tracing::warn;
 
 use crate::{
     clock,
     library::FileId,
-    loader::{self, is_cuda_library},
+    loader::{self, is_cuda_library, search},
     probes::Attacher,
     process::{Processes, all_pids, mapped_files},
     recorder::{Change, Notice},
@@ -114,6 +114,7 @@ impl Discovery {
         // First, so that it is known who has mapped a library already.
         let pids = all_pids();
         for &pid in &pids {
+            self.state.discovery_steps(Some(pid));
             self.processes().examine(pid);
         }
         let own = std::process::id();
@@ -137,6 +138,7 @@ impl Discovery {
         let mut events = Vec::new();
         let mut cleaned = Instant::now();
         while !stop.load(Ordering::Acquire) {
+            self.state.discovery_steps(None);
             let is_idle = self.nameless.is_empty() && self.strangers.is_empty();
             let wait = if is_idle { WAIT } else { Duration::ZERO };
             self.sideband.wait(wait, &mut events)?;
@@ -163,6 +165,7 @@ impl Discovery {
     }
 
     fn follow(&mut self, event: ProcessEvent) -> Result<()> {
+        self.state.discovery_steps(event.pid());
         match event {
             ProcessEvent::Forked { pid, parent, at_ns } => {
                 let before = self.processes().is_target(pid);
@@ -217,6 +220,7 @@ impl Discovery {
     }
 
     fn look_at(&mut self, pid: u32) -> Result<()> {
+        self.state.discovery_steps(Some(pid));
         let before = self.processes().is_target(pid);
         self.processes().examine(pid);
         self.caller_changed(pid);
@@ -226,6 +230,7 @@ impl Discovery {
 
     /// Attaches to what a target has mapped, and to what its loader would find.
     fn prepare(&mut self, pid: u32) -> Result<()> {
+        self.state.discovery_steps(Some(pid));
         let is_target = self.processes().is_target(pid);
         if !is_target {
             return Ok(());

@@ -1,6 +1,6 @@
 //! From a file to probes: looks into it once, and attaches if it exports CUDA functions.
 
-use std::{fs, path::Path, time::Instant};
+use std::{fs, io, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
@@ -15,7 +15,9 @@ use super::{
     files::{FileKey, from_outside, maps},
     has_cuda_name,
 };
-use crate::{clock, config::Detail, library::Library, recorder::Notice};
+use crate::{
+    clock, config::Detail, library::Library, preflight::missing_right_for, recorder::Notice,
+};
 
 impl Discovery {
     /// Attaches to a file that exports CUDA functions, unless that has been done.
@@ -23,6 +25,7 @@ impl Discovery {
     /// `path` is as process `pid` sees it. A file that cannot be read is a warning, not an error:
     /// processes end while they are looked at.
     pub(super) fn inspect(&mut self, pid: u32, path: &Path, found_by: FoundBy) -> Result<()> {
+        self.state.discovery_steps(Some(pid));
         let outside = from_outside(pid, path);
         let opened = fs::metadata(&outside).context("cannot stat it").and_then(|metadata| {
             let file = FileKey::of(&metadata);
@@ -52,11 +55,13 @@ impl Discovery {
             debug!(pid, path = %path.display(), "cannot look into a file: {error:#}");
             return;
         }
+        let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+        let missing = cause.and_then(missing_right_for);
         warn!(
             pid,
             path = %path.display(),
-            "cannot look into a CUDA library, its calls are not traced: {error:#} (files of other \
-             users and containers need CAP_SYS_PTRACE)"
+            "cannot look into a CUDA library, its calls are not traced: {error:#}{}",
+            missing.map(|missing| format!(" ({missing})")).unwrap_or_default()
         );
     }
 

@@ -9,7 +9,7 @@ use std::{
 use tracing::warn;
 
 use crate::{
-    loader::{self, Found, in_root, is_cuda_library},
+    loader::{in_root, is_cuda_library},
     process::mapped_files,
 };
 
@@ -46,19 +46,6 @@ fn root_of(pid: u32) -> PathBuf {
 pub(super) fn maps(pid: u32, file: FileKey) -> bool {
     mapped_files(pid).iter().any(|path| {
         fs::metadata(from_outside(pid, path)).is_ok_and(|metadata| FileKey::of(&metadata) == file)
-    })
-}
-
-/// What the loader of a process would find, in the file system that the process sees.
-pub(super) fn search(pid: u32) -> Vec<Found> {
-    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let link = |file: &str| fs::read_link(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    loader::find(&loader::Process {
-        root: &root_of(pid),
-        executable: &link("exe"),
-        working_directory: &link("cwd"),
-        arguments: &read("cmdline"),
-        environment: &read("environ"),
     })
 }
 
