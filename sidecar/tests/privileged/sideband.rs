@@ -55,6 +55,48 @@ fn a_fork_an_exec_and_an_exit_are_told_with_the_monotonic_time_of_each() {
     }
 }
 
+/// Brings the CPU back also when a test fails.
+struct Offline(&'static str);
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        std::fs::write(self.0, "1").unwrap();
+    }
+}
+
+/// Takes a CPU of this machine away for a moment.
+#[test]
+fn a_cpu_that_was_offline_is_watched_again_and_everything_is_looked_at() {
+    const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
+    let mut sideband = Sideband::open().unwrap();
+    if let Err(error) = std::fs::write(ONLINE, "0") {
+        println!("left out: this machine has no second CPU that can be taken away: {error}");
+        return;
+    }
+    // Away for less time than there is between two looks.
+    drop(Offline(ONLINE));
+    let mut events = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while !events.contains(&ProcessEvent::Lost) {
+        assert!(Instant::now() < deadline, "nobody has noticed");
+        sideband.wait(Duration::from_millis(50), &mut events).unwrap();
+    }
+    let mut child = Command::new("taskset").args(["--cpu-list", "1", "true"]).spawn().unwrap();
+    let pid = child.id();
+    assert!(child.wait().unwrap().success());
+    // The second program, which it executes on that CPU.
+    let is_told = |event: &ProcessEvent| match event {
+        ProcessEvent::Executed { pid: of, comm, is_replaced: true, .. } => {
+            *of == pid && comm == "true"
+        }
+        _ => false,
+    };
+    while !events.iter().any(is_told) {
+        assert!(Instant::now() < deadline, "it is not told: {events:?}");
+        sideband.wait(Duration::from_millis(50), &mut events).unwrap();
+    }
+}
+
 /// Its first thread ends at once, and another one when it is given a line.
 const LEADERLESS: &str = r#"
 #include <pthread.h>
