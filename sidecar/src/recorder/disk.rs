@@ -18,7 +18,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long writing must succeed until it is said that it does: a disk that is nearly full takes a
 /// short line now and then.
-const RECOVERY_TIME: Duration = Duration::from_secs(10);
+const RECOVERY_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub(super) struct Disk {
@@ -85,8 +85,14 @@ impl Disk {
 
     fn wrote(&mut self) {
         self.is_failing = false;
+    }
+
+    /// Says that an outage is over; to be asked now and then, because maybe nobody calls any more.
+    pub(super) fn tell_recovery(&mut self) {
         let is_over = |outage: &mut Outage| outage.failed.elapsed() >= RECOVERY_TIME;
-        if let Some(Outage { failures, .. }) = self.outage.take_if(is_over) {
+        if !self.is_failing
+            && let Some(Outage { failures, .. }) = self.outage.take_if(is_over)
+        {
             info!(failures, "trace lines can be written again");
         }
     }
@@ -239,14 +245,17 @@ mod tests {
                 assert!(!disk.is_writable());
                 disk.wrote();
                 assert!(disk.is_writable());
+                disk.tell_recovery();
             }
             // However slow the machine is.
             disk.outage.as_mut().unwrap().said -= WARN_INTERVAL;
             disk.failed(&full);
             disk.failed(&full);
             disk.outage.as_mut().unwrap().failed -= RECOVERY_TIME;
+            disk.tell_recovery();
             disk.wrote();
-            disk.wrote();
+            disk.tell_recovery();
+            disk.tell_recovery();
         });
         let log = fs::read_to_string(log.path()).unwrap();
         assert_eq!(log.matches("cannot write trace lines").count(), 2, "{log}");
