@@ -12,6 +12,10 @@ use trace::{
 
 use crate::process::{Known, Verdict};
 
+/// Processes of which it is known what a segment says of them. So many have never been in one; beyond
+/// it what it says is forgotten, and may be said again.
+const MAX_SAID: usize = 1 << 16;
+
 #[derive(Default)]
 pub(super) struct Announcements {
     /// By pid: the verdict, and whether the line of the process is known to be up to date.
@@ -42,12 +46,6 @@ impl Announcements {
     /// The process ended, or is no longer what it was.
     pub(super) fn forget(&mut self, pid: u32) {
         self.seen.remove(&pid);
-    }
-
-    /// The process ended, or executed something: what this segment says of it is of no use any more.
-    pub(super) fn replaced(&mut self, pid: u32) {
-        self.forget(pid);
-        self.processes.remove(&pid);
     }
 
     /// There may be more to say of the process.
@@ -82,6 +80,9 @@ impl Announcements {
         let mut line = Vec::new();
         let meta = Meta::Process(process);
         push_meta(&mut line, 0, pid, &meta);
+        if self.processes.len() > MAX_SAID {
+            self.processes.clear();
+        }
         let said = self.hasher.hash_one(&line);
         if self.processes.insert(pid, said) != Some(said) {
             push_meta(out, since_start, pid, &meta);
@@ -143,14 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_a_process_that_has_ended() {
+    fn what_is_kept_of_processes_is_bounded_and_repeats_lines_at_worst() {
         let mut announcements = Announcements::default();
         let mut out = Vec::new();
-        for pid in 1..100 {
-            announcements.decide(pid, true);
-            announcements.process(&mut out, 0, pid, known());
-            announcements.replaced(pid);
+        announcements.process(&mut out, 0, 1, known());
+        for pid in 2..u32::try_from(MAX_SAID).unwrap() + 2 {
+            announcements.processes.insert(pid, 0);
         }
-        assert!(announcements.seen.is_empty() && announcements.processes.is_empty());
+        announcements.process(&mut out, 0, 1, known());
+        announcements.process(&mut out, 0, 1, known());
+        assert_eq!(String::from_utf8(out).unwrap().matches("\"func\":\"process\"").count(), 2);
+        assert_eq!(announcements.processes.len(), 1);
     }
 }

@@ -52,7 +52,6 @@ impl Recorder {
             Change::Replaced { at_ns } => {
                 self.meaning.forget(pid, at_ns);
                 self.stages.forget(pid, at_ns);
-                self.announcements.replaced(pid);
             }
             Change::Described => {}
         }
