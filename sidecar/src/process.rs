@@ -7,7 +7,7 @@ mod role;
 mod verdict;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,16 +21,23 @@ use tracing::debug;
 use verdict::matches;
 pub use verdict::{Known, MatchedBy, Verdict};
 
+/// Ended processes that are known at a time: programs may be started faster than they are forgotten.
+/// One that is forgotten too early is kept in the trace when an event of it comes, as one that could
+/// not be examined.
+const MAX_EXITED: usize = 1 << 14;
+
 /// Every process seen so far, and the rule that decides.
 pub struct Processes {
     target: String,
     known: HashMap<u32, Known>,
+    /// Those that have ended, in this order; some of these pids may be in use again.
+    ended: VecDeque<u32>,
 }
 
 impl Processes {
     /// `target` is what TARGET_PROCESS says: a part of a name.
     pub fn new(target: &str) -> Self {
-        Self { target: target.to_owned(), known: HashMap::new() }
+        Self { target: target.to_owned(), known: HashMap::new(), ended: VecDeque::new() }
     }
 
     /// A process was forked: until it executes something else it is what its parent is.
@@ -74,8 +81,8 @@ impl Processes {
         let parent = self.alive(pid).and_then(|known| known.parent);
         let verdict = self.judge(pid, &identity, parent);
         let identity = Arc::new(identity);
-        let exited = Some(Instant::now());
-        self.known.insert(pid, Known { parent, identity, verdict, exited, ..Known::default() });
+        self.known.insert(pid, Known { parent, identity, verdict, ..Known::default() });
+        self.exited(pid);
     }
 
     /// Reads what `/proc` says of a process; false, and nothing is changed, if it has ended.
@@ -174,13 +181,22 @@ impl Processes {
             known.verdict = Verdict::Target(MatchedBy::Unexamined);
         }
         known.examined = true;
-        known.exited.get_or_insert_with(Instant::now);
         self.known.insert(pid, known);
+        self.exited(pid);
     }
 
     pub fn exited(&mut self, pid: u32) {
-        if let Some(known) = self.known.get_mut(&pid) {
-            known.exited.get_or_insert_with(Instant::now);
+        let Some(known) = self.known.get_mut(&pid).filter(|known| known.exited.is_none()) else {
+            return;
+        };
+        known.exited = Some(Instant::now());
+        self.ended.push_back(pid);
+        if self.ended.len() > MAX_EXITED
+            && let Some(oldest) = self.ended.pop_front()
+            && self.known.get(&oldest).is_some_and(Known::has_exited)
+            && oldest != pid
+        {
+            self.known.remove(&oldest);
         }
     }
 
@@ -193,6 +209,8 @@ impl Processes {
     /// Forgets processes that exited longer than `memory` ago: their last events have been read.
     pub fn forget_exited(&mut self, memory: Duration) {
         self.known.retain(|_, known| known.exited.is_none_or(|exited| exited.elapsed() < memory));
+        let Self { ended, known, .. } = self;
+        ended.retain(|pid| known.get(pid).is_some_and(Known::has_exited));
     }
 
     /// After lost events: marks what is gone as exited, and returns it.

@@ -208,3 +208,23 @@ fn a_target_is_told_by_the_whole_of_what_was_read_although_only_the_beginning_is
     assert!(kept.starts_with("/bin/sh -c read") && kept.ends_with("xx..."), "{kept}");
     assert!(kept.len() < padding.len() / 2);
 }
+
+#[test]
+fn ended_processes_are_bounded_and_the_first_to_end_is_the_first_to_be_forgotten() {
+    let mut processes = Processes::new("python");
+    let all = u32::try_from(MAX_EXITED).unwrap() + 10;
+    // Living ones, also under a pid that has ended before, are not among them.
+    processes.forked(GONE, 1);
+    processes.exited(GONE);
+    processes.forked(GONE, 1);
+    for pid in GONE + 1..=GONE + all {
+        processes.executed(pid, "python3", true);
+    }
+    assert!(processes.get(GONE).is_some(), "it lives");
+    assert!(processes.get(GONE + 1).is_none());
+    assert!(processes.is_target(GONE + all));
+    assert_eq!(processes.known.len(), MAX_EXITED + 1);
+    processes.forget_exited(Duration::ZERO);
+    assert!(processes.ended.is_empty());
+    assert_eq!(processes.known.len(), 1);
+}
