@@ -175,6 +175,7 @@ impl Sideband {
     fn watch(&mut self, cpu: Cpu) -> Result<()> {
         let number = cpu.number;
         let cannot = || format!("cannot watch processes of CPU {number}");
+        let wanted_bytes = self.ring_bytes;
         let sampler = loop {
             let counter =
                 open_counter(number).with_context(|| match reason_to_refuse_perf_events() {
@@ -183,22 +184,25 @@ impl Sideband {
                 })?;
             match counter.sampled(self.ring_bytes) {
                 Ok(sampler) => break sampler,
-                Err(error) if is_locked_memory(&error) => {
-                    if self.ring_bytes <= MIN_RING_BYTES {
-                        return Err(anyhow!(error).context(reason_to_refuse_locked_memory()))
-                            .with_context(cannot);
-                    }
+                Err(error) if is_locked_memory(&error) && self.ring_bytes > MIN_RING_BYTES => {
                     self.ring_bytes /= 2;
-                    warn!(
-                        cpu = number,
-                        ring_bytes = self.ring_bytes,
-                        "trying a smaller buffer for process events: {}",
-                        reason_to_refuse_locked_memory()
-                    );
+                }
+                Err(error) if is_locked_memory(&error) => {
+                    let reason = reason_to_refuse_locked_memory();
+                    return Err(anyhow!(error).context(reason)).with_context(cannot);
                 }
                 Err(error) => return Err(error).with_context(cannot),
             }
         };
+        if self.ring_bytes < wanted_bytes {
+            warn!(
+                cpu = number,
+                ring_bytes = self.ring_bytes,
+                wanted_bytes,
+                "process events have a smaller buffer, which may overflow: {}",
+                reason_to_refuse_locked_memory()
+            );
+        }
         self.watched.push(Watched { cpu, sampler });
         Ok(())
     }
