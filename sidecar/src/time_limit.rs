@@ -1,14 +1,15 @@
 //! Runs what may never return, because another process controls what it waits for.
 //!
 //! Reading the memory of a process, or a directory that it has mounted, asks a server of its choice
-//! (FUSE, NFS), which need not answer. Nobody can take back a thread that waits there, so each such
-//! job has a thread of its own, which is left behind when its time is over.
+//! (FUSE, NFS), which need not answer. Nobody can take back a thread that waits there, so such jobs
+//! run on a thread beside the one that asks, which is left behind when the time of a job is over.
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        mpsc::{RecvTimeoutError, sync_channel},
+        mpsc::{RecvTimeoutError, Sender, channel, sync_channel},
     },
     thread,
     time::Duration,
@@ -25,6 +26,14 @@ const STACK_BYTES: usize = 512 << 10;
 
 /// Processes whose last job was left behind and has not ended since.
 static LEFT_BEHIND: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
+
+thread_local! {
+    /// Where the jobs of this thread run, until one is left behind. A thread for each job would have
+    /// to wait for its turn among all that run, again and again.
+    static HELPER: RefCell<Option<Sender<Job>>> = const { RefCell::new(None) };
+}
+
+type Job = Box<dyn FnOnce() + Send>;
 
 /// The result of `job`, which asks process `pid` for something; `None` if that takes longer than
 /// `limit`, and at once while an earlier job of that process still waits.
@@ -43,19 +52,17 @@ pub fn run<T: Send + 'static>(
     }
     // With room for the result, so that a job which ends late does not wait for anybody.
     let (sender, receiver) = sync_channel(1);
-    let begun =
-        thread::Builder::new().name(what.to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            let result = job();
-            // Under the lock: either the result is there in time, or the job counts as left behind.
-            let mut waiting = left_behind();
-            if sender.send(result).is_err()
-                && let Some(waiting) = waiting.as_mut()
-            {
-                waiting.remove(&pid);
-            }
-        });
-    if let Err(error) = begun {
-        warn!(pid, "cannot start a thread for a {what}: {error}");
+    let job = move || {
+        let result = job();
+        // Under the lock: either the result is there in time, or the job counts as left behind.
+        let mut waiting = left_behind();
+        if sender.send(result).is_err()
+            && let Some(waiting) = waiting.as_mut()
+        {
+            waiting.remove(&pid);
+        }
+    };
+    if !begin(Box::new(job)) {
         return None;
     }
     match receiver.recv_timeout(limit) {
@@ -73,6 +80,8 @@ pub fn run<T: Send + 'static>(
                 waiting.insert(pid);
             }
             drop(waiting);
+            // It ends with the job that it is at, if ever.
+            HELPER.take();
             warn!(
                 pid,
                 "a {what} takes longer than {limit:?}: what it asks the process for does not \
@@ -81,6 +90,30 @@ pub fn run<T: Send + 'static>(
             None
         }
     }
+}
+
+/// Hands a job to the helper of this thread; false if there is none, and none can be made.
+fn begin(job: Job) -> bool {
+    HELPER.with_borrow_mut(|helper| {
+        // One that is gone panicked at its last job.
+        let job = match helper {
+            Some(jobs) => match jobs.send(job) {
+                Ok(()) => return true,
+                Err(unsent) => unsent.0,
+            },
+            None => job,
+        };
+        let (jobs, waiting) = channel::<Job>();
+        let work = move || waiting.into_iter().for_each(|job| job());
+        let begun = thread::Builder::new().name("helper".to_owned()).stack_size(STACK_BYTES);
+        if let Err(error) = begun.spawn(work) {
+            warn!("cannot start a thread to look at processes: {error}");
+            return false;
+        }
+        let is_sent = jobs.send(job).is_ok();
+        *helper = Some(jobs);
+        is_sent
+    })
 }
 
 fn left_behind() -> MutexGuard<'static, Option<HashSet<u32>>> {
@@ -117,5 +150,6 @@ mod tests {
     #[test]
     fn a_job_that_panics_has_no_result() {
         assert_eq!(run(STUCK + 2, "test", LONG, || -> u8 { panic!("on purpose") }), None);
+        assert_eq!(run(STUCK + 2, "test", LONG, || 4), Some(4), "the next one has");
     }
 }

@@ -36,7 +36,9 @@ impl Identity {
     /// `None` if the process is gone; of a zombie the name is left.
     pub(super) fn read(pid: u32) -> Option<Self> {
         let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        let command = Some(arguments(pid)).filter(|line| !line.is_empty());
+        let arguments =
+            time_limit::run(pid, "look at arguments", READ_TIMEOUT, move || arguments(pid));
+        let command = arguments.filter(|line| !line.is_empty());
         Some(Self {
             executable: fs::read_link(format!("/proc/{pid}/exe")).ok(),
             command: command.map(|line| join_arguments(&line)),
@@ -65,15 +67,13 @@ impl Identity {
     }
 }
 
-/// The beginning of `/proc/PID/cmdline`; nothing if it cannot be read.
+/// The beginning of `/proc/PID/cmdline`; nothing if it cannot be read. It lies in the memory of the
+/// process, which may not answer.
 pub fn arguments(pid: u32) -> Vec<u8> {
-    let read = move || {
-        let mut line = Vec::new();
-        let file = File::open(format!("/proc/{pid}/cmdline"));
-        let read = file.and_then(|file| file.take(MAX_COMMAND_BYTES).read_to_end(&mut line));
-        read.map(|_| line).unwrap_or_default()
-    };
-    time_limit::run(pid, "look at arguments", READ_TIMEOUT, read).unwrap_or_default()
+    let mut line = Vec::new();
+    let file = File::open(format!("/proc/{pid}/cmdline"));
+    let read = file.and_then(|file| file.take(MAX_COMMAND_BYTES).read_to_end(&mut line));
+    read.map(|_| line).unwrap_or_default()
 }
 
 /// A title set over the arguments is padded with NULs or spaces.
