@@ -8,7 +8,10 @@ use rustix::{
 };
 use testbed::libraries::Driver;
 
-use crate::harness::{Scene, Waiting, assert_lines, run, standin_caller};
+use crate::{
+    harness::{Scene, Waiting, assert_lines, run, standin_caller},
+    http::status_when,
+};
 
 /// Puts one file in the place of another, for the processes of the mount namespace of `pid`.
 fn replace(pid: u32, original: &str, by: &str) {
@@ -59,7 +62,7 @@ fn a_fifo_in_the_place_of_the_cache_or_the_executable_holds_nobody_up() {
 #[test]
 fn long_command_lines_and_environments_fill_neither_the_trace_nor_keep_it_from_the_library() {
     let scene = Scene::new(Driver::R550);
-    let sidecar = scene.sidecar(&[]);
+    let mut sidecar = scene.sidecar(&[]);
     let start = |child: u32| {
         // The kernel lets no argument be longer than 128 KiB.
         let padding = child.to_string().repeat(120_000);
@@ -73,9 +76,12 @@ fn long_command_lines_and_environments_fill_neither_the_trace_nor_keep_it_from_t
         Waiting::start(command)
     };
     let children: Vec<Waiting> = (0..10).map(start).collect();
-    // When this one's calls are in the trace, the others have long been looked at.
-    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "3"]));
-    scene.wait_for_lines(3);
+    let address = sidecar.address();
+    // Each is looked at once its turn has come.
+    status_when(&address, "every command line is known", |status| {
+        let known = status.processes.iter().filter(|process| process.caller.command.is_some());
+        known.count() >= children.len()
+    });
     let pids: Vec<u32> = children.iter().map(Waiting::pid).collect();
     children.into_iter().for_each(Waiting::go_and_end);
     sidecar.stop();
