@@ -10,8 +10,8 @@ use clap::{Parser, ValueEnum};
 use trace::{function::Selection, segment_name::Format};
 
 use values::{
-    boolean, bucket, directories, endpoint, format, http_address, log_filter, non_empty, prefix,
-    ring_size, seconds, segment_size, size,
+    boolean, bucket, directories, directory, endpoint, format, http_address, log_filter, prefix,
+    ring_size, seconds, segment_size, size, target,
 };
 
 /// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
@@ -32,7 +32,7 @@ pub struct Config {
 
     /// Traces processes whose executable, comm or command line contains this, and what they spawn
     #[arg(long, env = "TARGET_PROCESS", default_value = "python", value_name = "TEXT",
-          value_parser = non_empty)]
+          value_parser = target)]
     pub target_process: String,
 
     /// Bucket of the traces; required unless UPLOAD_ENABLED is false
@@ -54,7 +54,8 @@ pub struct Config {
     pub trace_interval: Duration,
 
     /// Directory for trace files; one sidecar at a time
-    #[arg(long, env = "TRACE_DIR", default_value = "/traces", value_name = "DIR")]
+    #[arg(long, env = "TRACE_DIR", default_value = "/traces", value_name = "DIR",
+          value_parser = directory)]
     pub trace_dir: PathBuf,
 
     /// Uploads closed files and deletes them once confirmed: true or false

@@ -44,6 +44,14 @@ pub async fn run(mut config: Config) -> Result<()> {
         serve(address, facts(&config, &options), &spool, &state).await?;
     }
     let mut tracer = Tracer::start(&config, options, &spool, &state)?;
+    // Told to stop while it still attaches, it uploads what earlier runs have left.
+    let told = tokio::select! {
+        ready = &mut tracer.ready => match ready {
+            Ok(()) => None,
+            Err(_) => return tracer.stop().map(drop),
+        },
+        name = signals.next() => Some(name),
+    };
     let (stop_uploads, stopped) = watch::channel(false);
     // After the tracer: reading gigabytes, and finding region and credentials, can take seconds.
     let leftovers = tokio::task::spawn_blocking({
@@ -55,14 +63,23 @@ pub async fn run(mut config: Config) -> Result<()> {
         tokio::spawn(uploader)
     });
 
-    tokio::select! {
-        name = signals.next() => info!(
+    let told = if told.is_some() {
+        told
+    } else {
+        tokio::select! {
+            name = signals.next() => Some(name),
+            _ = &mut tracer.failed => None,
+        }
+    };
+    if let Some(name) = told {
+        info!(
             "received {name}: closing and uploading the trace, for {:?} at most; once more gives up \
              at once",
             config.shutdown_timeout
-        ),
+        );
+    } else {
         // Reported below, by the join.
-        _ = &mut tracer.failed => warn!("a tracing thread ended early"),
+        warn!("a tracing thread ended early");
     }
     let deadline = Instant::now() + config.shutdown_timeout;
     let drained = timeout_at(deadline, drain(tracer, &stop_uploads, uploads));

@@ -23,14 +23,14 @@ use std::{
 use anyhow::Result;
 use attach::{Attached, Examined, Retry};
 use coverage::Coverage;
-use files::{FileKey, cuda_libraries_in, search};
+use files::{FileKey, cuda_libraries_in};
 use history::History;
 use trace::function::Selection;
 use tracing::warn;
 
 use crate::{
     clock,
-    loader::{self, is_cuda_library},
+    loader::{self, is_cuda_library, search},
     probes::Attacher,
     process::{MappedFile, Mappings, Processes, all_pids},
     recorder::{Change, Notice},
@@ -143,6 +143,7 @@ impl Discovery {
         // First, so that it is known who has mapped a library already.
         let pids = all_pids();
         for &pid in &pids {
+            self.state.discovery_steps(Some(pid));
             self.processes().examine(pid);
         }
         let own = std::process::id();
@@ -165,6 +166,7 @@ impl Discovery {
     pub fn run(mut self, stop: &AtomicBool) -> Result<Self> {
         let (mut cleaned, mut checked) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Acquire) {
+            self.state.discovery_steps(None);
             let is_idle = self.nameless.is_empty() && self.strangers.is_empty();
             self.receive(if is_idle { WAIT } else { Duration::ZERO })?;
             self.let_writers_in();
@@ -226,6 +228,7 @@ impl Discovery {
     }
 
     fn follow(&mut self, event: ProcessEvent) -> Result<()> {
+        self.state.discovery_steps(event.pid());
         match event {
             ProcessEvent::Forked { pid, parent, at_ns } => {
                 let before = self.processes().is_target(pid);
@@ -292,6 +295,7 @@ impl Discovery {
     }
 
     fn look_at(&mut self, pid: u32) -> Result<()> {
+        self.state.discovery_steps(Some(pid));
         let before = self.processes().is_target(pid);
         let was_foreign = self.processes().is_foreign(pid);
         self.processes().examine(pid);
@@ -303,6 +307,7 @@ impl Discovery {
 
     /// Attaches to what a target has mapped, and to what its loader would find.
     fn prepare(&mut self, pid: u32) -> Result<()> {
+        self.state.discovery_steps(Some(pid));
         let is_target = self.processes().is_target(pid);
         if !is_target {
             return Ok(());

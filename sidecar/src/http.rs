@@ -44,7 +44,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 const INDEX: &str = "\
-/healthz  200 while both tracing threads run
+/healthz  200 while both tracing threads run and answer
 /readyz   200 while all libraries that can be found are attached and calls are recorded
 /metrics  numbers for Prometheus
 /status   all that is known, as JSON; from this machine or pod only
@@ -157,13 +157,13 @@ fn answer(method: &Method, path: &str, origin: Origin, reporter: &Reporter) -> R
 
 /// Healthy while it starts and stops too: killing it would lose what it is doing.
 fn health(state: &State) -> Response<String> {
-    match state.failed_thread() {
+    let ended = state
+        .failed_thread()
+        .map(|thread| format!("the thread {thread} ended; the log says why\n"));
+    let stuck = || state.stuck_discovery().map(|reason| reason + "\n");
+    match ended.or_else(stuck) {
         None => reply(StatusCode::OK, TEXT, "ok\n"),
-        Some(thread) => reply(
-            StatusCode::SERVICE_UNAVAILABLE,
-            TEXT,
-            format!("the thread {thread} ended; the log says why\n"),
-        ),
+        Some(reason) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, reason),
     }
 }
 
@@ -212,6 +212,14 @@ mod tests {
             assert!(code == ready && body.starts_with(text), "{phase:?}: {code} {body}");
             assert_eq!(get("/healthz", &reporter), (200, "ok\n".to_owned()));
         }
+        state.enter(Phase::Recording);
+        state.discovery_steps(Some(42));
+        assert_eq!(get("/healthz", &reporter), (200, "ok\n".to_owned()));
+        state.let_discovery_hang();
+        let (code, body) = get("/healthz", &reporter);
+        assert!(code == 503 && body.contains("with process 42"), "{code} {body}");
+        state.discovery_steps(None);
+        assert_eq!(get("/healthz", &reporter), (200, "ok\n".to_owned()));
         state.thread_failed("discovery");
         assert_eq!(get("/readyz", &reporter).0, 503);
         let (code, body) = get("/healthz", &reporter);

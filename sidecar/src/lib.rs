@@ -31,5 +31,6 @@ mod signals;
 pub mod spool;
 pub mod state;
 pub mod status;
+pub mod time_limit;
 pub mod untrusted_file;
 pub mod upload;

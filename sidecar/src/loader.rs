@@ -5,6 +5,7 @@
 //! wheels keep their copies, because those are loaded by path. It errs on the side of too many: an
 //! attached file that is never loaded costs nothing.
 
+mod budget;
 mod cache;
 mod python;
 mod root;
@@ -16,9 +17,26 @@ use std::{
     fmt, fs,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
+use budget::Budget;
 pub use root::{in_root, resolve_in};
+use tracing::warn;
+
+use crate::{
+    process::{arguments, environment},
+    time_limit,
+};
+
+/// Longer than the search allows itself: what is over then waits for a file system that does not
+/// answer.
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Executables whose searches were cut short, and said to be: a process may begin as many as it
+/// likes.
+const MAX_TOLD: usize = 64;
 
 /// What decides which libraries a process loads. Paths are as the process sees them, save `root`.
 #[derive(Debug, Clone, Copy)]
@@ -95,11 +113,46 @@ const DEFAULT_DIRECTORIES: [&str; 12] = [
 /// Variables that name the directory of a toolkit.
 const TOOLKIT_VARIABLES: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
 
+/// The variables of a process that the search asks for; nothing else of its environment is read.
+const VARIABLES: [&str; 10] = [
+    "LD_LIBRARY_PATH",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "PYTHONHOME",
+    "PYTHONUSERBASE",
+    "HOME",
+    "PATH",
+];
+
+/// What the loader of a running process would find, in the file system that the process sees;
+/// nothing, with a warning, if that does not answer in time.
+pub fn search(pid: u32) -> Vec<Found> {
+    let search = move || {
+        let link = |file: &str| fs::read_link(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        find(&Process {
+            root: &PathBuf::from(format!("/proc/{pid}/root")),
+            executable: &link("exe"),
+            working_directory: &link("cwd"),
+            arguments: &arguments(pid),
+            environment: &environment(pid, &VARIABLES),
+        })
+    };
+    time_limit::run(pid, "search for libraries", SEARCH_TIMEOUT, search).unwrap_or_default()
+}
+
 /// The libraries that the process would find now, each file once, in the order of the search.
 ///
 /// What cannot be read, is missing or is broken leads to nothing, as it does for the loader.
 pub fn find(process: &Process<'_>) -> Vec<Found> {
-    let mut findings = Findings { root: process.root, seen: HashSet::new(), found: Vec::new() };
+    let mut findings = Findings {
+        root: process.root,
+        budget: Budget::new(process.root),
+        seen: HashSet::new(),
+        found: Vec::new(),
+    };
     let run_paths = run_path::read(process.root, process.executable).unwrap_or_default();
     let origin = process.executable.parent();
 
@@ -119,10 +172,26 @@ pub fn find(process: &Process<'_>) -> Vec<Found> {
     }
     findings
         .directories(default_directories(process, run_paths.interpreter), Reason::DefaultDirectory);
-    for directory in python::library_directories(process) {
-        findings.directories([directory], Reason::Wheel);
+    let wheels = python::library_directories(process, &mut findings.budget);
+    findings.directories(wheels, Reason::Wheel);
+    if let Some(cause) = findings.budget.cut() {
+        tell_cut(process.executable, cause);
     }
     findings.found
+}
+
+/// Once per executable.
+fn tell_cut(executable: &Path, cause: &str) {
+    static TOLD: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = told.get_or_insert_with(HashSet::new);
+    if told.len() < MAX_TOLD && told.insert(executable.to_owned()) {
+        warn!(
+            executable = %executable.display(),
+            "the search for libraries of a process is cut short, because {cause}: a library that \
+             it would have led to is attached when its mapping is seen"
+        );
+    }
 }
 
 /// Whether a file of this name is a CUDA driver or runtime library: `libcuda.so.1`,
@@ -160,6 +229,7 @@ pub fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a OsStr> {
 
 struct Findings<'a> {
     root: &'a Path,
+    budget: Budget<'a>,
     seen: HashSet<(u64, u64)>,
     found: Vec<Found>,
 }
@@ -167,7 +237,7 @@ struct Findings<'a> {
 impl Findings<'_> {
     fn directories(&mut self, directories: impl IntoIterator<Item = PathBuf>, reason: Reason) {
         for directory in directories {
-            for name in root::list(self.root, &directory) {
+            for name in self.budget.list_once(&directory) {
                 if name.to_str().is_some_and(is_cuda_library) {
                     self.add(&directory.join(name), reason);
                 }
@@ -176,10 +246,14 @@ impl Findings<'_> {
     }
 
     fn add(&mut self, path: &Path, reason: Reason) {
+        if !self.budget.is_left() {
+            return;
+        }
         let Ok(path) = resolve_in(self.root, path) else { return };
         // A link was resolved, so what is no plain file here is none for the loader either.
         let Ok(metadata) = fs::symlink_metadata(in_root(self.root, &path)) else { return };
-        if metadata.is_file() && self.seen.insert((metadata.dev(), metadata.ino())) {
+        let is_new = metadata.is_file() && self.seen.insert((metadata.dev(), metadata.ino()));
+        if is_new && self.budget.take_found() {
             self.found.push(Found { path, reason });
         }
     }

@@ -1,9 +1,12 @@
 //! What tracing needs of this machine and container, asked before anything is loaded.
 
-use std::fs;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::{
+    process::{Resource, getrlimit},
+    thread::{CapabilitySet, capabilities},
+};
 
 use tracing::warn;
 
@@ -61,6 +64,34 @@ pub fn reason_to_refuse_perf_events() -> Option<String> {
     missing_for_perf_events(capabilities(None).ok()?.effective)
 }
 
+/// The capability that a file or a process was refused for, if one is missing at all: with all of
+/// them the reason is another one, such as a security module, and the error stands for itself.
+pub fn missing_right_for(error: &io::Error) -> Option<String> {
+    missing_for_access(error, capabilities(None).ok()?.effective)
+}
+
+fn missing_for_access(error: &io::Error, effective: CapabilitySet) -> Option<String> {
+    let code = error.raw_os_error()?;
+    if code != libc::EACCES && code != libc::EPERM {
+        return None;
+    }
+    let reads_all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
+    let (name, purpose) = if !effective.contains(CapabilitySet::SYS_PTRACE) {
+        ("SYS_PTRACE", "open files of other users and containers through /proc/PID/root")
+    } else if code == libc::EACCES && !effective.intersects(reads_all) {
+        (
+            "DAC_READ_SEARCH",
+            "read what lies in directories closed to others, as a home with mode 0700",
+        )
+    } else {
+        return None;
+    };
+    Some(format!(
+        "CAP_{name} is missing, needed to {purpose}: add {name} to the container's \
+         securityContext.capabilities"
+    ))
+}
+
 fn missing_for_perf_events(effective: CapabilitySet) -> Option<String> {
     let asked = [("SYS_ADMIN", CapabilitySet::SYS_ADMIN), ("PERFMON", CapabilitySet::PERFMON)];
     let (name, _) = asked.into_iter().find(|(_, capability)| !effective.contains(*capability))?;
@@ -69,6 +100,33 @@ fn missing_for_perf_events(effective: CapabilitySet) -> Option<String> {
          kernel.perf_event_paranoid asks for it: add {name} to the container's \
          securityContext.capabilities"
     ))
+}
+
+/// Why the kernel refused to lock the memory of a perf event's ring.
+///
+/// It takes `kernel.perf_event_mlock_kb` for each CPU, which all profilers of a user share, and then
+/// the process's own RLIMIT_MEMLOCK; only `CAP_IPC_LOCK` goes beyond both.
+pub fn reason_to_refuse_locked_memory() -> String {
+    let budget = fs::read_to_string("/proc/sys/kernel/perf_event_mlock_kb");
+    let budget =
+        budget.map_or_else(|_| "unknown".to_owned(), |text| format!("{} KiB", text.trim()));
+    let limit = getrlimit(Resource::Memlock).current;
+    let limit =
+        limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
+    let way_out = if capabilities(None)
+        .is_ok_and(|held| held.effective.contains(CapabilitySet::IPC_LOCK))
+    {
+        "free memory"
+    } else {
+        "stop the other profiler; or raise kernel.perf_event_mlock_kb, or RLIMIT_MEMLOCK; or add \
+         IPC_LOCK to the container's securityContext.capabilities"
+    };
+    format!(
+        "the memory that may be locked is used up: kernel.perf_event_mlock_kb is {budget} per CPU, \
+         which all profilers of this user share, RLIMIT_MEMLOCK is {limit}, and CAP_IPC_LOCK, which \
+         goes beyond both, {}: {way_out}",
+        if way_out == "free memory" { "is held" } else { "is missing" }
+    )
 }
 
 /// What can be recorded of calls without harm to the callers.
@@ -186,5 +244,26 @@ mod tests {
         assert!(named(CapabilitySet::PERFMON).starts_with("CAP_SYS_ADMIN is missing"));
         assert!(named(CapabilitySet::SYS_ADMIN).starts_with("CAP_PERFMON is missing"));
         assert_eq!(named(CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON), "");
+    }
+
+    #[test]
+    fn a_missing_right_is_named_only_where_it_is_missing_and_the_error_is_a_refusal() {
+        let refused = |code: i32, effective| {
+            let named = missing_for_access(&io::Error::from_raw_os_error(code), effective);
+            named.map(|text| text.split(' ').next().unwrap().to_owned())
+        };
+        let ptrace = CapabilitySet::SYS_PTRACE;
+        assert_eq!(refused(libc::EACCES, CapabilitySet::empty()).unwrap(), "CAP_SYS_PTRACE");
+        assert_eq!(refused(libc::EPERM, CapabilitySet::DAC_READ_SEARCH).unwrap(), "CAP_SYS_PTRACE");
+        assert_eq!(refused(libc::EACCES, ptrace).unwrap(), "CAP_DAC_READ_SEARCH");
+        assert_eq!(refused(libc::EPERM, ptrace), None, "no file mode answers so");
+        for reads in [CapabilitySet::DAC_READ_SEARCH, CapabilitySet::DAC_OVERRIDE] {
+            assert_eq!(refused(libc::EACCES, ptrace | reads), None);
+        }
+        for code in [libc::ENOENT, libc::ESRCH, libc::EINVAL, libc::EIO] {
+            assert_eq!(refused(code, CapabilitySet::empty()), None, "{code}");
+        }
+        let own = io::Error::other("not a 64-bit ELF file");
+        assert_eq!(missing_for_access(&own, CapabilitySet::empty()), None);
     }
 }

@@ -1,33 +1,43 @@
 //! Which processes are targets: what a process is, what it was started by, and why it matches.
 
+mod environment;
 mod identity;
 mod mappings;
 mod role;
 mod verdict;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+pub use environment::environment;
 use identity::read_parent;
-pub use identity::{Identity, all_pids, exists};
+pub use identity::{Identity, all_pids, arguments, exists};
 pub use mappings::{MappedFile, Mapping, Mappings, mapped_files};
 pub use role::{Role, RoleBy};
 use tracing::debug;
 use verdict::matches;
 pub use verdict::{Known, MatchedBy, Verdict};
 
+/// Ended processes that are known at a time: programs may be started faster than they are forgotten.
+/// One that is forgotten too early is kept in the trace when an event of it comes, as one that could
+/// not be examined.
+const MAX_EXITED: usize = 1 << 14;
+
 /// Every process seen so far, and the rule that decides.
 pub struct Processes {
     target: String,
     known: HashMap<u32, Known>,
+    /// Those that have ended, in this order; some of these pids may be in use again.
+    ended: VecDeque<u32>,
 }
 
 impl Processes {
     /// `target` is what TARGET_PROCESS says: a part of a name.
     pub fn new(target: &str) -> Self {
-        Self { target: target.to_owned(), known: HashMap::new() }
+        Self { target: target.to_owned(), known: HashMap::new(), ended: VecDeque::new() }
     }
 
     /// A process was forked: until it executes something else it is what its parent is.
@@ -37,7 +47,7 @@ impl Processes {
         self.examine_if_unfinished(parent);
         let (identity, verdict) = match self.known.get(&parent) {
             Some(known) => (known.identity.clone(), known.verdict.inherited()),
-            None => (Identity::default(), Verdict::Foreign),
+            None => (Arc::default(), Verdict::Foreign),
         };
         if let Some(known) = self.known.get_mut(&pid).filter(|known| known.exited.is_none()) {
             known.parent = Some(parent);
@@ -70,14 +80,15 @@ impl Processes {
         let identity = Identity { comm: Some(comm.to_owned()), ..Identity::default() };
         let parent = self.alive(pid).and_then(|known| known.parent);
         let verdict = self.judge(pid, &identity, parent);
-        let exited = Some(Instant::now());
-        self.known.insert(pid, Known { parent, identity, verdict, exited, ..Known::default() });
+        let identity = Arc::new(identity);
+        self.known.insert(pid, Known { parent, identity, verdict, ..Known::default() });
+        self.exited(pid);
     }
 
     /// Reads what `/proc` says of a process; false, and nothing is changed, if it has ended.
     pub fn examine(&mut self, pid: u32) -> bool {
         let identity = Identity::read(pid);
-        let Some(identity) = identity.filter(|identity| !identity.is_of_ended()) else {
+        let Some(mut identity) = identity.filter(|identity| !identity.is_of_ended()) else {
             return false;
         };
         let remembered = self.alive(pid).and_then(|known| known.parent);
@@ -87,6 +98,9 @@ impl Processes {
             debug!(pid, ?verdict, ?identity, "found a target");
         }
         let examined = identity.command.is_some();
+        // Judged by all that was read.
+        identity.shorten();
+        let identity = Arc::new(identity);
         let has_launched = self.alive(pid).is_some_and(|known| known.has_launched);
         let known = Known { parent, identity, verdict, has_launched, examined, ..Known::default() };
         self.known.insert(pid, known);
@@ -160,24 +174,34 @@ impl Processes {
         let mut known = self.known.get(&pid).cloned().unwrap_or_default();
         // A zombie still has its name; if that is another one, it has executed another program.
         if known.exited.is_none()
-            && let Some(left) = Identity::read(pid)
+            && let Some(mut left) = Identity::read(pid)
             && left.comm != known.identity.comm
         {
             known.parent = known.parent.or_else(|| read_parent(pid));
             known.verdict = self.judge(pid, &left, known.parent);
-            known.identity = left;
+            left.shorten();
+            known.identity = Arc::new(left);
         }
         if !known.verdict.is_target() {
             known.verdict = Verdict::Target(MatchedBy::Unexamined);
         }
         known.examined = true;
-        known.exited.get_or_insert_with(Instant::now);
         self.known.insert(pid, known);
+        self.exited(pid);
     }
 
     pub fn exited(&mut self, pid: u32) {
-        if let Some(known) = self.known.get_mut(&pid) {
-            known.exited.get_or_insert_with(Instant::now);
+        let Some(known) = self.known.get_mut(&pid).filter(|known| known.exited.is_none()) else {
+            return;
+        };
+        known.exited = Some(Instant::now());
+        self.ended.push_back(pid);
+        if self.ended.len() > MAX_EXITED
+            && let Some(oldest) = self.ended.pop_front()
+            && self.known.get(&oldest).is_some_and(Known::has_exited)
+            && oldest != pid
+        {
+            self.known.remove(&oldest);
         }
     }
 
@@ -190,6 +214,8 @@ impl Processes {
     /// Forgets processes that exited longer than `memory` ago: their last events have been read.
     pub fn forget_exited(&mut self, memory: Duration) {
         self.known.retain(|_, known| known.exited.is_none_or(|exited| exited.elapsed() < memory));
+        let Self { ended, known, .. } = self;
+        ended.retain(|pid| known.get(pid).is_some_and(Known::has_exited));
     }
 
     /// After lost events: marks what is gone as exited, and returns it.

@@ -4,8 +4,12 @@
 //! of the sidecar's pid namespace; tasks outside it are left out. Needs neither tracefs nor an
 //! eBPF program, only CAP_PERFMON or CAP_SYS_ADMIN.
 
+mod cpus;
+mod ending;
+
 use std::{
     ffi::OsStr,
+    io,
     os::{
         fd::{AsRawFd as _, BorrowedFd},
         unix::ffi::OsStrExt as _,
@@ -14,15 +18,25 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use cpus::{Cpu, Cpus};
+use ending::Leaderless;
 use perf_event::{Builder, Clock, SampleFlag, Sampler, data::Record, events::Software};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sidecar_common::foreign;
+use tracing::{info, warn};
 
-use crate::{preflight::reason_to_refuse_perf_events, process::MappedFile};
+use crate::{
+    preflight::{reason_to_refuse_locked_memory, reason_to_refuse_perf_events},
+    process::MappedFile,
+};
 
 /// Bytes of the ring of each CPU; they hold over a thousand records.
-const RING_BYTES: usize = 1 << 17;
+const MAX_RING_BYTES: usize = 1 << 17;
+
+/// What is tried last where less memory may be locked. A smaller ring loses records in a burst,
+/// which costs a look at every process but no call.
+const MIN_RING_BYTES: usize = 1 << 13;
 
 /// `PERF_RECORD_MISC_COMM_EXEC`: the name is that of a program that was executed.
 const COMM_EXEC: u16 = 1 << 13;
@@ -50,6 +64,7 @@ pub enum ProcessEvent {
         path: PathBuf,
         at_ns: u64,
     },
+    /// Its last thread ended.
     Exited {
         pid: u32,
         at_ns: u64,
@@ -58,48 +73,64 @@ pub enum ProcessEvent {
     Lost,
 }
 
+impl ProcessEvent {
+    /// The process that it happened to.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Forked { pid, .. }
+            | Self::Executed { pid, .. }
+            | Self::Mapped { pid, .. }
+            | Self::Exited { pid, .. } => Some(*pid),
+            Self::Lost => None,
+        }
+    }
+}
+
 pub struct Sideband {
-    samplers: Vec<Sampler>,
+    watched: Vec<Watched>,
+    cpus: Cpus,
+    ring_bytes: usize,
+    leaderless: Leaderless,
+}
+
+/// A CPU whose records are read.
+struct Watched {
+    cpu: Cpu,
+    sampler: Sampler,
+}
+
+/// What a record tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Event(ProcessEvent),
+    /// A thread ended: the first one of its process, or another.
+    ThreadEnded {
+        pid: u32,
+        is_first: bool,
+        at_ns: u64,
+    },
 }
 
 impl Sideband {
     pub fn open() -> Result<Self> {
-        let cpus = online_cpus()?;
-        let samplers = cpus
-            .into_iter()
-            .map(|cpu| {
-                Builder::new(Software::DUMMY)
-                    .any_pid()
-                    .one_cpu(cpu)
-                    .include_kernel()
-                    .mmap(true)
-                    .mmap2(true)
-                    .comm(true)
-                    .comm_exec(true)
-                    .task(true)
-                    // Every record that is no sample ends with its time.
-                    .sample_id_all(true)
-                    .sample(SampleFlag::TIME)
-                    .clockid(Clock::MONOTONIC)
-                    .wakeup_watermark(1)
-                    .enabled(true)
-                    .build()
-                    .and_then(|counter| counter.sampled(RING_BYTES))
-                    .with_context(|| match reason_to_refuse_perf_events() {
-                        Some(reason) => format!("cannot watch processes of CPU {cpu} ({reason})"),
-                        None => format!("cannot watch processes of CPU {cpu}"),
-                    })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { samplers })
+        let mut sideband = Self {
+            watched: Vec::new(),
+            cpus: Cpus::of_this_machine(),
+            ring_bytes: MAX_RING_BYTES,
+            leaderless: Leaderless::default(),
+        };
+        for cpu in sideband.cpus.look()? {
+            sideband.watch(cpu)?;
+        }
+        Ok(sideband)
     }
 
     /// Waits for records, at most `timeout`, and appends what they tell to `events`.
     pub fn wait(&mut self, timeout: Duration, events: &mut Vec<ProcessEvent>) -> Result<()> {
         let mut polled: Vec<PollFd<'_>> = self
-            .samplers
+            .watched
             .iter()
-            .map(|sampler| PollFd::from_borrowed_fd(descriptor_of(sampler), PollFlags::IN))
+            .map(|watched| PollFd::from_borrowed_fd(descriptor_of(&watched.sampler), PollFlags::IN))
             .collect();
         let timeout = Timespec::try_from(timeout).context("the timeout is too long")?;
         match poll(&mut polled, Some(&timeout)) {
@@ -107,16 +138,103 @@ impl Sideband {
             Err(error) => return Err(error).context("cannot wait for process events"),
         }
         let mut found = Vec::new();
-        for sampler in &mut self.samplers {
+        for Watched { sampler, .. } in &mut self.watched {
             while let Some(record) = sampler.next_record() {
                 found.extend(interpret(&record));
             }
         }
         // A process may have been forked on one CPU and have gone on on another.
         found.sort_by_key(|(at_ns, _)| *at_ns);
-        events.extend(found.into_iter().map(|(_, event)| event));
+        for (_, told) in found {
+            self.leaderless.follow(told, events);
+        }
+        self.leaderless.look_if_due(events);
+        if self.cpus.is_due() && self.follow_cpus()? {
+            events.push(ProcessEvent::Lost);
+        }
         Ok(())
     }
+
+    /// Watches CPUs that have come online, and leaves those that are gone: what was opened for a
+    /// CPU is dead for ever once that has been offline. True if something may have been missed.
+    fn follow_cpus(&mut self) -> Result<bool> {
+        let online = self.cpus.look()?;
+        self.watched.retain(|watched| online.contains(&watched.cpu));
+        let is_watched = |cpu: &Cpu| self.watched.iter().any(|watched| watched.cpu == *cpu);
+        let new: Vec<Cpu> = online.iter().filter(|cpu| !is_watched(cpu)).copied().collect();
+        let mut has_missed = false;
+        for cpu in new {
+            match self.watch(cpu) {
+                Ok(()) => {
+                    info!(cpu = cpu.number, "a CPU came online: its process events are watched");
+                    has_missed = true;
+                }
+                // It may be offline again; or else the next look tries once more.
+                Err(error) if self.cpus.is_new_failure(cpu) => warn!("{error:#}"),
+                Err(_) => {}
+            }
+        }
+        Ok(has_missed)
+    }
+
+    fn watch(&mut self, cpu: Cpu) -> Result<()> {
+        let number = cpu.number;
+        let cannot = || format!("cannot watch processes of CPU {number}");
+        let wanted_bytes = self.ring_bytes;
+        let sampler = loop {
+            let counter =
+                open_counter(number).with_context(|| match reason_to_refuse_perf_events() {
+                    Some(reason) => format!("{} ({reason})", cannot()),
+                    None => cannot(),
+                })?;
+            match counter.sampled(self.ring_bytes) {
+                Ok(sampler) => break sampler,
+                Err(error) if is_locked_memory(&error) && self.ring_bytes > MIN_RING_BYTES => {
+                    self.ring_bytes /= 2;
+                }
+                Err(error) if is_locked_memory(&error) => {
+                    let reason = reason_to_refuse_locked_memory();
+                    return Err(anyhow!(error).context(reason)).with_context(cannot);
+                }
+                Err(error) => return Err(error).with_context(cannot),
+            }
+        };
+        if self.ring_bytes < wanted_bytes {
+            warn!(
+                cpu = number,
+                ring_bytes = self.ring_bytes,
+                wanted_bytes,
+                "process events have a smaller buffer, which may overflow: {}",
+                reason_to_refuse_locked_memory()
+            );
+        }
+        self.watched.push(Watched { cpu, sampler });
+        Ok(())
+    }
+}
+
+fn open_counter(cpu: usize) -> io::Result<perf_event::Counter> {
+    Builder::new(Software::DUMMY)
+        .any_pid()
+        .one_cpu(cpu)
+        .include_kernel()
+        .mmap(true)
+        .mmap2(true)
+        .comm(true)
+        .comm_exec(true)
+        .task(true)
+        // Every record that is no sample ends with its time.
+        .sample_id_all(true)
+        .sample(SampleFlag::TIME)
+        .clockid(Clock::MONOTONIC)
+        .wakeup_watermark(1)
+        .enabled(true)
+        .build()
+}
+
+/// The kernel answers so when more memory would be locked than the user, or the process, may lock.
+fn is_locked_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM | libc::EAGAIN))
 }
 
 fn descriptor_of(sampler: &Sampler) -> BorrowedFd<'_> {
@@ -125,7 +243,7 @@ fn descriptor_of(sampler: &Sampler) -> BorrowedFd<'_> {
 }
 
 /// What a record tells, and when it was written.
-fn interpret(raw: &perf_event::Record<'_>) -> Option<(u64, ProcessEvent)> {
+fn interpret(raw: &perf_event::Record<'_>) -> Option<(u64, Told)> {
     let is_replaced = raw.misc() & COMM_EXEC != 0;
     // A record of a kind that the library does not know is of no interest here.
     let record = raw.parse_record().ok()?;
@@ -138,7 +256,7 @@ fn interpret(raw: &perf_event::Record<'_>) -> Option<(u64, ProcessEvent)> {
         // Of no interest, and maybe without a time.
         _ => return None,
     };
-    event_of(record, is_replaced, at_ns).map(|event| (at_ns, event))
+    told_by(record, is_replaced, at_ns).map(|told| (at_ns, told))
 }
 
 /// What `sample_id_all` puts behind a record, which is the time alone.
@@ -146,15 +264,15 @@ fn time_behind(raw: &perf_event::Record<'_>) -> Option<u64> {
     raw.to_contiguous().last_chunk().copied().map(u64::from_ne_bytes)
 }
 
-fn event_of(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<ProcessEvent> {
-    match record {
+fn told_by(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<Told> {
+    let event = match record {
         // A new thread, not a process, has its own process as parent.
         Record::Fork(fork) if fork.pid != fork.ppid && is_pid(fork.pid) => {
-            Some(ProcessEvent::Forked { pid: fork.pid, parent: fork.ppid, at_ns })
+            ProcessEvent::Forked { pid: fork.pid, parent: fork.ppid, at_ns }
         }
         Record::Comm(comm) if comm.pid == comm.tid && is_pid(comm.pid) => {
             let name = String::from_utf8_lossy(until_nul(&comm.comm)).into_owned();
-            Some(ProcessEvent::Executed { pid: comm.pid, comm: name, is_replaced, at_ns })
+            ProcessEvent::Executed { pid: comm.pid, comm: name, is_replaced, at_ns }
         }
         Record::Mmap2(mapping) if is_pid(mapping.pid) => {
             let (major, minor) = (mapping.maj()?, mapping.min()?);
@@ -164,14 +282,16 @@ fn event_of(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<Process
             let path = until_nul(&mapping.filename);
             let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
             let path = PathBuf::from(OsStr::from_bytes(path));
-            Some(ProcessEvent::Mapped { pid: mapping.pid, file, path, at_ns })
+            ProcessEvent::Mapped { pid: mapping.pid, file, path, at_ns }
         }
-        Record::Exit(exit) if exit.pid == exit.tid && is_pid(exit.pid) => {
-            Some(ProcessEvent::Exited { pid: exit.pid, at_ns })
+        Record::Exit(exit) if is_pid(exit.pid) => {
+            let is_first = exit.pid == exit.tid;
+            return Some(Told::ThreadEnded { pid: exit.pid, is_first, at_ns });
         }
-        Record::Lost(_) => Some(ProcessEvent::Lost),
-        _ => None,
-    }
+        Record::Lost(_) => ProcessEvent::Lost,
+        _ => return None,
+    };
+    Some(Told::Event(event))
 }
 
 /// The kernel writes 0 for a task outside the namespace and -1 for one that is already dead.
@@ -181,32 +301,4 @@ fn is_pid(pid: u32) -> bool {
 
 fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|&byte| byte == 0).next().unwrap_or_default()
-}
-
-/// Numbers of the CPUs that run, from a list such as `0-3,8`.
-fn online_cpus() -> Result<Vec<usize>> {
-    const LIST: &str = "/sys/devices/system/cpu/online";
-    let text = std::fs::read_to_string(LIST).with_context(|| format!("cannot read {LIST}"))?;
-    parse_cpu_list(text.trim()).with_context(|| format!("cannot understand {LIST}: {text:?}"))
-}
-
-fn parse_cpu_list(list: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        cpus.extend(first.parse().ok()?..=last.parse::<usize>().ok()?);
-    }
-    Some(cpus)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_lists_are_ranges_and_single_numbers() {
-        assert_eq!(parse_cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
-        assert_eq!(parse_cpu_list(""), None);
-    }
 }

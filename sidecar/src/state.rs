@@ -6,7 +6,10 @@
 mod callers;
 mod coverage;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 pub use callers::{Caller, Callers, Evidence};
 pub use coverage::{Coverage, Gap};
@@ -16,10 +19,15 @@ use trace::line::{CoverageCounts, Library};
 
 use crate::books::Tally;
 
+/// How long discovery may take for one step, such as a look at one process. Each has limits of its
+/// own that are far below: beyond this something does not answer, and never will.
+pub const MAX_STEP: Duration = Duration::from_secs(30);
+
 /// Shared by all threads; each part has one writer, save the list of callers.
 #[derive(Debug, Default)]
 pub struct State {
     life: Mutex<Life>,
+    discovery: Mutex<Option<Step>>,
     recorded: Mutex<Recorded>,
     libraries: Mutex<Vec<Library>>,
     coverage: Mutex<Coverage>,
@@ -31,6 +39,14 @@ pub struct State {
 struct Life {
     phase: Phase,
     failed_thread: Option<&'static str>,
+}
+
+/// What discovery is at.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    begun: Instant,
+    /// The process that it looks at.
+    pid: Option<u32>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +118,27 @@ impl State {
 
     pub fn failed_thread(&self) -> Option<&'static str> {
         lock(&self.life).failed_thread
+    }
+
+    /// Discovery's heartbeat: it begins a step, which may be a look at a process.
+    pub fn discovery_steps(&self, pid: Option<u32>) {
+        *lock(&self.discovery) = Some(Step { begun: Instant::now(), pid });
+    }
+
+    /// Why discovery counts as stuck, if it does. When it is told to stop its heart may stop too.
+    pub fn stuck_discovery(&self) -> Option<String> {
+        let Step { begun, pid } = (*lock(&self.discovery))?;
+        let taken = begun.elapsed();
+        if taken <= MAX_STEP || !matches!(self.phase(), Phase::Starting | Phase::Recording) {
+            return None;
+        }
+        let of = pid.map(|pid| format!(" with process {pid}")).unwrap_or_default();
+        Some(format!(
+            "discovery has been busy{of} for {} s, more than {} s: a file, or a process, does not \
+             answer it, so that no further library gets probes",
+            taken.as_secs(),
+            MAX_STEP.as_secs()
+        ))
     }
 
     pub fn publish(&self, recorded: Recorded) {
@@ -176,8 +213,34 @@ mod tests {
         let mut uploads = Uploads::default();
         uploads.failing("first".to_owned());
         let since = uploads.failing.clone().unwrap().since;
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
         uploads.failing("second".to_owned());
         assert_eq!(uploads.failing, Some(Failing { since, error: "second".to_owned() }));
+    }
+
+    #[test]
+    fn discovery_is_stuck_when_a_step_takes_too_long_unless_everything_stops_anyway() {
+        let state = State::default();
+        assert_eq!(state.stuck_discovery(), None, "it has not begun");
+        state.discovery_steps(Some(42));
+        assert_eq!(state.stuck_discovery(), None);
+        state.let_discovery_hang();
+        let reason = state.stuck_discovery().unwrap();
+        assert!(reason.contains("with process 42 for 31 s, more than 30 s"), "{reason}");
+        state.discovery_steps(None);
+        assert_eq!(state.stuck_discovery(), None);
+        state.let_discovery_hang();
+        assert!(state.stuck_discovery().unwrap().contains("busy for 31 s"));
+        state.enter(Phase::Stopping);
+        assert_eq!(state.stuck_discovery(), None);
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// As if its last step had begun a little more than [`MAX_STEP`] ago.
+    pub(crate) fn let_discovery_hang(&self) {
+        let mut step = lock(&self.discovery);
+        step.as_mut().unwrap().begun -= MAX_STEP + Duration::from_secs(1);
     }
 }

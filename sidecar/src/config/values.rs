@@ -3,15 +3,33 @@
 use std::{path::PathBuf, time::Duration};
 
 use trace::segment_name::Format;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{Directories, HttpAddress};
 
-pub(super) fn non_empty(value: &str) -> Result<String, String> {
-    if value.trim().is_empty() {
-        return Err("accepted: a part of a process's executable, comm or command line".to_owned());
+/// Spaces around it come from a file or a shell, and would match nothing.
+pub(super) fn target(value: &str) -> Result<String, String> {
+    const ACCEPTED: &str = "accepted: a part of a process's executable, comm or command line";
+    let value = value.trim();
+    if value.is_empty() {
+        return Err(ACCEPTED.to_owned());
     }
-    Ok(value.to_owned())
+    without_control(value).map(str::to_owned).map_err(|reason| format!("{reason}; {ACCEPTED}"))
+}
+
+/// A control character is never meant: it comes from an editor, or a file with more than one line.
+fn without_control(value: &str) -> Result<&str, String> {
+    match value.chars().find(|letter| letter.is_control()) {
+        Some(found) => Err(format!("it contains the control character {found:?}: remove it")),
+        None => Ok(value),
+    }
+}
+
+pub(super) fn directory(value: &str) -> Result<PathBuf, String> {
+    if value.trim().is_empty() {
+        return Err("accepted: the path of a directory".to_owned());
+    }
+    without_control(value).map(PathBuf::from)
 }
 
 /// The rules that all S3 stores share; the store has the last word.
@@ -129,6 +147,7 @@ pub(super) fn ring_size(value: &str) -> Result<u32, String> {
 }
 
 pub(super) fn directories(value: &str) -> Result<Directories, String> {
+    let value = without_control(value)?;
     let directories: Vec<PathBuf> =
         value.split(':').filter(|directory| !directory.is_empty()).map(PathBuf::from).collect();
     match directories.iter().find(|directory| !directory.is_absolute()) {
@@ -151,14 +170,40 @@ pub(super) fn http_address(value: &str) -> Result<HttpAddress, String> {
     })
 }
 
+/// Refuses what the filter's own parser takes for the name of a module: a level that does not
+/// exist would silence everything, the last error included.
 pub(super) fn log_filter(value: &str) -> Result<String, String> {
+    const ACCEPTED: &str = "accepted: off, error, warn, info, debug or trace, for all or by \
+                            module, such as warn,sidecar=debug";
+    let value = value.trim();
+    let directives = || value.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    // Filters by span hold commas of their own; the parser alone judges them.
+    if !value.contains('[') {
+        let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+        let is_bare = |directive: &&str| !directive.contains('=');
+        if let Some(odd) = directives().filter(is_bare).find(|directive| !is_level(directive)) {
+            return Err(format!("{odd:?} is no level; {ACCEPTED}"));
+        }
+        let concerns_sidecar = |directive: &str| {
+            let module = directive.split_once('=').map_or("", |(module, _)| module.trim());
+            let module = module.split("::").next().unwrap_or_default();
+            OWN_MODULES.iter().any(|own| own.starts_with(module))
+        };
+        if !directives().any(concerns_sidecar) {
+            return Err(format!(
+                "no level for the sidecar itself, so that its errors would be lost; \
+                                {ACCEPTED}"
+            ));
+        }
+    }
     match EnvFilter::try_new(value) {
         Ok(_) => Ok(value.to_owned()),
-        Err(_) => Err("accepted: off, error, warn, info, debug or trace, for all or by module, \
-                       such as warn,sidecar=debug"
-            .to_owned()),
+        Err(_) => Err(ACCEPTED.to_owned()),
     }
 }
+
+/// Where the sidecar's own messages come from: the library, and the binary that reports how it ended.
+const OWN_MODULES: [&str; 2] = ["sidecar", "ebpf_cuda_tracer"];
 
 #[cfg(test)]
 mod tests {
@@ -218,5 +263,47 @@ mod tests {
         {
             assert!(endpoint(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_log_filter_that_would_silence_the_sidecar_is_refused_with_the_word_that_does_it() {
+        for good in
+            ["off", "INFO", "warn,sidecar=debug", "sidecar=trace", " info, ", "debug,aya=off"]
+        {
+            assert_eq!(log_filter(good), Ok(good.trim().to_owned()));
+        }
+        for (bad, named) in [
+            ("verbose", "\"verbose\" is no level"),
+            ("info,loud", "\"loud\" is no level"),
+            ("sidecar", "\"sidecar\" is no level"),
+            ("sidecar=verbose", "accepted: off, error"),
+            ("aws_config=error", "no level for the sidecar"),
+            ("sidecars=debug", "no level for the sidecar"),
+            (" ", "no level for the sidecar"),
+        ] {
+            let reason = log_filter(bad).unwrap_err();
+            assert!(reason.contains(named) && reason.contains("accepted: off"), "{bad}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_what_stands_between_the_spaces_and_holds_no_control_characters() {
+        assert_eq!(target(" ptgt "), Ok("ptgt".to_owned()));
+        assert_eq!(target("vllm serve\n"), Ok("vllm serve".to_owned()));
+        for empty in ["", " ", "\n"] {
+            assert!(target(empty).unwrap_err().starts_with("accepted: a part of"), "{empty:?}");
+        }
+        for (bad, named) in [("vllm\nserve", "'\\n'"), ("a\u{1b}[2Jb", "'\\u{1b}'")] {
+            let reason = target(bad).unwrap_err();
+            assert!(reason.contains(named) && reason.contains("accepted"), "{bad:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_a_path_without_control_characters() {
+        assert_eq!(directory("/my traces"), Ok("/my traces".into()));
+        assert!(directory(" ").is_err());
+        assert!(directory("/traces\n").unwrap_err().contains("'\\n'"));
+        assert!(directories("/lib\n/opt").unwrap_err().contains("'\\n'"));
     }
 }

@@ -7,11 +7,12 @@ use std::{
         mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     config::Config,
@@ -23,18 +24,25 @@ use crate::{
     state::{Phase, State},
 };
 
+/// How long discovery may take to end. It looks into files and processes that others control, and
+/// the trace must be closed and uploaded also when these do not answer.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The two tracing threads.
-pub(super) struct Tracer {
+pub(super) struct Tracer<D = Discovery> {
     stop: Arc<AtomicBool>,
     state: Arc<State>,
     recorder: thread::JoinHandle<Result<Totals>>,
-    discovery: thread::JoinHandle<Result<Discovery>>,
+    discovery: thread::JoinHandle<Result<D>>,
+    /// Resolves when everything that can be found is attached; an error if that failed.
+    pub(super) ready: oneshot::Receiver<()>,
     /// Resolves when a thread ends before it was told to.
     pub(super) failed: oneshot::Receiver<()>,
 }
 
 impl Tracer {
-    /// Returns when everything that can be found is attached.
+    /// Returns when calls are recorded, but before anything is attached: a file that does not
+    /// answer must not keep signals waiting.
     pub(super) fn start(
         config: &Config,
         options: recorder::Options,
@@ -75,18 +83,36 @@ impl Tracer {
             failure: Arc::new(Mutex::new(Some(failure))),
         };
         let recorder = spawn("recorder", &ties, move |stop| recorder.run(stop))?;
-        discovery.scan()?;
-        let discovery = spawn("discovery", &ties, move |stop| discovery.run(stop))?;
-        state.enter(Phase::Recording);
-        info!(run, target = config.target_process, "ready: tracing");
-        Ok(Self { stop, state: Arc::clone(state), recorder, discovery, failed })
+        let (tell, ready) = oneshot::channel();
+        let (told, target) = (Arc::clone(state), config.target_process.clone());
+        let discovery = spawn("discovery", &ties, move |stop| {
+            discovery.scan()?;
+            if !stop.load(Ordering::Acquire) {
+                told.enter(Phase::Recording);
+                info!(run, target, "ready: tracing");
+            }
+            // Nobody listens when it is told to stop.
+            let _: Result<(), ()> = tell.send(());
+            discovery.run(stop)
+        })?;
+        Ok(Self { stop, state: Arc::clone(state), recorder, discovery, ready, failed })
     }
+}
 
+impl<D> Tracer<D> {
     /// Ends both threads; the probes are detached last, by the end of the process.
     pub(super) fn stop(self) -> Result<Totals> {
         self.stop.store(true, Ordering::Release);
         self.state.enter(Phase::Stopping);
+        let deadline = Instant::now() + DISCOVERY_TIMEOUT;
         let totals = join(self.recorder, "recorder")?;
+        while !self.discovery.is_finished() {
+            if Instant::now() >= deadline {
+                warn!("discovery does not end within {DISCOVERY_TIMEOUT:?}: going on without it");
+                return Ok(totals);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         let discovery = join(self.discovery, "discovery")?;
         // Detaching takes the kernel up to half a second per probe: uploads must not wait for it.
         std::mem::forget(discovery);
@@ -165,5 +191,35 @@ mod tests {
         assert_eq!(after(true, || {}), (Phase::Recording, None, false));
         assert_eq!(after(false, || {}), (Phase::Failed, Some("recorder"), true));
         assert_eq!(after(false, || panic!("on purpose")), (Phase::Failed, Some("recorder"), true));
+    }
+
+    #[test]
+    fn the_trace_is_closed_and_stopping_goes_on_although_discovery_hangs() {
+        let (_failure, failed) = oneshot::channel();
+        let (_tell, ready) = oneshot::channel();
+        // It ends with the test.
+        let (_end, hangs) = mpsc::channel::<()>();
+        let stop = Arc::new(AtomicBool::new(false));
+        let recorder = {
+            let stop = Arc::clone(&stop);
+            move || {
+                while !stop.load(Ordering::Acquire) {
+                    thread::yield_now();
+                }
+                Ok(Totals { lines: 7, ..Totals::default() })
+            }
+        };
+        let discovery = move || hangs.recv().context("the test has ended");
+        let state: Arc<State> = Arc::default();
+        let tracer = Tracer {
+            stop,
+            state: Arc::clone(&state),
+            recorder: thread::spawn(recorder),
+            discovery: thread::spawn(discovery),
+            ready,
+            failed,
+        };
+        assert_eq!(tracer.stop().unwrap().lines, 7);
+        assert_eq!(state.phase(), Phase::Stopping);
     }
 }

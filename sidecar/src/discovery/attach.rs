@@ -1,13 +1,15 @@
 //! From a file to probes: looks into it once, and attaches if it exports CUDA functions.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
@@ -20,16 +22,17 @@ use super::{
     files::{FileKey, Unopened, from_outside, is_shortage, key_of_mapped, open_mapped},
     has_cuda_name,
     lease::Watched,
-    memory::{Memory, OwnMapping, Site},
+    memory::{Site, exports_cuda, own_sites, sites},
 };
 use crate::{
     clock,
     config::Detail,
     library::{FileId, Function, Library},
+    preflight::missing_right_for,
     probes::Attachment,
-    process::{MappedFile, all_pids},
+    process::{MappedFile, Mappings, all_pids},
     recorder::Notice,
-    untrusted_file,
+    time_limit, untrusted_file,
 };
 
 /// What was short may be there again; each attempt in vain doubles the wait.
@@ -41,6 +44,12 @@ const MAX_FILES: usize = 1 << 16;
 
 /// Files that wait for another attempt; more than a node has.
 const MAX_RETRIES: usize = 256;
+
+/// Opening a file waits for its file system, which may be a process that does not answer.
+const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A library of a few hundred MB on a slow disk.
+const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Paths whose errors are logged.
 const MAX_COMPLAINTS: usize = 1024;
@@ -59,8 +68,9 @@ pub(super) enum Examined {
 /// A library with probes.
 pub(super) struct Attached {
     id: FileId,
-    functions: Vec<Function>,
-    pub(super) attached_ns: u64,
+    functions: Arc<[Function]>,
+    /// `CLOCK_MONOTONIC` when the last probe was in place.
+    pub(super) since_ns: u64,
     /// `None` once it was overwritten.
     held: Option<Held>,
     /// As its line has it.
@@ -89,7 +99,7 @@ impl Attached {
         self.held.is_some()
     }
 
-    pub(super) fn functions(&self) -> &[Function] {
+    pub(super) fn functions(&self) -> &Arc<[Function]> {
         &self.functions
     }
 }
@@ -100,7 +110,8 @@ impl Discovery {
     /// `path` is as process `pid` sees it. A file that cannot be read is a warning, not an error:
     /// processes end while they are looked at.
     pub(super) fn inspect(&mut self, pid: u32, path: &Path, found_by: FoundBy) -> Result<()> {
-        match untrusted_file::open(&from_outside(pid, path)) {
+        self.state.discovery_steps(Some(pid));
+        match open_in_time(pid, path) {
             Ok(opened) => self.examine(pid, path, opened, None, found_by).map(|_| ()),
             Err(error) if is_shortage(&error) => {
                 self.try_later(pid, path, None, found_by, &error.to_string());
@@ -116,7 +127,7 @@ impl Discovery {
     /// Attaches to a file that a process has mapped, unless that has been done, and says whether the
     /// calls of the process are covered.
     pub(super) fn examine_mapped(&mut self, pid: u32, file: MappedFile, path: &Path) -> Result<()> {
-        let examined = match open_mapped(pid, file, path) {
+        let examined = match open_mapped_in_time(pid, file, path) {
             Ok(opened) => self.examine(pid, path, opened, Some(file), FoundBy::Mapping)?,
             Err(Unopened::Io(error)) if is_shortage(&error) => {
                 self.try_later(pid, path, Some(file), FoundBy::Mapping, &error.to_string())
@@ -124,12 +135,11 @@ impl Discovery {
             Err(unopened) => {
                 let known = self.mapped.get(&file).map(|(_, examined)| examined.clone());
                 if known.is_none() {
-                    let error = anyhow::anyhow!("{unopened}");
+                    let error = anyhow!("{unopened}");
                     self.complain(pid, path, &error);
                 }
                 known.or_else(|| {
-                    let exports = has_cuda_name(path)
-                        || Memory::of(pid).is_ok_and(|memory| memory.exports_cuda(file));
+                    let exports = has_cuda_name(path) || exports_cuda(pid, file);
                     exports.then(|| Examined::Refused(unopened.to_string()))
                 })
             }
@@ -187,7 +197,12 @@ impl Discovery {
         mapped: Option<MappedFile>,
         found_by: FoundBy,
     ) -> Result<Option<Examined>> {
-        match Library::read(opened, &self.selection) {
+        // The file system that it lies on may be the process's own.
+        let selection = self.selection.clone();
+        let read = move || Library::read(opened, &selection);
+        let read = time_limit::run(pid, "read a library", READ_TIMEOUT, read)
+            .unwrap_or_else(|| Err(anyhow!("reading it takes longer than {READ_TIMEOUT:?}")));
+        match read {
             Ok(None) => Ok(Some(Examined::Plain)),
             Ok(Some(library)) => self.attach_if_new(pid, path, mapped, library, found_by),
             Err(error) => {
@@ -213,10 +228,13 @@ impl Discovery {
             debug!(pid, path = %path.display(), "cannot look into a file: {error:#}");
             return;
         }
+        let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+        let missing = cause.and_then(missing_right_for);
         warn!(
             pid,
             path = %path.display(),
-            "cannot look into a CUDA library, its calls are not traced: {error:#}"
+            "cannot look into a CUDA library, its calls are not traced: {error:#}{}",
+            missing.map(|missing| format!(" ({missing})")).unwrap_or_default()
         );
     }
 
@@ -228,19 +246,16 @@ impl Discovery {
         mut library: Library,
         found_by: FoundBy,
     ) -> Result<Option<Examined>> {
-        let own = OwnMapping::of(&library.file);
-        if let Some(index) = self.same_library(&library, own.as_ref().ok()) {
+        let own = own_sites(pid, &library.file, &library.functions.clone().into());
+        let has_probes = own.as_ref().map(|(_, sites)| sites.contains(&Site::Probed));
+        if let Some(index) = self.same_library(&library, has_probes) {
             return Ok(Some(Examined::Library(index)));
         }
-        // As mappings call it: one of the sidecar's own tells, also of a file that nobody has mapped.
-        let mapped_as = mapped.or_else(|| own.as_ref().ok().map(|own| own.file));
-        drop(own);
-        let watched = match Watched::new(&library.file) {
-            Ok(watched) => watched,
-            Err(_) => {
-                let reason = "somebody has it open for writing";
-                return Ok(self.try_later(pid, path, mapped, found_by, reason));
-            }
+        // As mappings call it, also if nobody has mapped it yet.
+        let mapped_as = mapped.or_else(|| own.map(|(file, _)| file));
+        let Ok(watched) = Watched::new(&library.file) else {
+            let reason = "somebody has it open for writing";
+            return Ok(self.try_later(pid, path, mapped, found_by, reason));
         };
         if let Some(file) = mapped_as {
             refuse_changed(&mut library, file);
@@ -265,13 +280,13 @@ impl Discovery {
             }
         };
         let attached_ns = clock::monotonic_ns();
-        find_refused_when_mapped(&library, &mut failed);
+        find_refused_when_mapped(pid, &library, &mut failed);
         // Events until now tell who had it mapped before.
         self.receive(Duration::ZERO)?;
         let Library { file: _, id, functions, refused } = library;
         let index = self.libraries.len();
         let has_probe = |function: &Function| !failed.contains_key(&function.name);
-        let functions: Vec<Function> = functions.into_iter().filter(has_probe).collect();
+        let functions: Arc<[Function]> = functions.into_iter().filter(has_probe).collect();
         let single_stepped = functions.iter().filter(|function| !function.emulated).count();
         let (device, inode) = (id.device, id.inode);
         failed.extend(refused);
@@ -288,7 +303,7 @@ impl Discovery {
         self.libraries.push(Attached {
             id,
             functions,
-            attached_ns,
+            since_ns: attached_ns,
             held: Some(Held { attachment, watched }),
             path: line.path.clone(),
         });
@@ -303,36 +318,26 @@ impl Discovery {
         Ok(Some(examined))
     }
 
-    /// A library that has its probes by another name, mount or device number.
-    fn same_library(&self, library: &Library, own: Option<&OwnMapping>) -> Option<usize> {
-        let has_probes = |functions: &[Function]| {
-            let own = own?;
-            let sites = functions.iter().map(|function| own.site(function));
-            // Not known where nothing can be mapped with the right to execute it.
-            Some(sites.into_iter().any(|site| site == Site::Probed))
-        };
+    /// A library that has its probes by another name, mount or device number. Whether a new mapping
+    /// of the file `has_probes` decides, if that is known.
+    fn same_library(&self, library: &Library, has_probes: Option<bool>) -> Option<usize> {
+        let offsets: HashSet<u64> =
+            library.functions.iter().map(|function| function.file_offset).collect();
         let mut held = self.libraries.iter().enumerate().filter(|(_, held)| held.is_held());
-        held.find(|(_, held)| {
-            let is_alike = held.id.build_id == library.id.build_id
-                && held.functions.iter().all(|function| {
-                    library.functions.iter().any(|other| other.file_offset == function.file_offset)
-                });
-            is_alike && has_probes(&held.functions).unwrap_or(held.id == library.id)
-        })
-        .map(|(index, _)| index)
+        let found = held.find(|(_, held)| {
+            held.id.build_id == library.id.build_id
+                && held.functions.iter().all(|function| offsets.contains(&function.file_offset))
+                && has_probes.unwrap_or(held.id == library.id)
+        });
+        found.map(|(index, _)| index)
     }
 
     /// A process has mapped a file that looks like a library with probes, but has none in its memory.
     fn lacks_probes(&self, pid: u32, file: MappedFile, index: usize) -> bool {
         let library = &self.libraries[index];
         library.is_held()
-            && Memory::of(pid).is_ok_and(|memory| {
-                let code = memory.code_of(file);
-                let mut sites =
-                    library.functions.iter().map(|function| memory.site(&code, function));
-                let first = sites.next();
-                first == Some(Site::Plain) && sites.all(|site| site == Site::Plain)
-            })
+            && sites(pid, file, &library.functions)
+                .is_some_and(|sites| sites.iter().all(|site| *site == Site::Plain))
     }
 
     /// Says so once, and tries again later.
@@ -440,6 +445,23 @@ impl Discovery {
     }
 }
 
+fn open_in_time(pid: u32, path: &Path) -> io::Result<File> {
+    let path = from_outside(pid, path);
+    let open = move || untrusted_file::open(&path);
+    time_limit::run(pid, "open a library", OPEN_TIMEOUT, open).unwrap_or_else(|| Err(too_slow()))
+}
+
+fn open_mapped_in_time(pid: u32, file: MappedFile, path: &Path) -> Result<File, Unopened> {
+    let path = path.to_owned();
+    let open = move || open_mapped(pid, file, &path);
+    time_limit::run(pid, "open a mapped file", OPEN_TIMEOUT, open)
+        .unwrap_or_else(|| Err(Unopened::Io(too_slow())))
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("it takes longer than {OPEN_TIMEOUT:?}"))
+}
+
 fn log_attached(line: &trace::line::Library, elapsed: Duration) {
     let trace::line::Library { path, functions, single_stepped, failed, attached_late, .. } = line;
     info!(
@@ -459,42 +481,39 @@ fn log_attached(line: &trace::line::Library, elapsed: Duration) {
 
 /// Takes out functions whose code some process has changed: a probe over it would break that process.
 fn refuse_changed(library: &mut Library, file: MappedFile) {
+    let functions: Arc<[Function]> = library.functions.clone().into();
     for pid in all_pids() {
-        let Ok(memory) = Memory::of(pid) else { continue };
-        let code = memory.code_of(file);
-        if code.is_empty() {
+        let is_mapped =
+            Mappings::of(pid).is_ok_and(|mappings| mappings.of_file(file).any(|_| true));
+        let Some(sites) = is_mapped.then(|| sites(pid, file, &functions)).flatten() else {
             continue;
+        };
+        let changed = functions.iter().zip(&sites).filter(|(_, site)| **site == Site::Changed);
+        for (Function { name, .. }, _) in changed {
+            let reason = format!(
+                "process {pid} has other code there than the file: an inline hook, a relocation, or \
+                 code that unpacks itself"
+            );
+            library.refused.insert(name.clone(), reason);
         }
-        let refused = &mut library.refused;
-        library.functions.retain(|function| {
-            let is_changed = memory.site(&code, function) == Site::Changed;
-            if is_changed {
-                let reason = format!(
-                    "process {pid} has other code there than the file: an inline hook, a \
-                     relocation, or code that unpacks itself"
-                );
-                refused.insert(function.name.clone(), reason);
-            }
-            !is_changed
-        });
     }
+    let refused = &library.refused;
+    library.functions.retain(|function| !refused.contains_key(&function.name));
 }
 
 /// Some probes are refused only when a process maps the file, and nobody is told: a mapping of the
 /// sidecar's own shows which.
-fn find_refused_when_mapped(library: &Library, failed: &mut BTreeMap<String, String>) {
-    let Ok(own) = OwnMapping::of(&library.file) else { return };
-    let sites: Vec<_> =
-        library.functions.iter().map(|function| (function, own.site(function))).collect();
-    if !sites.iter().any(|(_, site)| *site == Site::Probed) {
+fn find_refused_when_mapped(pid: u32, library: &Library, failed: &mut BTreeMap<String, String>) {
+    let functions = library.functions.clone().into();
+    let Some((_, sites)) = own_sites(pid, &library.file, &functions) else { return };
+    if !sites.contains(&Site::Probed) {
         // The file system forbids to execute, so nothing is put into any mapping of it.
         return;
     }
-    for (function, site) in sites {
-        if site == Site::Plain {
-            let reason = "the kernel refuses the probe when the file is mapped";
-            failed.entry(function.name.clone()).or_insert_with(|| reason.to_owned());
-        }
+    let missing = functions.iter().zip(&sites).filter(|(_, site)| **site == Site::Plain);
+    for (Function { name, .. }, _) in missing {
+        let reason = "the kernel refuses the probe when the file is mapped";
+        failed.entry(name.clone()).or_insert_with(|| reason.to_owned());
     }
 }
 

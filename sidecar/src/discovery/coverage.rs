@@ -13,7 +13,7 @@ use super::{
     Discovery,
     attach::Examined,
     has_cuda_name,
-    memory::{Memory, Site},
+    memory::{Site, sites},
 };
 use crate::{
     clock,
@@ -23,9 +23,6 @@ use crate::{
 
 /// Lines of one run that say that calls are missing; more are only counted.
 const MAX_LINES: u32 = 4096;
-
-/// Sites that are looked at to see whether a process has the probes of a library.
-const SAMPLE: usize = 16;
 
 /// A mapping is told of before the kernel has put the probes into it.
 const TRIES: u32 = 5;
@@ -247,7 +244,7 @@ impl Discovery {
         if !library.is_held() {
             return Judgement::unseen("its file was overwritten in place".to_owned());
         }
-        let attached_ns = library.attached_ns;
+        let attached_ns = library.since_ns;
         if let Some(&since_ns) = self.coverage.target_since_ns.get(&pid) {
             let reason = "it became a target after it had begun";
             return Judgement::from(since_ns.max(attached_ns), reason);
@@ -258,49 +255,31 @@ impl Discovery {
             Some(_) => {
                 Judgement::from(attached_ns, "it was mapped before its probes were in place")
             }
-            None => match self.coverage.events_lost_ns {
-                Some(lost_ns) => {
-                    let reason = "the kernel lost process events, so it may have been missed";
-                    Judgement::from(lost_ns.max(attached_ns), reason)
-                }
-                None => {
-                    let reason = "the process was there before the sidecar";
-                    Judgement::from(attached_ns, reason)
-                }
-            },
+            None => {
+                let lost_ns = self.coverage.events_lost_ns;
+                let reason = match lost_ns {
+                    Some(_) => "the kernel lost process events, so it may have been missed",
+                    None => "the process was there before the sidecar",
+                };
+                Judgement::from(attached_ns.max(lost_ns.unwrap_or(0)), reason)
+            }
         }
     }
 
     /// How many probes of a library a process has in its memory; `None` if that cannot be told.
     fn probes_in(&self, pid: u32, file: MappedFile, index: usize) -> Option<usize> {
         let functions = self.libraries[index].functions();
+        let is_there = |site: &&Site| matches!(site, Site::Probed | Site::Unknown);
+        let mut probed = 0;
         for _ in 0..TRIES {
-            let memory = Memory::of(pid).ok()?;
-            let code = memory.code_of(file);
-            if code.is_empty() {
-                return None;
-            }
-            let site = |function| memory.site(&code, function);
-            let step = (functions.len() / SAMPLE).max(1);
-            let sample: Vec<Site> = functions.iter().step_by(step).map(site).collect();
-            if sample.iter().all(|site| *site == Site::Unknown) {
-                return None;
-            }
-            let is_there = |site: &Site| matches!(site, Site::Probed | Site::Unknown);
-            if sample.iter().all(is_there) {
-                return Some(functions.len());
-            }
-            let all: Vec<Site> = functions.iter().map(site).collect();
-            let probed = all.iter().filter(|site| is_there(site)).count();
-            if probed > 0 && probed == functions.len() {
-                return Some(probed);
+            let sites = sites(pid, file, functions)?;
+            probed = sites.iter().filter(is_there).count();
+            if probed == functions.len() {
+                break;
             }
             std::thread::sleep(BETWEEN_TRIES);
         }
-        let memory = Memory::of(pid).ok()?;
-        let code = memory.code_of(file);
-        let sites = functions.iter().map(|function| memory.site(&code, function));
-        Some(sites.filter(|site| *site == Site::Probed).count())
+        Some(probed)
     }
 
     fn say(

@@ -11,7 +11,7 @@ use std::{
 use tracing::warn;
 
 use crate::{
-    loader::{self, Found, in_root, is_cuda_library},
+    loader::{in_root, is_cuda_library},
     process::{MappedFile, Mapping, Mappings, exists},
     untrusted_file,
 };
@@ -143,19 +143,6 @@ pub(super) fn from_outside(pid: u32, path: &Path) -> PathBuf {
 
 fn root_of(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root"))
-}
-
-/// What the loader of a process would find, in the file system that the process sees.
-pub(super) fn search(pid: u32) -> Vec<Found> {
-    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let link = |file: &str| fs::read_link(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    loader::find(&loader::Process {
-        root: &root_of(pid),
-        executable: &link("exe"),
-        working_directory: &link("cwd"),
-        arguments: &read("cmdline"),
-        environment: &read("environ"),
-    })
 }
 
 /// What one of CUDA_LIBRARY_DIRS holds.

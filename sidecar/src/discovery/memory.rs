@@ -4,7 +4,7 @@
 //! device numbers and file systems say: whether a process still runs the code of the file, and
 //! whether it has the probe.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, ptr};
+use std::{fs::File, io, os::unix::fs::FileExt as _, ptr, sync::Arc, time::Duration};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use trace::function::Api;
@@ -12,6 +12,7 @@ use trace::function::Api;
 use crate::{
     library::Function,
     process::{MappedFile, Mapping, Mappings},
+    time_limit,
 };
 
 /// `int3`, which the kernel writes over the first byte of an instruction.
@@ -33,25 +34,65 @@ pub(super) enum Site {
     Unknown,
 }
 
+/// What a process has at the sites of functions of a file that it has mapped; `None` if that cannot
+/// be told: it has no code of the file, or may not be looked at.
+pub(super) fn sites(pid: u32, file: MappedFile, functions: &Arc<[Function]>) -> Option<Vec<Site>> {
+    let functions = Arc::clone(functions);
+    let look = move || {
+        let memory = Memory::of(pid).ok()?;
+        let code: Vec<&Mapping> =
+            memory.mappings.of_file(file).filter(|mapping| mapping.is_executable).collect();
+        let site = |function| memory.site(&code, function);
+        (!code.is_empty()).then(|| functions.iter().map(site).collect::<Vec<_>>())
+    };
+    // Memory of a process may be a page that somebody else must bring in.
+    let sites = time_limit::run(pid, "look at the code of a library", TIMEOUT, look)??;
+    sites.iter().any(|site| *site != Site::Unknown).then_some(sites)
+}
+
+/// How the kernel calls a file in mappings, and what a new mapping of it has at the sites of
+/// functions: one of the sidecar's own tells, whoever else has it mapped.
+///
+/// `pid` is the process that led to the file, whose file system may not answer.
+pub(super) fn own_sites(
+    pid: u32,
+    file: &File,
+    functions: &Arc<[Function]>,
+) -> Option<(MappedFile, Vec<Site>)> {
+    let file = file.try_clone().ok()?;
+    let functions = Arc::clone(functions);
+    let look = move || {
+        let own = OwnMapping::of(&file).ok()?;
+        let sites = functions.iter().map(|function| own.site(function)).collect();
+        Some((own.file, sites))
+    };
+    time_limit::run(pid, "map a library", TIMEOUT, look).flatten()
+}
+
+/// Whether a library that cannot be opened exports CUDA functions, as its image in memory says.
+pub(super) fn exports_cuda(pid: u32, file: MappedFile) -> bool {
+    let look = move || Memory::of(pid).ok()?.names_cuda_export(file);
+    let found = time_limit::run(pid, "look at the exports of a library", TIMEOUT, look);
+    found.flatten().unwrap_or(false)
+}
+
+/// Reading takes microseconds.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
 /// The memory of a process, and where it has files.
-pub(super) struct Memory {
+struct Memory {
     memory: File,
-    pub(super) mappings: Mappings,
+    mappings: Mappings,
 }
 
 impl Memory {
-    pub(super) fn of(pid: u32) -> io::Result<Self> {
+    fn of(pid: u32) -> io::Result<Self> {
         let memory = File::open(format!("/proc/{pid}/mem"))?;
         Ok(Self { memory, mappings: Mappings::of(pid)? })
     }
 
-    /// Executable mappings of a file.
-    pub(super) fn code_of(&self, file: MappedFile) -> Vec<&Mapping> {
-        self.mappings.of_file(file).filter(|mapping| mapping.is_executable).collect()
-    }
-
     /// What there is at the site of `function`, in mappings of its file.
-    pub(super) fn site(&self, mappings: &[&Mapping], function: &Function) -> Site {
+    fn site(&self, mappings: &[&Mapping], function: &Function) -> Site {
         let Function { entry_offset, entry_bytes, file_offset, site_bytes, .. } = function;
         let read = |offset: u64, length: usize| {
             self.read(mappings.iter().find_map(|mapping| mapping.address_of(offset))?, length)
@@ -80,11 +121,6 @@ impl Memory {
 }
 
 impl Memory {
-    /// Whether a library that cannot be opened exports CUDA functions, as its image in memory says.
-    pub(super) fn exports_cuda(&self, file: MappedFile) -> bool {
-        self.names_cuda_export(file).unwrap_or(false)
-    }
-
     /// By the dynamic section of a loaded 64-bit ELF image: symbols that are defined, and their names.
     /// Symbols end where the names begin, as every linker lays them out.
     fn names_cuda_export(&self, file: MappedFile) -> Option<bool> {
@@ -149,16 +185,16 @@ const MAX_NAMES_BYTES: usize = 4 << 20;
 
 /// A file in the sidecar's own memory: tells how the kernel names it in mappings, and which probes
 /// it puts into a mapping of it. Nothing is executed there.
-pub(super) struct OwnMapping {
+struct OwnMapping {
     address: *mut std::ffi::c_void,
     length: usize,
-    pub(super) file: MappedFile,
+    file: MappedFile,
     memory: Memory,
 }
 
 impl OwnMapping {
     /// The kernel puts probes into a new mapping only: it shows those that are there now.
-    pub(super) fn of(file: &File) -> io::Result<Self> {
+    fn of(file: &File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         if length == 0 || length > MAX_MAPPED_BYTES {
             return Err(io::Error::other(format!("a library of {length} bytes")));
@@ -177,7 +213,7 @@ impl OwnMapping {
         Ok(Self { address, length, file, memory })
     }
 
-    pub(super) fn site(&self, function: &Function) -> Site {
+    fn site(&self, function: &Function) -> Site {
         let mappings: Vec<&Mapping> = self.memory.mappings.of_file(self.file).collect();
         self.memory.site(&mappings, function)
     }

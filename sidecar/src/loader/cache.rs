@@ -6,13 +6,12 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
-    io::Read as _,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{in_root, resolve_in};
+use crate::untrusted_file;
 
 const FILE: &str = "/etc/ld.so.cache";
 /// A machine with thousands of libraries has a cache of a few hundred KiB.
@@ -39,10 +38,8 @@ const X86_64: u32 = 0x0300;
 /// The paths of the x86-64 libraries whose names are wanted; none if there is no cache.
 pub(super) fn read(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(path) = resolve_in(root, Path::new(FILE)) else { return Vec::new() };
-    let mut bytes = Vec::new();
-    let read = File::open(in_root(root, &path))
-        .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
-    if read.is_err() { Vec::new() } else { parse(&bytes, wanted) }
+    let bytes = untrusted_file::read(&in_root(root, &path), MOST_BYTES);
+    bytes.map(|bytes| parse(&bytes, wanted)).unwrap_or_default()
 }
 
 /// As [`read`]; entries that lead nowhere are passed over, and so is a file that is no cache.

@@ -4,23 +4,25 @@
 //! interpreter's packages a process uses is told by its environment, and by where it was started.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
-use super::{Process, resolve_in, root, variable};
+use super::{Process, budget::Budget, resolve_in, variable};
 
 /// The directories in which a wheel's CUDA library may lie.
-pub(super) fn library_directories(process: &Process<'_>) -> Vec<PathBuf> {
+pub(super) fn library_directories(process: &Process<'_>, budget: &mut Budget<'_>) -> Vec<PathBuf> {
     let mut directories = Vec::new();
-    for packages in package_directories(process) {
-        let names = root::list(process.root, &packages);
+    for packages in package_directories(process, budget) {
+        let names = budget.list(&packages);
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         if has("nvidia") {
             let nvidia = packages.join("nvidia");
             directories.extend(
-                root::list(process.root, &nvidia)
+                budget
+                    .list(&nvidia)
                     .into_iter()
                     .filter(|name| name.to_str().is_some_and(is_toolkit_package))
                     .map(|name| nvidia.join(name).join("lib")),
@@ -43,15 +45,15 @@ fn is_toolkit_package(name: &str) -> bool {
 }
 
 /// `site-packages` and the like, each once, nearest first.
-fn package_directories(process: &Process<'_>) -> Vec<PathBuf> {
+fn package_directories(process: &Process<'_>, budget: &mut Budget<'_>) -> Vec<PathBuf> {
     let mut packages = Vec::new();
     let path = variable(process.environment, "PYTHONPATH").unwrap_or_default();
     for entry in path.as_bytes().split(|&byte| byte == b':').filter(|entry| !entry.is_empty()) {
         packages.push(process.working_directory.join(OsStr::from_bytes(entry)));
     }
-    for prefix in prefixes(process) {
+    for prefix in prefixes(process, budget) {
         for library in ["lib", "lib64"].map(|name| prefix.join(name)) {
-            let versions = root::list(process.root, &library).into_iter();
+            let versions = budget.list(&library).into_iter();
             for version in versions.filter(|name| name.as_bytes().starts_with(b"python3")) {
                 let version = library.join(version);
                 packages.push(version.join("site-packages"));
@@ -59,20 +61,17 @@ fn package_directories(process: &Process<'_>) -> Vec<PathBuf> {
             }
         }
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     // A `lib64` that links to `lib` is the same place again; what is missing is no place.
-    packages.retain(|directory| match resolve_in(process.root, directory) {
-        Ok(resolved) if !seen.contains(&resolved) => {
-            seen.push(resolved);
-            true
-        }
-        _ => false,
+    packages.retain(|directory| {
+        budget.is_left()
+            && resolve_in(process.root, directory).is_ok_and(|resolved| seen.insert(resolved))
     });
     packages
 }
 
 /// Directories with the `bin` and `lib` of an interpreter.
-fn prefixes(process: &Process<'_>) -> Vec<PathBuf> {
+fn prefixes(process: &Process<'_>, budget: &mut Budget<'_>) -> Vec<PathBuf> {
     let named = ["VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONUSERBASE"]
         .into_iter()
         .filter_map(|name| variable(process.environment, name))
@@ -84,7 +83,7 @@ fn prefixes(process: &Process<'_>) -> Vec<PathBuf> {
         .arguments
         .split(|&byte| byte == 0)
         .take(2)
-        .filter_map(|argument| program(process, argument))
+        .filter_map(|argument| program(process, argument, budget))
         .chain([process.executable.to_owned()])
         .filter_map(|program| Some(program.parent()?.parent()?.to_owned()));
     let home = variable(process.environment, "HOME")
@@ -95,7 +94,7 @@ fn prefixes(process: &Process<'_>) -> Vec<PathBuf> {
 }
 
 /// The file that an argument names, found by `PATH` if it is a bare name.
-fn program(process: &Process<'_>, argument: &[u8]) -> Option<PathBuf> {
+fn program(process: &Process<'_>, argument: &[u8], budget: &mut Budget<'_>) -> Option<PathBuf> {
     if argument.is_empty() || argument.starts_with(b"-") {
         return None;
     }
@@ -107,5 +106,6 @@ fn program(process: &Process<'_>, argument: &[u8]) -> Option<PathBuf> {
         .as_bytes()
         .split(|&byte| byte == b':')
         .map(|directory| process.working_directory.join(OsStr::from_bytes(directory)).join(name))
+        .take_while(|_| budget.is_left())
         .find(|candidate| resolve_in(process.root, candidate).is_ok())
 }

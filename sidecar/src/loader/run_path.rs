@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
@@ -14,6 +13,7 @@ use object::{
 };
 
 use super::{in_root, resolve_in};
+use crate::untrusted_file;
 
 /// More than any real dynamic section: a file may claim any size, and what it claims is allocated.
 const MOST_BYTES: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub(super) struct RunPaths {
 /// `None` if the file is no 64-bit ELF file, or gone.
 pub(super) fn read(root: &Path, executable: &Path) -> Option<RunPaths> {
     let path = resolve_in(root, executable).ok()?;
-    let file = File::open(in_root(root, &path)).ok()?;
+    let file = untrusted_file::open(&in_root(root, &path)).ok()?;
     parse(&ReadCache::new(file))
 }
 

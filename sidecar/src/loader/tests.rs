@@ -289,3 +289,60 @@ fn an_empty_or_missing_root_holds_nothing() {
     };
     assert_eq!(find(&process), []);
 }
+
+/// What would block whoever opens it, for as long as nobody writes.
+fn make_fifo(tree: &Tree, path: &str) {
+    let path = in_root(tree.0.path(), Path::new(path));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
+}
+
+#[test]
+fn a_fifo_in_the_place_of_any_file_blocks_nobody() {
+    let tree = Tree::of(&["/opt/lib/libcudart.so.12"]);
+    for path in [
+        "/etc/ld.so.cache",
+        "/app/server",
+        "/opt/lib/libcuda.so.1",
+        "/usr/lib/libcuda.so.1",
+        "/usr/lib/python3.12/site-packages/torch/lib/libcudart.so.13",
+        "/usr/lib/python3.11/site-packages",
+        "/venv/pyvenv.cfg",
+        "/venv/lib",
+    ] {
+        make_fifo(&tree, path);
+    }
+    // Links lead to it as well, and a device or nothing at all is no better.
+    tree.link("/usr/lib64/libcuda.so.1", "/opt/lib/libcuda.so.1");
+    tree.link("/usr/lib64/libcudart.so.12", "/nowhere");
+    let environment = "LD_LIBRARY_PATH=/opt/lib:/opt/lib/libcuda.so.1 VIRTUAL_ENV=/venv";
+    let found = tree.find("/app/server", "/app/server", environment);
+    assert_found(&found, &[("/opt/lib/libcudart.so.12", Reason::LdLibraryPath)]);
+}
+
+#[test]
+fn a_directory_that_is_named_six_thousand_times_is_listed_once() {
+    let tree = Tree::of(&["/data/libcuda.so.1", "/opt/lib/libcudart.so.12"]);
+    for file in 0..20_000 {
+        tree.write(&format!("/data/{file}"), b"");
+    }
+    // Each a name of its own, in all the room that an environment variable has.
+    let names: Vec<String> = (1..6000)
+        .map(|slashes| format!("/data{}", "/.".repeat(slashes % 4)))
+        .chain((0..3000).map(|_| "/data/../data".to_owned()))
+        .collect();
+    let environment = format!("LD_LIBRARY_PATH={}:/opt/lib", names.join(":"));
+    let found = tree.find("/app/server", "", &environment);
+    let expected = ["/data/libcuda.so.1", "/opt/lib/libcudart.so.12"];
+    assert_found(&found, &expected.map(|path| (path, Reason::LdLibraryPath)));
+}
+
+#[test]
+fn no_more_libraries_are_found_than_anyone_has() {
+    let tree = Tree::of(&[]);
+    for version in 0..2000 {
+        tree.write(&format!("/data/libcuda.so.{version}"), b"");
+    }
+    let found = tree.find("/app/server", "", "LD_LIBRARY_PATH=/data").len();
+    assert!((100..1000).contains(&found), "{found}");
+}

@@ -1,6 +1,26 @@
 //! What `/proc` says of a process.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::time_limit;
+
+/// Bytes that are read of a command line, and in which TARGET_PROCESS is looked for. A process may
+/// say that its arguments are a gigabyte of its memory.
+const MAX_COMMAND_BYTES: u64 = 64 << 10;
+
+/// Bytes of a command line that are kept of each process, and stand in its line of the trace.
+const MAX_KEPT_BYTES: usize = 4 << 10;
+
+/// Stands for what was cut off a command line.
+const CUT: &str = "...";
+
+/// How long a process's memory may take to be read, which lies where the process has put it.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a process calls itself. Any part may be unreadable or gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +36,9 @@ impl Identity {
     /// `None` if the process is gone; of a zombie the name is left.
     pub(super) fn read(pid: u32) -> Option<Self> {
         let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        let command = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty());
+        let arguments =
+            time_limit::run(pid, "look at arguments", READ_TIMEOUT, move || arguments(pid));
+        let command = arguments.filter(|line| !line.is_empty());
         Some(Self {
             executable: fs::read_link(format!("/proc/{pid}/exe")).ok(),
             command: command.map(|line| join_arguments(&line)),
@@ -24,10 +46,34 @@ impl Identity {
         })
     }
 
+    /// Keeps the beginning of a long command line, and marks it as cut.
+    pub(super) fn shorten(&mut self) {
+        if let Some(command) = &mut self.command
+            && command.len() > MAX_KEPT_BYTES
+        {
+            let mut end = MAX_KEPT_BYTES - CUT.len();
+            while !command.is_char_boundary(end) {
+                end -= 1;
+            }
+            command.truncate(end);
+            command.push_str(CUT);
+            command.shrink_to_fit();
+        }
+    }
+
     /// It has no memory any more, which program and arguments are read from.
     pub(super) fn is_of_ended(&self) -> bool {
         self.executable.is_none() && self.command.is_none()
     }
+}
+
+/// The beginning of `/proc/PID/cmdline`; nothing if it cannot be read. It lies in the memory of the
+/// process, which may not answer.
+pub fn arguments(pid: u32) -> Vec<u8> {
+    let mut line = Vec::new();
+    let file = File::open(format!("/proc/{pid}/cmdline"));
+    let read = file.and_then(|file| file.take(MAX_COMMAND_BYTES).read_to_end(&mut line));
+    read.map(|_| line).unwrap_or_default()
 }
 
 /// A title set over the arguments is padded with NULs or spaces.
@@ -64,6 +110,39 @@ mod tests {
     fn a_padded_title_is_one_word() {
         assert_eq!(join_arguments(b"VLLM::EngineCore\0\0\0   \0"), "VLLM::EngineCore");
         assert_eq!(join_arguments(b"python3\0-m\0vllm\0"), "python3 -m vllm");
+    }
+
+    #[test]
+    fn a_long_command_line_is_kept_to_its_beginning_and_marked() {
+        let shortened = |command: &str| {
+            let mut identity =
+                Identity { command: Some(command.to_owned()), ..Identity::default() };
+            identity.shorten();
+            identity.command.unwrap()
+        };
+        let whole = "x".repeat(MAX_KEPT_BYTES);
+        assert_eq!(shortened(&whole), whole);
+        let cut = shortened(&format!("{whole}y"));
+        assert_eq!((cut.len(), cut.ends_with("xx...")), (MAX_KEPT_BYTES, true));
+        // Between characters.
+        let cut = shortened(&"\u{e4}".repeat(MAX_KEPT_BYTES));
+        assert!(cut.len() <= MAX_KEPT_BYTES && cut.ends_with("\u{e4}..."), "{}", cut.len());
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_command_line_is_read() {
+        let mut command = std::process::Command::new("sleep");
+        let most = usize::try_from(MAX_COMMAND_BYTES).unwrap();
+        // One argument has at most 128 KiB.
+        command.args(["60", &"0".repeat(most)]);
+        let mut child = command.spawn().unwrap();
+        let mut read = Vec::new();
+        while !read.starts_with(b"sleep\x0060\0") {
+            read = arguments(child.id());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(read.len(), most);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{Identity, Known, mapped_files};
+use super::{Identity, Known, identity::READ_TIMEOUT, mapped_files};
+use crate::time_limit;
 
 /// The kernel cuts a comm to so many bytes.
 const COMM_BYTES: usize = 15;
@@ -181,7 +182,8 @@ fn runs_api_server(command: &str) -> bool {
 
 /// Whether compiled code of vLLM is in use: `.../vllm/_C.abi3.so` and its like.
 fn maps_vllm(pid: u32) -> bool {
-    mapped_files(pid).iter().any(|path| is_of_vllm(path))
+    let is_mapped = move || mapped_files(pid).iter().any(|path| is_of_vllm(path));
+    time_limit::run(pid, "look at mappings", READ_TIMEOUT, is_mapped).unwrap_or(false)
 }
 
 fn is_of_vllm(path: &Path) -> bool {

@@ -176,3 +176,55 @@ fn after_lost_events_what_is_gone_is_found() {
     assert_eq!(processes.find_exited(), [GONE]);
     assert_eq!(processes.targets(), [own]);
 }
+
+#[test]
+fn what_a_process_forks_shares_what_is_known_of_its_parent() {
+    let mut processes = processes_that_match_this_test();
+    let own = std::process::id();
+    processes.examine(own);
+    processes.forked(GONE, own);
+    let [parent, child] = [own, GONE].map(|pid| Arc::clone(&processes.get(pid).unwrap().identity));
+    assert!(Arc::ptr_eq(&parent, &child));
+}
+
+#[test]
+fn a_target_is_told_by_the_whole_of_what_was_read_although_only_the_beginning_is_kept() {
+    let padding = "x".repeat(10_000);
+    let script = "read line; exit";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, &padding, "the-word"]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let pid = child.id();
+    let mut processes = Processes::new("the-word");
+    wait_until("its arguments can be read", || {
+        processes.examine(pid);
+        processes.is_target(pid)
+    });
+    let known = processes.known(pid);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(known.verdict, Verdict::Target(MatchedBy::Command));
+    let kept = known.identity.command.clone().unwrap();
+    assert!(kept.starts_with("/bin/sh -c read") && kept.ends_with("xx..."), "{kept}");
+    assert!(kept.len() < padding.len() / 2);
+}
+
+#[test]
+fn ended_processes_are_bounded_and_the_first_to_end_is_the_first_to_be_forgotten() {
+    let mut processes = Processes::new("python");
+    let all = u32::try_from(MAX_EXITED).unwrap() + 10;
+    // Living ones, also under a pid that has ended before, are not among them.
+    processes.forked(GONE, 1);
+    processes.exited(GONE);
+    processes.forked(GONE, 1);
+    for pid in GONE + 1..=GONE + all {
+        processes.executed(pid, "python3", true);
+    }
+    assert!(processes.get(GONE).is_some(), "it lives");
+    assert!(processes.get(GONE + 1).is_none());
+    assert!(processes.is_target(GONE + all));
+    assert_eq!(processes.known.len(), MAX_EXITED + 1);
+    processes.forget_exited(Duration::ZERO);
+    assert!(processes.ended.is_empty());
+    assert_eq!(processes.known.len(), 1);
+}

@@ -1,6 +1,6 @@
 //! What is known of a process, whether that makes it a target, and by what.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::{Identity, Role};
 
@@ -8,7 +8,8 @@ use super::{Identity, Role};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     pub parent: Option<u32>,
-    pub identity: Identity,
+    /// Shared by what a process has forked that has not executed anything since.
+    pub identity: Arc<Identity>,
     pub verdict: Verdict,
     /// What it is in a vLLM server, as far as anything tells.
     pub role: Option<Role>,

@@ -1,6 +1,9 @@
 //! Meta lines that each segment repeats, so that it stands alone: processes and libraries.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher as _,
+};
 
 use trace::{
     line::{Library, Meta, Process},
@@ -9,12 +12,17 @@ use trace::{
 
 use crate::process::{Known, Verdict};
 
+/// Processes of which it is known what a segment says of them. So many have never been in one; beyond
+/// it what it says is forgotten, and may be said again.
+const MAX_SAID: usize = 1 << 16;
+
 #[derive(Default)]
 pub(super) struct Announcements {
     /// By pid: the verdict, and whether the line of the process is known to be up to date.
     seen: HashMap<u32, Seen>,
-    /// By pid: what this segment says of the process.
-    processes: HashMap<u32, Process>,
+    /// By pid: what this segment says of the process, as a hash: lines are long, and processes many.
+    processes: HashMap<u32, u64>,
+    hasher: RandomState,
     /// With the time of their last probe since the start of the run.
     libraries: Vec<(u64, Library)>,
 }
@@ -62,20 +70,28 @@ impl Announcements {
     pub(super) fn process(&mut self, out: &mut Vec<u8>, since_start: u64, pid: u32, known: Known) {
         let Verdict::Target(matched_by) = known.verdict else { return };
         let role = known.role;
+        let executable = known.identity.executable.as_ref();
         let process = Process {
             parent: known.parent,
-            executable: known.identity.executable.map(|path| path.display().to_string()),
-            command: known.identity.command,
-            comm: known.identity.comm,
+            executable: executable.map(|path| path.display().to_string()),
+            command: known.identity.command.clone(),
+            comm: known.identity.comm.clone(),
             matched_by: matched_by.as_str().to_owned(),
             role: role.as_ref().map(|role| role.name().to_owned()),
             role_by: role.as_ref().map(|role| role.by.as_str().to_owned()),
             ranks: role.map(|role| role.ranks).unwrap_or_default(),
         };
         self.seen.insert(pid, Seen { is_target: true, is_announced: true, since_ns: 0 });
-        if self.processes.get(&pid) != Some(&process) {
-            self.processes.insert(pid, process.clone());
-            push_meta(out, since_start, pid, &Meta::Process(process));
+        // Without its time, which is that of the call that it stands before.
+        let mut line = Vec::new();
+        let meta = Meta::Process(process);
+        push_meta(&mut line, 0, pid, &meta);
+        if self.processes.len() > MAX_SAID {
+            self.processes.clear();
+        }
+        let said = self.hasher.hash_one(&line);
+        if self.processes.insert(pid, said) != Some(said) {
+            push_meta(out, since_start, pid, &meta);
         }
     }
 
@@ -141,5 +157,19 @@ mod tests {
         announcements.forget(1);
         announcements.process(&mut out, 0, 1, known());
         assert_eq!(out.len(), once);
+    }
+
+    #[test]
+    fn what_is_kept_of_processes_is_bounded_and_repeats_lines_at_worst() {
+        let mut announcements = Announcements::default();
+        let mut out = Vec::new();
+        announcements.process(&mut out, 0, 1, known());
+        for pid in 2..u32::try_from(MAX_SAID).unwrap() + 2 {
+            announcements.processes.insert(pid, 0);
+        }
+        announcements.process(&mut out, 0, 1, known());
+        announcements.process(&mut out, 0, 1, known());
+        assert_eq!(String::from_utf8(out).unwrap().matches("\"func\":\"process\"").count(), 2);
+        assert_eq!(announcements.processes.len(), 1);
     }
 }

@@ -13,13 +13,28 @@ use crate::{books::Books, segment::Segment};
 /// How often the size of TRACE_DIR is looked at while it is at its limit.
 const LIMIT_PERIOD: Duration = Duration::from_secs(1);
 
+/// How often it is said that lines cannot be written, while that goes on.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long writing must succeed until it is said that it does: a disk that is nearly full takes a
+/// short line now and then.
+const RECOVERY_TIME: Duration = Duration::from_secs(5);
+
 #[derive(Default)]
 pub(super) struct Disk {
     /// Writing failed last time, and what was buffered is lost.
     is_failing: bool,
+    outage: Option<Outage>,
     /// Somebody has deleted the open segment: what is written there is lost.
     is_deleted: bool,
     limit: Limit,
+}
+
+/// Since the first failure, until writing has succeeded for a while.
+struct Outage {
+    failures: u64,
+    failed: Instant,
+    said: Instant,
 }
 
 /// TRACE_DIR_LIMIT.
@@ -69,18 +84,35 @@ impl Disk {
     }
 
     fn wrote(&mut self) {
-        if self.is_failing {
-            info!("trace lines can be written again");
-        }
         self.is_failing = false;
     }
 
-    /// Logs when the state changes, not once per failure.
-    fn failed(&mut self, cause: &io::Error) {
-        if !self.is_failing {
-            error!(%cause, "cannot write trace lines: calls are dropped, and counted");
+    /// Says that an outage is over; to be asked now and then, because maybe nobody calls any more.
+    pub(super) fn tell_recovery(&mut self) {
+        let is_over = |outage: &mut Outage| outage.failed.elapsed() >= RECOVERY_TIME;
+        if !self.is_failing
+            && let Some(Outage { failures, .. }) = self.outage.take_if(is_over)
+        {
+            info!(failures, "trace lines can be written again");
         }
+    }
+
+    /// Logs when an outage begins, and now and then while it goes on, not once per failure.
+    fn failed(&mut self, cause: &io::Error) {
         self.is_failing = true;
+        let now = Instant::now();
+        let is_new = self.outage.is_none();
+        let outage = self.outage.get_or_insert(Outage { failures: 0, failed: now, said: now });
+        outage.failures += 1;
+        outage.failed = now;
+        if is_new || outage.said.elapsed() >= WARN_INTERVAL {
+            outage.said = now;
+            error!(
+                %cause,
+                failures = outage.failures,
+                "cannot write trace lines: calls are dropped, and counted"
+            );
+        }
     }
 
     pub(super) fn deleted(&mut self) {
@@ -198,5 +230,37 @@ mod tests {
         assert!(!disk.is_writable());
         disk.begun();
         assert!(disk.is_writable());
+    }
+
+    #[test]
+    fn a_disk_that_takes_a_line_now_and_then_is_told_of_once() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let writer = std::sync::Arc::new(log.reopen().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut disk = Disk::default();
+            let full = io::Error::from_raw_os_error(libc::ENOSPC);
+            for _ in 0..100 {
+                disk.failed(&full);
+                assert!(!disk.is_writable());
+                disk.wrote();
+                assert!(disk.is_writable());
+                disk.tell_recovery();
+            }
+            // However slow the machine is.
+            disk.outage.as_mut().unwrap().said -= WARN_INTERVAL;
+            disk.failed(&full);
+            disk.failed(&full);
+            disk.outage.as_mut().unwrap().failed -= RECOVERY_TIME;
+            disk.tell_recovery();
+            disk.wrote();
+            disk.tell_recovery();
+            disk.tell_recovery();
+        });
+        let log = fs::read_to_string(log.path()).unwrap();
+        assert_eq!(log.matches("cannot write trace lines").count(), 2, "{log}");
+        assert!(log.contains("failures=101"), "{log}");
+        assert_eq!(log.matches("can be written again").count(), 1, "{log}");
+        assert!(log.contains("failures=102"), "{log}");
     }
 }

@@ -1,22 +1,22 @@
 //! Which kernels a graph holds: learnt while it is captured or built, told before it is launched.
 //!
 //! The driver's calls alone are followed: the runtime makes them for its own.
+//! What is remembered is bounded: of what there is no room for nothing is known, and nothing said.
+
+mod room;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
+use room::{Kernels, Room, put};
+
 use trace::{
     function::{Api, DRIVER_LAUNCHES, arguments::Word, canonical},
     line::{Address, Graph, Meta},
     writer::push_meta,
 };
-
-/// A capture or graph longer than this is given up, as is one with a kernel that was not read, and
-/// the graph is one of which nothing is known: nobody captures so much, but a capture whose end was
-/// lost goes on for ever.
-const MOST_KERNELS: usize = 1 << 20;
 
 /// What a function does with captures and graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,7 @@ pub(super) struct Graphs {
     processes: HashMap<u32, Process>,
     /// Process and executable graph, in this segment.
     announced: HashSet<(u32, u64)>,
+    room: Room,
 }
 
 #[derive(Default)]
@@ -97,15 +98,15 @@ struct Process {
     /// When the first call was made that is followed.
     since_ns: Option<u64>,
     /// By number, those that have not ended.
-    captures: HashMap<u64, Vec<u32>>,
+    captures: HashMap<u64, Kernels>,
     /// How many have begun.
     begun: u64,
     /// Streams that are captured, and into which capture.
     streams: HashMap<u64, u64>,
     /// Events that were recorded in a captured stream: who waits for one joins its capture.
     events: HashMap<u64, u64>,
-    graphs: HashMap<u64, Arc<Vec<u32>>>,
-    executables: HashMap<u64, Arc<Vec<u32>>>,
+    graphs: HashMap<u64, Arc<Kernels>>,
+    executables: HashMap<u64, Arc<Kernels>>,
 }
 
 impl Graphs {
@@ -126,7 +127,10 @@ impl Graphs {
         // A handle that was not read leads nowhere.
         let process = self.processes.entry(pid).or_default();
         process.since_ns.get_or_insert(handles.start_ns);
-        let _: Option<()> = process.follow(step, handles);
+        let before = process.entries();
+        self.room.enter(before);
+        let _: Option<()> = process.follow(step, handles, &mut self.room);
+        self.room.leave(before, process.entries());
     }
 
     /// Follows a call that failed: one that ends a capture ends it all the same, without a graph.
@@ -138,7 +142,7 @@ impl Graphs {
 
     /// The kernels of an executable graph, if it is known what it holds and this segment does not
     /// say so yet.
-    pub(super) fn due(&mut self, pid: u32, executable: u64) -> Option<Arc<Vec<u32>>> {
+    pub(super) fn due(&mut self, pid: u32, executable: u64) -> Option<Arc<Kernels>> {
         let kernels = self.processes.get(&pid)?.executables.get(&executable)?;
         self.announced.insert((pid, executable)).then(|| kernels.clone())
     }
@@ -154,8 +158,10 @@ impl Graphs {
         if since_ns.is_some_and(|since_ns| since_ns >= at_ns) {
             return;
         }
-        self.processes.remove(&pid);
-        self.announced.retain(|(other, _)| *other != pid);
+        if let Some(process) = self.processes.remove(&pid) {
+            self.room.leave(process.entries(), 0);
+            self.announced.retain(|(other, _)| *other != pid);
+        }
     }
 }
 
@@ -172,25 +178,35 @@ pub(super) fn push_graph(
 }
 
 impl Process {
-    fn follow(&mut self, step: Step, handles: Handles) -> Option<()> {
+    fn entries(&self) -> usize {
+        let Self { since_ns: _, captures, begun: _, streams, events, graphs, executables } = self;
+        captures.len() + streams.len() + events.len() + graphs.len() + executables.len()
+    }
+
+    fn follow(&mut self, step: Step, handles: Handles, room: &mut Room) -> Option<()> {
         let Handles { start_ns: _, stream, event, graph, original, graph_exec, kernel } = handles;
         match step {
             Step::BeginCapture => {
                 let stream = stream?;
                 // Its end was not seen.
-                self.end_capture(stream);
+                self.end_capture_of(stream);
+                if !room.is_left() {
+                    room.refuse();
+                    return None;
+                }
                 let kernels = match graph {
                     // Into a graph of which nothing is known: nor will there be when it has ended.
-                    Some(graph) => self.graphs.get(&graph)?.to_vec(),
-                    None => Vec::new(),
+                    Some(graph) => Kernels::clone(self.graphs.get(&graph)?),
+                    None => room.no_kernels(),
                 };
                 self.begun += 1;
                 self.captures.insert(self.begun, kernels);
                 self.streams.insert(stream, self.begun);
             }
             Step::EndCapture => {
-                let kernels = self.end_capture(stream?);
+                let kernels = self.end_capture_of(stream?);
                 match kernels {
+                    // It takes the place of the capture.
                     Some(kernels) => self.graphs.insert(graph?, Arc::new(kernels)),
                     None => self.graphs.remove(&graph?),
                 };
@@ -198,41 +214,53 @@ impl Process {
             Step::LaunchKernel => {
                 let stream = stream?;
                 let kernels = self.captures.get_mut(self.streams.get(&stream)?)?;
-                match kernel {
-                    Some(kernel) if kernels.len() < MOST_KERNELS => kernels.push(kernel),
-                    _ => drop(self.end_capture(stream)),
+                if !kernel.is_some_and(|kernel| kernels.push(kernel, room)) {
+                    self.end_capture_of(stream);
                 }
             }
-            Step::RecordEvent => match self.streams.get(&stream?) {
-                Some(capture) => drop(self.events.insert(event?, *capture)),
-                None => drop(self.events.remove(&event?)),
-            },
+            Step::RecordEvent => {
+                let event = event?;
+                match self.streams.get(&stream?).copied() {
+                    // Who waits for the event would not be known to join.
+                    Some(capture) if !put(&mut self.events, event, capture, room) => {
+                        self.end_capture(capture);
+                    }
+                    Some(_) => {}
+                    None => drop(self.events.remove(&event)),
+                }
+            }
             Step::WaitForEvent => {
                 let capture = self.events.get(&event?).copied()?;
-                self.streams.entry(stream?).or_insert(capture);
+                let stream = stream?;
+                if !self.streams.contains_key(&stream)
+                    && !put(&mut self.streams, stream, capture, room)
+                {
+                    self.end_capture(capture);
+                }
             }
-            Step::Create => drop(self.graphs.insert(graph?, Arc::default())),
+            Step::Create => {
+                put(&mut self.graphs, graph?, Arc::new(room.no_kernels()), room);
+            }
             Step::AddKernel => {
                 let graph = graph?;
                 let kernels = self.graphs.get_mut(&graph)?;
-                match kernel {
-                    Some(kernel) if kernels.len() < MOST_KERNELS => {
-                        Arc::make_mut(kernels).push(kernel);
-                    }
-                    _ => drop(self.graphs.remove(&graph)),
+                if !kernel.is_some_and(|kernel| Arc::make_mut(kernels).push(kernel, room)) {
+                    self.graphs.remove(&graph);
                 }
             }
             Step::Clone => {
-                match original.and_then(|original| self.graphs.get(&original)) {
-                    Some(kernels) => self.graphs.insert(graph?, kernels.clone()),
-                    None => self.graphs.remove(&graph?),
-                };
+                let kernels = original.and_then(|original| self.graphs.get(&original)).cloned();
+                match kernels {
+                    Some(kernels) => drop(put(&mut self.graphs, graph?, kernels, room)),
+                    None => drop(self.graphs.remove(&graph?)),
+                }
             }
             Step::Instantiate | Step::Update => {
-                match self.graphs.get(&graph?) {
-                    Some(kernels) => self.executables.insert(graph_exec?, kernels.clone()),
-                    None => self.executables.remove(&graph_exec?),
-                };
+                let executable = graph_exec;
+                match self.graphs.get(&graph?).cloned() {
+                    Some(kernels) => drop(put(&mut self.executables, executable?, kernels, room)),
+                    None => drop(self.executables.remove(&executable?)),
+                }
             }
             Step::AddUnknown | Step::Destroy => drop(self.graphs.remove(&graph?)),
             Step::DestroyExec => drop(self.executables.remove(&graph_exec?)),
@@ -242,8 +270,12 @@ impl Process {
     }
 
     /// Ends the capture that a stream is part of, for all its streams; `None` if there is none.
-    fn end_capture(&mut self, stream: u64) -> Option<Vec<u32>> {
+    fn end_capture_of(&mut self, stream: u64) -> Option<Kernels> {
         let capture = self.streams.get(&stream).copied()?;
+        self.end_capture(capture)
+    }
+
+    fn end_capture(&mut self, capture: u64) -> Option<Kernels> {
         self.streams.retain(|_, other| *other != capture);
         self.events.retain(|_, other| *other != capture);
         self.captures.remove(&capture)

@@ -16,6 +16,7 @@ impl Recorder {
         if self.published.elapsed() < PERIOD {
             return;
         }
+        self.disk.tell_recovery();
         match self.kernel.counters(self.books.functions()) {
             Ok(counters) => self.publish(&counters, self.segment.sequence() - 1),
             // Rotation fails then too, and that costs more than this.

@@ -19,6 +19,10 @@ const IDLE_NS: u64 = 1_000_000_000;
 /// Results read back in a row that only an engine at work has.
 const STEPS: u32 = 32;
 
+/// Processes that are followed at a time: a node runs a few dozen that compute. Of others no stage is
+/// told, so that nobody makes every event look through a long list.
+const MAX_PROCESSES: usize = 1024;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Load,
@@ -192,18 +196,20 @@ impl Stages {
         }
         let start_ns = event.start_ns;
         let end_ns = start_ns + call.map_or(0, |call| call.duration_ns);
-        self.process(event.tgid, start_ns).follow(sign, start_ns, end_ns)
+        let process = self.process(event.tgid, start_ns);
+        process.map_or_else(News::default, |process| process.follow(sign, start_ns, end_ns))
     }
 
-    fn process(&mut self, pid: u32, now_ns: u64) -> &mut Process {
+    /// `None` if there are too many.
+    fn process(&mut self, pid: u32, now_ns: u64) -> Option<&mut Process> {
         if self.processes.get(self.latest).is_none_or(|process| process.pid != pid) {
             let found = self.processes.iter().position(|process| process.pid == pid);
             self.latest = found.unwrap_or(self.processes.len());
-            if found.is_none() {
+            if found.is_none() && self.processes.len() < MAX_PROCESSES {
                 self.processes.push(Process { pid, since_ns: now_ns, ..Process::default() });
             }
         }
-        &mut self.processes[self.latest]
+        self.processes.get_mut(self.latest)
     }
 
     /// Writes the line of a process's stage, unless this segment has it.

@@ -97,6 +97,9 @@ fn an_invalid_value_names_the_variable_the_value_and_what_is_accepted() {
         ("HTTP_ADDRESS", ":9420", "or nothing to turn it off"),
         ("LOG_FORMAT", "xml", "accepted: human, json"),
         ("RUST_LOG", "sidecar=loud", "accepted: off, error, warn"),
+        ("RUST_LOG", "verbose", "\"verbose\" is no level; accepted: off, error, warn"),
+        ("TARGET_PROCESS", "vllm\nserve", "control character '\\n'"),
+        ("TRACE_DIR", "/traces\n", "control character '\\n'"),
     ] {
         let ran = sidecar(&[], &[("UPLOAD_ENABLED", "false"), (variable, value)]);
         assert_eq!(ran.code, 2, "{variable}={value}: {}", ran.stderr);

@@ -72,6 +72,14 @@ impl Scene {
         Sidecar::start(command)
     }
 
+    /// The same, started by another program.
+    pub(crate) fn sidecar_by(&self, program: &str, arguments: &[&str]) -> Sidecar {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(SIDECAR);
+        self.configure(&mut command);
+        Sidecar::start(command)
+    }
+
     /// The same with nothing but these capabilities, as a container has them.
     pub(crate) fn sidecar_with_capabilities(&self, names: &str) -> Sidecar {
         Sidecar::start(self.with_capabilities(names))

@@ -13,6 +13,7 @@ mod crash;
 mod engine;
 mod graphs;
 mod harness;
+mod hostile;
 mod http;
 mod left_calls;
 mod mapped;

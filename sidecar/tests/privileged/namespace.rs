@@ -1,7 +1,8 @@
-//! A pid namespace of its own, as containers of a pod that share one have it.
+//! A pid namespace of its own, as containers of a pod that share one have it, and a time namespace.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
+use rustix::time::{ClockId, clock_gettime};
 use testbed::libraries::Driver;
 
 use crate::harness::{Scene, assert_lines, run, standin_caller};
@@ -38,7 +39,7 @@ fn only_processes_of_the_namespace_are_traced_and_under_their_pids_in_it() {
         .env("CUDA_STANDIN_COUNTS", scene.counts_directory());
     let mut inside = inside.spawn().unwrap();
     while !scene.path("ready").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
         assert!(inside.try_wait().unwrap().is_none(), "ended before it was ready");
     }
     // A namesake outside, which hits the same probes but is none of the sidecar's business.
@@ -56,4 +57,23 @@ fn only_processes_of_the_namespace_are_traced_and_under_their_pids_in_it() {
     let pid = scene.calls()[0].pid;
     assert!(output.contains(&format!("\"pid\":{pid},")), "{pid} is not in {output}");
     assert!(scene.calls().iter().all(|call| call.pid == pid));
+}
+
+#[test]
+fn timestamps_are_those_of_the_node_although_the_sidecar_is_in_a_time_namespace() {
+    let monotonic = || Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap();
+    let scene = Scene::new(Driver::R550);
+    let start = monotonic();
+    let sidecar = scene.sidecar_by("unshare", &["--time", "--monotonic", "1000"]);
+    let called = monotonic();
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "10"]));
+    let returned = monotonic();
+    sidecar.stop();
+    assert_lines(&scene.whole_report(), &scene.counts());
+    let zero = Duration::from_nanos(scene.start_monotonic_ns());
+    assert!((start..called).contains(&zero), "ts 0 is at {zero:?}, not after {start:?}");
+    for call in scene.calls() {
+        let at = zero + Duration::from_secs_f64(call.ts / 1e3);
+        assert!((called..returned).contains(&at), "a call at {at:?}, not after {called:?}");
+    }
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 fn title(command: &str, comm: &str) -> Option<(&'static str, Vec<(String, u32)>)> {
@@ -103,7 +105,7 @@ fn an_api_server_is_what_runs_vllms_entry_point() {
 fn process(command: &str, has_launched: bool) -> Known {
     let command = Some(command.to_owned());
     Known {
-        identity: Identity { command, ..Identity::default() },
+        identity: Arc::new(Identity { command, ..Identity::default() }),
         has_launched,
         ..Known::default()
     }

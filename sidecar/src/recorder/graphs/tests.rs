@@ -183,7 +183,7 @@ fn a_capture_that_goes_on_for_ever_is_given_up_and_its_graph_unknown() {
     end_capture(&mut graphs, 1, 0x6);
     instantiate(&mut graphs, 0x6, 0x7);
     capture_of(&mut graphs, 1, &[11]);
-    for _ in 1..MOST_KERNELS {
+    for _ in 1..room::MAX_KERNELS {
         launch(&mut graphs, 1, 11);
     }
     assert!(!nothing_is_captured(&graphs));
@@ -245,4 +245,57 @@ fn a_capture_adds_to_a_known_graph_and_makes_no_unknown_one_known() {
     }
     assert_eq!(*graphs.due(PID, 0x7).unwrap(), [10, 11]);
     assert!(graphs.due(PID, 0x8).is_none());
+}
+
+#[test]
+fn of_what_there_is_no_room_for_nothing_is_said_rather_than_something_wrong() {
+    let graph = |graph: u64| Handles { graph: Some(graph), ..Handles::default() };
+    let mut graphs = Graphs::default();
+    // Known before, and instantiated when there is no room for another handle.
+    capture_of(&mut graphs, 5, &[3]);
+    end_capture(&mut graphs, 5, 1);
+    instantiate(&mut graphs, 1, 2);
+    // A capture that is open then.
+    capture_of(&mut graphs, 6, &[4]);
+    graphs.room.fill();
+    instantiate(&mut graphs, 1, 3);
+    assert!(graphs.due(PID, 3).is_none());
+    instantiate(&mut graphs, 1, 2);
+    assert_eq!(*graphs.due(PID, 2).unwrap(), [3], "what is known stays known");
+    // Who joins it by this event would not be seen, so that what it holds is not known any more.
+    event(&mut graphs, Step::RecordEvent, 6, 0xe);
+    event(&mut graphs, Step::WaitForEvent, 7, 0xe);
+    launch(&mut graphs, 7, 5);
+    end_capture(&mut graphs, 6, 4);
+    graphs.follow(PID, Step::Create, graph(8));
+    graphs.follow(PID, Step::Clone, Handles { original: Some(1), ..graph(9) });
+    capture_of(&mut graphs, 10, &[6]);
+    end_capture(&mut graphs, 10, 10);
+    graphs.room.empty();
+    for (unknown, executable) in [(4, 14), (8, 18), (9, 19), (10, 20)] {
+        instantiate(&mut graphs, unknown, executable);
+        assert!(graphs.due(PID, executable).is_none(), "{unknown}");
+    }
+    // There is room again.
+    capture_of(&mut graphs, 10, &[6]);
+    end_capture(&mut graphs, 10, 10);
+    instantiate(&mut graphs, 10, 20);
+    assert_eq!(*graphs.due(PID, 20).unwrap(), [6]);
+}
+
+#[test]
+fn nothing_is_left_of_a_process_that_has_ended() {
+    let mut graphs = Graphs::default();
+    capture_of(&mut graphs, 5, &[3, 4]);
+    event(&mut graphs, Step::RecordEvent, 5, 0xe);
+    event(&mut graphs, Step::WaitForEvent, 6, 0xe);
+    capture_of(&mut graphs, 7, &[1]);
+    end_capture(&mut graphs, 5, 1);
+    instantiate(&mut graphs, 1, 2);
+    assert!(graphs.due(PID, 2).is_some());
+    // A capture and its stream, a graph and what was made of it, which share their kernels.
+    assert_eq!(graphs.room.held(), (4, 3));
+    graphs.forget(PID, 1);
+    assert_eq!(graphs.room.held(), (0, 0));
+    assert!(graphs.processes.is_empty() && graphs.announced.is_empty());
 }

@@ -51,7 +51,7 @@ impl Recorder {
             Record::Call(call) => (call.event, Some(call)),
             Record::Name { .. } => panic!("no call"),
         };
-        assert_eq!(self.announcements.is_target(event.tgid), Some(true));
+        assert_eq!(self.announcements.is_target(event.tgid, event.start_ns), Some(true));
         let (text, capture) = self.books.function(event.function).unwrap();
         let reference = call.map_or_else(Reference::default, |call| {
             self.meaning.learn(&call, text, |place| call.word(place, capture))
@@ -72,7 +72,7 @@ fn an_event_of_what_is_known_becomes_a_line_without_allocation() {
         meaning: Meaning::default(),
         out: Vec::with_capacity(1 << 20),
     };
-    recorder.announcements.decide(PID, true);
+    recorder.announcements.decide(PID, true, 0);
     let mut records = Vec::new();
     for (number, name) in (0..).zip(names) {
         recorder.books.add_function(number, (*name).to_owned(), Api::of(name).unwrap());

@@ -1,0 +1,155 @@
+//! Runs what may never return, because another process controls what it waits for.
+//!
+//! Reading the memory of a process, or a directory that it has mounted, asks a server of its choice
+//! (FUSE, NFS), which need not answer. Nobody can take back a thread that waits there, so such jobs
+//! run on a thread beside the one that asks, which is left behind when the time of a job is over.
+
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{RecvTimeoutError, Sender, channel, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing::warn;
+
+/// Jobs of so many processes may wait for ever. Beyond it no job is begun, so that nobody fills the
+/// tracer with threads.
+const MAX_LEFT_BEHIND: usize = 64;
+
+/// A job reads files, and no more.
+const STACK_BYTES: usize = 512 << 10;
+
+/// Processes whose last job was left behind and has not ended since.
+static LEFT_BEHIND: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
+
+thread_local! {
+    /// Where the jobs of this thread run, until one is left behind. A thread for each job would have
+    /// to wait for its turn among all that run, again and again.
+    static HELPER: RefCell<Option<Sender<Job>>> = const { RefCell::new(None) };
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The result of `job`, which asks process `pid` for something; `None` if that takes longer than
+/// `limit`, and at once while an earlier job of that process still waits.
+pub fn run<T: Send + 'static>(
+    pid: u32,
+    what: &'static str,
+    limit: Duration,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    {
+        let waiting = left_behind();
+        let waiting = waiting.as_ref()?;
+        if waiting.contains(&pid) || waiting.len() >= MAX_LEFT_BEHIND {
+            return None;
+        }
+    }
+    // With room for the result, so that a job which ends late does not wait for anybody.
+    let (sender, receiver) = sync_channel(1);
+    let job = move || {
+        let result = job();
+        // Under the lock: either the result is there in time, or the job counts as left behind.
+        let mut waiting = left_behind();
+        if sender.send(result).is_err()
+            && let Some(waiting) = waiting.as_mut()
+        {
+            waiting.remove(&pid);
+        }
+    };
+    if !begin(Box::new(job)) {
+        return None;
+    }
+    match receiver.recv_timeout(limit) {
+        Ok(result) => Some(result),
+        // It panicked, which the log tells.
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => {
+            let mut waiting = left_behind();
+            if let Ok(result) = receiver.try_recv() {
+                return Some(result);
+            }
+            // Under the lock too: from here on the job finds nobody to send to.
+            drop(receiver);
+            if let Some(waiting) = waiting.as_mut() {
+                waiting.insert(pid);
+            }
+            drop(waiting);
+            // It ends with the job that it is at, if ever.
+            HELPER.take();
+            warn!(
+                pid,
+                "a {what} takes longer than {limit:?}: what it asks the process for does not \
+                 answer, so that less may be known of it"
+            );
+            None
+        }
+    }
+}
+
+/// Hands a job to the helper of this thread; false if there is none, and none can be made.
+fn begin(job: Job) -> bool {
+    HELPER.with_borrow_mut(|helper| {
+        // One that is gone panicked at its last job.
+        let job = match helper {
+            Some(jobs) => match jobs.send(job) {
+                Ok(()) => return true,
+                Err(unsent) => unsent.0,
+            },
+            None => job,
+        };
+        let (jobs, waiting) = channel::<Job>();
+        let work = move || waiting.into_iter().for_each(|job| job());
+        let begun = thread::Builder::new().name("helper".to_owned()).stack_size(STACK_BYTES);
+        if let Err(error) = begun.spawn(work) {
+            warn!("cannot start a thread to look at processes: {error}");
+            return false;
+        }
+        let is_sent = jobs.send(job).is_ok();
+        *helper = Some(jobs);
+        is_sent
+    })
+}
+
+fn left_behind() -> MutexGuard<'static, Option<HashSet<u32>>> {
+    let mut waiting = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
+    waiting.get_or_insert_with(HashSet::new);
+    waiting
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, time::Instant};
+
+    use super::*;
+
+    /// Above any real pid, and no other test's.
+    const STUCK: u32 = 4_100_001;
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_never_answers_is_left_behind_and_not_asked_again_until_it_does() {
+        let (answer, waits) = channel::<()>();
+        let stuck = run(STUCK, "test", Duration::from_millis(1), move || waits.recv());
+        assert!(stuck.is_none());
+        assert_eq!(run(STUCK, "test", LONG, || 1), None, "its first job still waits");
+        assert_eq!(run(STUCK + 1, "test", LONG, || 2), Some(2), "others are not held up");
+        answer.send(()).unwrap();
+        let deadline = Instant::now() + LONG;
+        while run(STUCK, "test", LONG, || 3).is_none() {
+            assert!(Instant::now() < deadline, "it has answered");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_job_that_panics_has_no_result() {
+        assert_eq!(run(STUCK + 2, "test", LONG, || -> u8 { panic!("on purpose") }), None);
+        assert_eq!(run(STUCK + 2, "test", LONG, || 4), Some(4), "the next one has");
+    }
+}
