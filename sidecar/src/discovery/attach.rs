@@ -83,13 +83,20 @@ struct Held {
     watched: Watched,
 }
 
-/// A file that could not get its probes yet.
-pub(super) struct Retry {
+/// What led to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
     pid: u32,
+    /// As the process sees it.
     path: PathBuf,
-    /// As a mapping calls it, if that led to it.
+    /// As a mapping calls it, if one led here.
     mapped: Option<MappedFile>,
     found_by: FoundBy,
+}
+
+/// A file that could not get its probes yet.
+pub(super) struct Retry {
+    origin: Origin,
     due: Instant,
     wait: Duration,
 }
@@ -111,10 +118,11 @@ impl Discovery {
     /// processes end while they are looked at.
     pub(super) fn inspect(&mut self, pid: u32, path: &Path, found_by: FoundBy) -> Result<()> {
         self.state.discovery_steps(Some(pid));
+        let origin = Origin { pid, path: path.to_owned(), mapped: None, found_by };
         match open_in_time(pid, path) {
-            Ok(opened) => self.examine(pid, path, opened, None, found_by).map(|_| ()),
+            Ok(opened) => self.examine(&origin, opened).map(|_| ()),
             Err(error) if is_shortage(&error) => {
-                self.try_later(pid, path, None, found_by, &error.to_string());
+                self.try_later(&origin, &error.to_string());
                 Ok(())
             }
             Err(error) => {
@@ -127,10 +135,12 @@ impl Discovery {
     /// Attaches to a file that a process has mapped, unless that has been done, and says whether the
     /// calls of the process are covered.
     pub(super) fn examine_mapped(&mut self, pid: u32, file: MappedFile, path: &Path) -> Result<()> {
+        let origin =
+            Origin { pid, path: path.to_owned(), mapped: Some(file), found_by: FoundBy::Mapping };
         let examined = match open_mapped_in_time(pid, file, path) {
-            Ok(opened) => self.examine(pid, path, opened, Some(file), FoundBy::Mapping)?,
+            Ok(opened) => self.examine(&origin, opened)?,
             Err(Unopened::Io(error)) if is_shortage(&error) => {
-                self.try_later(pid, path, Some(file), FoundBy::Mapping, &error.to_string())
+                self.try_later(&origin, &error.to_string())
             }
             Err(unopened) => {
                 let known = self.mapped.get(&file).map(|(_, examined)| examined.clone());
@@ -157,24 +167,15 @@ impl Discovery {
     }
 
     /// `None`: it could not be told yet, and will be tried again.
-    fn examine(
-        &mut self,
-        pid: u32,
-        path: &Path,
-        opened: File,
-        mapped: Option<MappedFile>,
-        found_by: FoundBy,
-    ) -> Result<Option<Examined>> {
+    fn examine(&mut self, origin: &Origin, opened: File) -> Result<Option<Examined>> {
         let key = FileKey::of(&opened.metadata().context("cannot stat an open file")?);
         let examined = match self.files.get(&key) {
             // A file of the same number on another overlay looks alike, and has no probes.
-            Some(Examined::Library(index))
-                if mapped.is_some_and(|file| self.lacks_probes(pid, file, *index)) =>
-            {
-                self.read(pid, path, opened, mapped, found_by)?
+            Some(Examined::Library(index)) if self.lacks_probes(origin, *index) => {
+                self.read(origin, opened, key)?
             }
             Some(examined) => Some(examined.clone()),
-            None => self.read(pid, path, opened, mapped, found_by)?,
+            None => self.read(origin, opened, key)?,
         };
         if let Some(examined) = &examined {
             if self.files.len() >= MAX_FILES || self.mapped.len() >= MAX_FILES {
@@ -182,32 +183,30 @@ impl Discovery {
                 self.mapped.retain(|_, (_, examined)| *examined != Examined::Plain);
             }
             self.files.insert(key, examined.clone());
-            if let Some(file) = mapped {
+            if let Some(file) = origin.mapped {
                 self.mapped.insert(file, (key, examined.clone()));
             }
         }
         Ok(examined)
     }
 
-    fn read(
-        &mut self,
-        pid: u32,
-        path: &Path,
-        opened: File,
-        mapped: Option<MappedFile>,
-        found_by: FoundBy,
-    ) -> Result<Option<Examined>> {
+    fn read(&mut self, origin: &Origin, opened: File, key: FileKey) -> Result<Option<Examined>> {
         // The file system that it lies on may be the process's own.
         let selection = self.selection.clone();
-        let read = move || Library::read(opened, &selection);
-        let read = time_limit::run(pid, "read a library", READ_TIMEOUT, read)
+        let read = move || {
+            // First, so that what is read stays.
+            let Ok(watched) = Watched::new(&opened) else { return Ok(None) };
+            Ok(Some((watched, Library::read(opened, &selection)?)))
+        };
+        let read = time_limit::run(origin.pid, "read a library", READ_TIMEOUT, read)
             .unwrap_or_else(|| Err(anyhow!("reading it takes longer than {READ_TIMEOUT:?}")));
         match read {
-            Ok(None) => Ok(Some(Examined::Plain)),
-            Ok(Some(library)) => self.attach_if_new(pid, path, mapped, library, found_by),
+            Ok(None) => Ok(self.try_later(origin, "somebody has it open for writing")),
+            Ok(Some((_, None))) => Ok(Some(Examined::Plain)),
+            Ok(Some((watched, Some(library)))) => self.attach_if_new(origin, key, watched, library),
             Err(error) => {
-                self.complain(pid, path, &error);
-                let is_cuda = has_cuda_name(path);
+                self.complain(origin.pid, &origin.path, &error);
+                let is_cuda = has_cuda_name(&origin.path);
                 Ok(Some(if is_cuda {
                     Examined::Refused(format!("{error:#}"))
                 } else {
@@ -240,12 +239,12 @@ impl Discovery {
 
     fn attach_if_new(
         &mut self,
-        pid: u32,
-        path: &Path,
-        mapped: Option<MappedFile>,
+        origin: &Origin,
+        key: FileKey,
+        watched: Watched,
         mut library: Library,
-        found_by: FoundBy,
     ) -> Result<Option<Examined>> {
+        let &Origin { pid, ref path, mapped, found_by } = origin;
         let own = own_sites(pid, &library.file, &library.functions.clone().into());
         let has_probes = own.as_ref().map(|(_, sites)| sites.contains(&Site::Probed));
         if let Some(index) = self.same_library(&library, has_probes) {
@@ -253,10 +252,6 @@ impl Discovery {
         }
         // As mappings call it, also if nobody has mapped it yet.
         let mapped_as = mapped.or_else(|| own.map(|(file, _)| file));
-        let Ok(watched) = Watched::new(&library.file) else {
-            let reason = "somebody has it open for writing";
-            return Ok(self.try_later(pid, path, mapped, found_by, reason));
-        };
         if let Some(file) = mapped_as {
             refuse_changed(&mut library, file);
         }
@@ -276,7 +271,7 @@ impl Discovery {
             Ok(attached) => attached,
             Err(error) => {
                 let reason = format!("{error:#}");
-                return Ok(self.try_later(pid, path, mapped, found_by, &reason));
+                return Ok(self.try_later(origin, &reason));
             }
         };
         let attached_ns = clock::monotonic_ns();
@@ -313,6 +308,7 @@ impl Discovery {
         self.tell(Notice::Library { attached_ns, library: line });
         let examined = Examined::Library(index);
         if let Some(file) = mapped_as {
+            self.mapped.insert(file, (key, examined.clone()));
             self.cover_all(file, path, &examined);
         }
         Ok(Some(examined))
@@ -333,36 +329,29 @@ impl Discovery {
     }
 
     /// A process has mapped a file that looks like a library with probes, but has none in its memory.
-    fn lacks_probes(&self, pid: u32, file: MappedFile, index: usize) -> bool {
+    fn lacks_probes(&self, origin: &Origin, index: usize) -> bool {
         let library = &self.libraries[index];
-        library.is_held()
-            && sites(pid, file, &library.functions)
-                .is_some_and(|sites| sites.iter().all(|site| *site == Site::Plain))
+        let Some(file) = origin.mapped.filter(|_| library.is_held()) else { return false };
+        sites(origin.pid, file, &library.functions)
+            .is_some_and(|sites| sites.iter().all(|site| *site == Site::Plain))
     }
 
     /// Says so once, and tries again later.
-    fn try_later(
-        &mut self,
-        pid: u32,
-        path: &Path,
-        mapped: Option<MappedFile>,
-        found_by: FoundBy,
-        reason: &str,
-    ) -> Option<Examined> {
-        let is_known = self.retries.iter().any(|retry| retry.path == path);
-        if !is_known {
+    fn try_later(&mut self, origin: &Origin, reason: &str) -> Option<Examined> {
+        let Origin { pid, path, mapped, .. } = origin;
+        let is_known = self.retries.iter().any(|retry| retry.origin.path == *path);
+        if !is_known && has_cuda_name(path) {
             warn!(pid, path = %path.display(), "cannot attach to a CUDA library yet: {reason}");
         }
-        let wait = FIRST_RETRY;
-        let due = Instant::now() + wait;
-        let is_waiting = self.retries.iter().any(|retry| retry.path == path && retry.pid == pid);
+        let is_waiting = self.retries.iter().any(|retry| retry.origin == *origin);
         if !is_waiting && self.retries.len() < MAX_RETRIES {
-            let path = path.to_owned();
-            self.retries.push(Retry { pid, path, mapped, found_by, due, wait });
+            let due = Instant::now() + FIRST_RETRY;
+            self.retries.push(Retry { origin: origin.clone(), due, wait: FIRST_RETRY });
         }
-        let file = mapped?;
-        let refused = Examined::Refused(format!("no probes yet: {reason}"));
-        self.cover(pid, file, path, &refused);
+        if let Some(file) = mapped.filter(|_| has_cuda_name(path)) {
+            let refused = Examined::Refused(format!("no probes yet: {reason}"));
+            self.cover(*pid, file, path, &refused);
+        }
         None
     }
 
@@ -371,14 +360,13 @@ impl Discovery {
         let Some(at) = self.retries.iter().position(|retry| retry.due <= now) else {
             return Ok(());
         };
-        let Retry { pid, path, mapped, found_by, wait, .. } = self.retries.remove(at);
-        let before = self.retries.len();
-        // What waits meanwhile must not be said again.
+        let Retry { origin, wait, .. } = self.retries.remove(at);
+        let Origin { pid, path, mapped, found_by } = origin.clone();
         match mapped {
             Some(file) => self.examine_mapped(pid, file, &path)?,
             None => self.inspect(pid, &path, found_by)?,
         }
-        if let Some(again) = self.retries[before..].iter_mut().find(|retry| retry.path == path) {
+        if let Some(again) = self.retries.iter_mut().find(|retry| retry.origin == origin) {
             again.wait = (wait * 2).min(MAX_RETRY);
             again.due = Instant::now() + again.wait;
         }

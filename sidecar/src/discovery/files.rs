@@ -152,5 +152,11 @@ pub(super) fn cuda_libraries_in(directory: &Path) -> Vec<PathBuf> {
         return Vec::new();
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| is_cuda_library(name)).map(|name| directory.join(name)).collect()
+    let paths = names.filter(|name| is_cuda_library(name)).map(|name| directory.join(name));
+    // Most of these names are links to the one with the version.
+    let mut paths: Vec<PathBuf> =
+        paths.map(|path| fs::canonicalize(&path).unwrap_or(path)).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
 }
