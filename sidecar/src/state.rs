@@ -183,6 +183,15 @@ impl Uploads {
 }
 
 #[cfg(test)]
+impl State {
+    /// As if its last step had begun a little more than [`MAX_STEP`] ago.
+    pub(crate) fn let_discovery_hang(&self) {
+        let mut step = lock(&self.discovery);
+        step.as_mut().unwrap().begun -= MAX_STEP + Duration::from_secs(1);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -221,14 +230,5 @@ mod tests {
         assert!(state.stuck_discovery().unwrap().contains("busy for 31 s"));
         state.enter(Phase::Stopping);
         assert_eq!(state.stuck_discovery(), None);
-    }
-}
-
-#[cfg(test)]
-impl State {
-    /// As if its last step had begun a little more than [`MAX_STEP`] ago.
-    pub(crate) fn let_discovery_hang(&self) {
-        let mut step = lock(&self.discovery);
-        step.as_mut().unwrap().begun -= MAX_STEP + Duration::from_secs(1);
     }
 }
