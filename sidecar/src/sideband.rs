@@ -24,7 +24,7 @@ use ending::Leaderless;
 use perf_event::{Builder, Clock, SampleFlag, Sampler, data::Record, events::Software};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sidecar_common::foreign;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     preflight::{reason_to_refuse_locked_memory, reason_to_refuse_perf_events},
@@ -149,7 +149,7 @@ impl Sideband {
             self.leaderless.follow(told, events);
         }
         self.leaderless.look_if_due(events);
-        if self.cpus.is_due() && self.follow_cpus()? {
+        if self.cpus.is_due() && self.follow_cpus() {
             events.push(ProcessEvent::Lost);
         }
         Ok(())
@@ -157,12 +157,21 @@ impl Sideband {
 
     /// Watches CPUs that have come online, and leaves those that are gone: what was opened for a
     /// CPU is dead for ever once that has been offline. True if something may have been missed.
-    fn follow_cpus(&mut self) -> Result<bool> {
-        let online = self.cpus.look()?;
+    fn follow_cpus(&mut self) -> bool {
+        let online = match self.cpus.look() {
+            Ok(online) => online,
+            // Those that are watched still are; the next look may succeed.
+            Err(error) => {
+                debug!("cannot tell which CPUs are online: {error:#}");
+                return false;
+            }
+        };
+        let before = self.watched.len();
+        // Its last records may be unread.
         self.watched.retain(|watched| online.contains(&watched.cpu));
+        let mut has_missed = self.watched.len() < before;
         let is_watched = |cpu: &Cpu| self.watched.iter().any(|watched| watched.cpu == *cpu);
         let new: Vec<Cpu> = online.iter().filter(|cpu| !is_watched(cpu)).copied().collect();
-        let mut has_missed = false;
         for cpu in new {
             match self.watch(cpu) {
                 Ok(()) => {
@@ -174,7 +183,7 @@ impl Sideband {
                 Err(_) => {}
             }
         }
-        Ok(has_missed)
+        has_missed
     }
 
     fn watch(&mut self, cpu: Cpu) -> Result<()> {

@@ -68,7 +68,10 @@ pub fn run<T: Send + 'static>(
     match receiver.recv_timeout(limit) {
         Ok(result) => Some(result),
         // It panicked, which the log tells.
-        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Disconnected) => {
+            HELPER.take();
+            None
+        }
         Err(RecvTimeoutError::Timeout) => {
             let mut waiting = left_behind();
             if let Ok(result) = receiver.try_recv() {
