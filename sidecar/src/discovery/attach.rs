@@ -7,6 +7,7 @@ use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
     arguments::{Naming, capture, naming},
+    calls_back,
 };
 use tracing::{debug, info, warn};
 
@@ -15,7 +16,12 @@ use super::{
     files::{FileKey, from_outside, maps},
     has_cuda_name,
 };
-use crate::{clock, config::Detail, library::Library, recorder::Notice};
+use crate::{
+    clock,
+    config::Detail,
+    library::{Library, Refusals, TOO_MANY},
+    recorder::Notice,
+};
 
 impl Discovery {
     /// Attaches to a file that exports CUDA functions, unless that has been done.
@@ -75,15 +81,14 @@ impl Discovery {
         let numbers = &self.numbers;
         let detail = self.attacher.detail();
         let mut failed = self.attacher.attach(library, |name| {
-            let number = numbers.get(name).ok_or(
-                "all numbers of functions are taken: narrow TRACE_FUNCTIONS, so that fewer match",
-            )?;
+            let number = numbers.get(name).ok_or(TOO_MANY)?;
             Ok(plan(*number, name, detail))
         })?;
         let attached_ns = clock::monotonic_ns();
         let attached_late = self.may_have_been_called(pid, file);
         let functions = library.functions.len() - failed.len();
         failed.extend(library.refused.clone());
+        let failed = Refusals::of(failed);
         let single_stepped = library.functions.iter().filter(|function| !function.emulated).count();
         let path = path.display().to_string();
         info!(
@@ -136,7 +141,7 @@ impl Discovery {
 /// What the programs copy of a function's calls.
 fn plan(number: u32, name: &str, detail: Detail) -> Plan {
     let mut plan = Plan::bare(number);
-    if detail == Detail::Entry {
+    if detail == Detail::Entry || calls_back(name).is_some() {
         return plan;
     }
     let capture = capture(name);
@@ -152,8 +157,8 @@ fn plan(number: u32, name: &str, detail: Detail) -> Plan {
     if let Some(register) = capture.second {
         plan = plan.with_second(register);
     }
-    if let Some(Naming::Named { name, .. }) = naming(name) {
-        plan = plan.with_name(name);
+    if let Some(Naming::Named { name, is_read, .. }) = naming(name) {
+        plan = if is_read { plan.with_name(name) } else { plan.with_untouched_name(name) };
     }
     plan
 }

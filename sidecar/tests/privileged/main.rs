@@ -16,4 +16,5 @@ mod harness;
 mod http;
 mod left_calls;
 mod namespace;
+mod odd_code;
 mod sideband;
