@@ -4,7 +4,7 @@
 ///
 /// Bits from the lowest: 32 of the number; registers; stack; a window of memory (flag, register in
 /// 3 bits, words in 5); a second word of memory (flag, register in 3 bits); a name (flag, register
-/// in 3 bits).
+/// in 3 bits, and whether it may lie in memory that nobody has touched).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Plan(pub u64);
@@ -18,6 +18,7 @@ const SECOND: u64 = 1 << 43;
 const SECOND_REGISTER: u32 = 44;
 const NAME: u64 = 1 << 47;
 const NAME_REGISTER: u32 = 48;
+const NAME_UNTOUCHED: u64 = 1 << 51;
 
 /// There are six, so three bits.
 const REGISTER_MASK: u64 = 7;
@@ -63,6 +64,12 @@ impl Plan {
         Self(self.0 | REGISTERS | NAME | place)
     }
 
+    /// The function itself does not read the text: it may have to be brought into memory.
+    #[must_use]
+    pub const fn with_untouched_name(self, register: u8) -> Self {
+        Self(self.with_name(register).0 | NAME_UNTOUCHED)
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "the number is the lower half")]
     pub const fn function(self) -> u32 {
         self.0 as u32
@@ -98,6 +105,10 @@ impl Plan {
         }
         Some((self.0 >> NAME_REGISTER & REGISTER_MASK) as usize)
     }
+
+    pub const fn has_untouched_name(self) -> bool {
+        self.0 & NAME_UNTOUCHED != 0
+    }
 }
 
 #[cfg(test)]
@@ -114,5 +125,8 @@ mod tests {
         assert!(!bare.has_registers() && !bare.has_stack());
         assert_eq!((bare.window(), bare.second(), bare.name()), (None, None, None));
         assert!(Plan::bare(7).with_name(0).has_registers(), "the pointer is in a register");
+        assert!(!plan.has_untouched_name());
+        let untouched = Plan::bare(7).with_untouched_name(5);
+        assert_eq!((untouched.name(), untouched.has_untouched_name()), (Some(5), true));
     }
 }

@@ -237,6 +237,9 @@ fn abandon_below(thread: &mut Thread, stack_pointer: u64, entered: Option<u32>) 
     }
 }
 
+/// Bytes of the smallest page.
+const PAGE_BYTES: u64 = 4096;
+
 /// Hands over the text at `pointer`; false if it cannot be read.
 #[inline(always)]
 fn name(
@@ -246,25 +249,21 @@ fn name(
     event: &CallEvent,
     may_sleep: bool,
 ) -> bool {
-    if may_sleep {
-        // The text may lie in pages that nobody has touched, which the second read would not
-        // bring in. One byte in each page it can reach does.
-        let mut byte = 0_u8;
-        for offset in [0, NAME_BYTES as u64 - 1] {
-            // SAFETY: one byte, into `byte`; the helper checks the address.
-            unsafe {
-                bpf_copy_from_user((&raw mut byte).cast(), 1, (pointer + offset) as *const _);
+    let text = &raw mut thread.name.text;
+    let mut length = read_text(text, NAME_BYTES as u64, pointer);
+    if length < 0 && may_sleep && bring_in(pointer) {
+        length = read_text(text, NAME_BYTES as u64, pointer);
+        // What the page has of it: all but the last byte, which is made the end of the text.
+        let rest = PAGE_BYTES - (pointer & (PAGE_BYTES - 1));
+        if length < 0 && rest < NAME_BYTES as u64 {
+            // The text goes on where its page ends, so that the next one is its own too. Any other
+            // page may be one that never answers.
+            let goes_on = read_text(text, rest, pointer) == rest as i64;
+            if goes_on && bring_in(pointer + rest) {
+                length = read_text(text, NAME_BYTES as u64, pointer);
             }
         }
     }
-    // SAFETY: the length is that of the buffer; the helper checks the address.
-    let length = unsafe {
-        bpf_probe_read_user_str(
-            (&raw mut thread.name.text).cast(),
-            NAME_BYTES as u32,
-            pointer as *const _,
-        )
-    };
     let Ok(length) = usize::try_from(length) else { return false };
     if length == 0 || length > NAME_BYTES {
         return false;
@@ -273,4 +272,26 @@ fn name(
     // Its loss shows in the trace as a kernel without a name; the call itself is counted.
     account.submit_beside((&raw const thread.name).cast(), size_of::<CallEvent>() + length);
     true
+}
+
+/// Reads up to the end of the text or `size` bytes, with what is in memory; negative if that is not
+/// all. Never waits.
+#[inline(always)]
+fn read_text(text: *mut [u8; NAME_BYTES], size: u64, pointer: u64) -> i64 {
+    // The kernel's verifier must see the bound.
+    let size = core::hint::black_box(size);
+    if size == 0 || size > NAME_BYTES as u64 {
+        return -1;
+    }
+    // SAFETY: the size is that of the buffer or less; the helper checks the address.
+    unsafe { bpf_probe_read_user_str(text.cast(), size as u32, pointer as *const _) }
+}
+
+/// Waits until the page at `pointer` is in memory; false if there is none.
+#[inline(always)]
+fn bring_in(pointer: u64) -> bool {
+    let mut byte = 0_u8;
+    // SAFETY: one byte, into `byte`; the helper checks the address.
+    let result = unsafe { bpf_copy_from_user((&raw mut byte).cast(), 1, pointer as *const _) };
+    result == 0
 }

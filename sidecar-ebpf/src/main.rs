@@ -64,7 +64,7 @@ fn call_end(context: RetProbeContext) -> u32 {
     0
 }
 
-/// The same for functions whose names are read.
+/// The same for functions that keep the pointer to a name without reading it.
 #[uretprobe(sleepable)]
 fn call_end_named(context: RetProbeContext) -> u32 {
     if is_recording() {

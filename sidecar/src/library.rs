@@ -1,29 +1,48 @@
 //! A CUDA library as a file: which one it is, what it exports, and where its probes go.
 
+mod elf;
+mod refusals;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
-use object::{
-    Endianness, Object as _, ObjectSymbol as _, ReadCache, SymbolKind,
-    elf::{FileHeader64, PF_X, PT_LOAD},
-    read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
+use anyhow::{Context as _, Result, ensure};
+use elf::{Elf, Segment, Symbol, read_at_most};
+use object::elf::{
+    SHN_ABS, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STV_HIDDEN, STV_INTERNAL,
 };
+pub use refusals::Refusals;
+use sidecar_common::MAX_FUNCTIONS;
 use trace::function::{Api, Selection, attach_rank, canonical};
 
 use crate::{placement::place, untrusted_file};
 
 /// Bytes that are decoded to place a probe: a whole function where its size is known, so that a
 /// jump back into its first bytes is seen.
-const MOST_CODE_BYTES: u64 = 64 << 10;
+const MAX_CODE_BYTES: u64 = 64 << 10;
+
+/// The same for all functions of a file: `libcuda` has 1 MiB in all its exports. Decoding takes
+/// about 10 ns a byte.
+const MAX_CODE_BYTES_OF_FILE: u64 = 16 << 20;
 
 /// Bytes that are decoded of a function whose symbol has no size.
 const UNSIZED_CODE_BYTES: u64 = 256;
+
+/// The longest name of the CUDA API has 58 characters.
+const MAX_NAME_BYTES: usize = 128;
+
+/// CUDA functions of one file that are looked at, wanted or not: `libcuda` has 700.
+const MAX_EXPORTS: usize = 4 * MAX_FUNCTIONS as usize;
+
+/// Bytes of code that are kept of a probe's site, to compare them with the memory of processes that
+/// map the file: no instruction is longer.
+pub const SITE_BYTES: usize = 16;
 
 /// Identifies a file whatever path leads to it.
 ///
@@ -38,18 +57,15 @@ pub struct FileId {
 }
 
 /// An open library and the places in it that are wanted.
+#[derive(Debug)]
 pub struct Library {
     pub file: File,
     pub id: FileId,
     /// In the order in which probes are attached: what a process calls first comes first.
     pub functions: Vec<Function>,
-    /// Wanted functions that must get no probe, with the reason.
+    /// Wanted functions that must get no probe, with the reason. Not all by name, see [`Refusals`].
     pub refused: BTreeMap<String, String>,
 }
-
-/// Bytes of code that are kept of a probe's site, to compare them with the memory of processes that
-/// map the file: no instruction is longer.
-pub const SITE_BYTES: usize = 16;
 
 /// One place for a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,31 +91,35 @@ impl Library {
         Self::read(untrusted_file::open(path).context("cannot open it")?, selection)
     }
 
-    /// The same of a file that is open.
+    /// The same for a file that is open.
     pub fn read(file: File, selection: &Selection) -> Result<Option<Self>> {
-        let cache = ReadCache::new(&file);
-        let elf: ElfFile64<'_, Endianness, _> =
-            ElfFile64::parse(&cache).context("not a 64-bit ELF file")?;
-        let exports = exports(&elf);
-        if exports.is_empty() {
+        let metadata = file.metadata().context("cannot stat it")?;
+        let elf = Elf::read(&file)?;
+        let mut exports = Exports::new(selection);
+        elf.each_symbol(|symbol| exports.add(symbol, &elf))?;
+        if !exports.has_any {
             return Ok(None);
         }
-        let segments = executable_segments(&elf, &cache)?;
-        let build_id = elf.build_id().ok().flatten().map(<[u8]>::to_vec);
-        let metadata = file.metadata().context("cannot stat it")?;
+        let build_id = elf.build_id.clone();
         let device = if is_overlay(&file)? { 0 } else { metadata.dev() };
         let id = FileId { device, inode: metadata.ino(), build_id };
+        let Exports { by_address, mut refusals, .. } = exports;
+        let mut exports: Vec<(u64, Export)> = by_address.into_iter().collect();
+        exports.retain(|(_, export)| selection.contains(&export.name));
+        exports.sort_by_key(|(_, export)| attach_rank(&export.name));
+        for (_, export) in exports.drain(exports.len().min(MAX_FUNCTIONS as usize)..) {
+            refusals.add(&export.name, TOO_MANY);
+        }
         let mut functions = Vec::new();
+        let mut code_bytes = 0;
         for (address, export) in exports {
-            if !selection.contains(&export.name) {
-                continue;
-            }
-            if let Some(segment) = segments.iter().find(|segment| segment.holds(address)) {
-                functions.push(locate(&file, address, export, segment)?);
+            match locate(&file, address, &export, &elf, &mut code_bytes) {
+                Ok(function) => functions.push(function),
+                Err(error) => refusals.add(&export.name, &format!("{error:#}")),
             }
         }
-        functions.sort_by_key(|function| attach_rank(&function.name));
-        Ok(Some(Self { file, id, functions, refused: BTreeMap::new() }))
+        let refused = refusals.finish();
+        Ok(Some(Self { file, id, functions, refused }))
     }
 }
 
@@ -107,79 +127,126 @@ struct Export {
     name: String,
     api: Api,
     size: u64,
+    is_indirect: bool,
 }
 
 /// CUDA functions by address. Where several names share an address, the plainest one stands for
 /// all: one call must stay one line.
-fn exports<'data, R: object::ReadRef<'data>>(
-    elf: &ElfFile64<'data, Endianness, R>,
-) -> BTreeMap<u64, Export> {
-    let mut exports: BTreeMap<u64, Export> = BTreeMap::new();
-    for symbol in elf.dynamic_symbols() {
-        if !symbol.is_definition() || symbol.kind() != SymbolKind::Text {
-            continue;
+struct Exports<'a> {
+    selection: &'a Selection,
+    by_address: BTreeMap<u64, Export>,
+    refusals: Refusals,
+    /// Also those that are not wanted, or refused.
+    has_any: bool,
+}
+
+impl<'a> Exports<'a> {
+    fn new(selection: &'a Selection) -> Self {
+        let (by_address, refusals) = (BTreeMap::new(), Refusals::default());
+        Self { selection, by_address, refusals, has_any: false }
+    }
+
+    fn add(&mut self, symbol: Symbol<'_>, elf: &Elf<'_>) {
+        let Symbol { name, info, visibility, section, address, size } = symbol;
+        // Most symbols of most files end here.
+        if !(name.starts_with(b"cu") || name.starts_with(b"__cuda")) {
+            return;
         }
-        let Some((name, api)) = symbol.name().ok().and_then(|name| Some((name, Api::of(name)?)))
-        else {
-            continue;
+        let (binding, kind) = (info >> 4, info & 0xf);
+        let is_exported = binding != STB_LOCAL
+            && visibility != STV_HIDDEN
+            && visibility != STV_INTERNAL
+            && section != SHN_UNDEF
+            && section != SHN_ABS;
+        let is_function = match kind {
+            STT_FUNC | STT_GNU_IFUNC => true,
+            // Assembly without `.type`; data without a type is in no code.
+            STT_NOTYPE => elf.segment_of(address).is_some_and(|segment| segment.is_executable),
+            _ => false,
         };
-        let plainness = |name: &str| (name != canonical(name), name.len());
-        if let Some(other) = exports.get(&symbol.address())
-            && plainness(&other.name) <= plainness(name)
-        {
-            continue;
+        if !is_exported || !is_function {
+            return;
         }
-        let export = Export { name: name.to_owned(), api, size: symbol.size() };
-        exports.insert(symbol.address(), export);
+        let end = name.iter().take(MAX_NAME_BYTES + 1).position(|&byte| byte == 0);
+        let text = String::from_utf8_lossy(&name[..end.unwrap_or(MAX_NAME_BYTES.min(name.len()))]);
+        let Some(api) = Api::of(&text) else { return };
+        self.has_any = true;
+        let refused = match end {
+            None => Some("its name is longer than any of the CUDA API"),
+            Some(_) if !is_plain(&text) => {
+                Some("its name has characters that no name of the CUDA API has")
+            }
+            Some(_) => None,
+        };
+        if let Some(reason) = refused {
+            if self.selection.contains(&text) {
+                self.refusals.add(&text, reason);
+            }
+            return;
+        }
+        let plainness = |name: &str| (name != canonical(name), name.len());
+        match self.by_address.get(&address) {
+            Some(other) if plainness(&other.name) <= plainness(&text) => return,
+            None if self.by_address.len() >= MAX_EXPORTS => {
+                if self.selection.contains(&text) {
+                    self.refusals.add(&text, TOO_MANY);
+                }
+                return;
+            }
+            _ => {}
+        }
+        let name = text.into_owned();
+        let is_indirect = kind == STT_GNU_IFUNC;
+        self.by_address.insert(address, Export { name, api, size, is_indirect });
     }
-    exports
 }
 
-struct Segment {
+/// Why a function has no number of its own.
+pub const TOO_MANY: &str =
+    "more functions match than can be traced at once, 4096: narrow TRACE_FUNCTIONS";
+
+/// As C has it: such a name needs no escapes in a trace or a log.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn locate(
+    file: &File,
     address: u64,
-    file_offset: u64,
-    file_size: u64,
-}
-
-impl Segment {
-    fn holds(&self, address: u64) -> bool {
-        address >= self.address && address - self.address < self.file_size
-    }
-}
-
-fn executable_segments<'data, R: object::ReadRef<'data>>(
-    elf: &ElfFile64<'data, Endianness, R>,
-    data: R,
-) -> Result<Vec<Segment>> {
-    let endian = elf.endian();
-    let header: &FileHeader64<Endianness> = elf.elf_header();
-    let segments = header.program_headers(endian, data).context("has no program headers")?;
-    Ok(segments
-        .iter()
-        .filter(|segment| segment.p_type(endian) == PT_LOAD && segment.p_flags(endian) & PF_X != 0)
-        .map(|segment| Segment {
-            address: segment.p_vaddr(endian),
-            file_offset: segment.p_offset(endian),
-            file_size: segment.p_filesz(endian),
-        })
-        .collect())
-}
-
-fn locate(mut file: &File, address: u64, export: Export, segment: &Segment) -> Result<Function> {
-    let Export { name, api, size } = export;
-    let start = address - segment.address;
-    let length = if size == 0 { UNSIZED_CODE_BYTES } else { size.min(MOST_CODE_BYTES) };
-    let length = length.min(segment.file_size - start);
-    let mut code = vec![0; usize::try_from(length).context("a function larger than memory")?];
-    file.seek(SeekFrom::Start(segment.file_offset + start))
-        .and_then(|_| file.read_exact(&mut code))
-        .with_context(|| format!("cannot read the code of {name}"))?;
-    let placement = place(&code, address);
-    let entry_offset = segment.file_offset + start;
+    export: &Export,
+    elf: &Elf<'_>,
+    code_bytes: &mut u64,
+) -> Result<Function> {
+    ensure!(
+        !export.is_indirect,
+        "it is an indirect function (IFUNC): its code is chosen when the library is loaded"
+    );
+    ensure!(
+        !elf.has_text_relocations(),
+        "the library has text relocations (DT_TEXTREL): its code in memory is not the file's"
+    );
+    let segment = elf.segment_of(address).context("its code is not in the file")?;
+    let Segment { is_executable, is_writable, .. } = *segment;
+    ensure!(is_executable, "it lies in a segment that is not executable");
+    ensure!(
+        !is_writable,
+        "it lies in a writable segment: the kernel puts no probe into writable memory"
+    );
+    let (entry_offset, rest) = segment.from(address).context("its code is not in the file")?;
+    let length =
+        if export.size == 0 { UNSIZED_CODE_BYTES } else { export.size.min(MAX_CODE_BYTES) };
+    let length = length.min(rest);
+    *code_bytes += length;
+    ensure!(*code_bytes <= MAX_CODE_BYTES_OF_FILE, "its library has too much code to look at");
+    let mut code = vec![0; usize::try_from(length)?];
+    let found = read_at_most(file, &mut code, entry_offset).context("cannot read its code")?;
+    ensure!(found > 0, "cannot read its code: the file ends before it");
+    code.truncate(found);
+    let placement = place(&code, address).map_err(anyhow::Error::msg)?;
     let bytes_at = |offset: usize| code[offset..].iter().take(SITE_BYTES).copied().collect();
     Ok(Function {
-        name,
-        api,
+        name: export.name.clone(),
+        api: export.api,
         entry_offset,
         entry_bytes: bytes_at(0),
         file_offset: entry_offset + placement.offset as u64,

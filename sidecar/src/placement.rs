@@ -10,6 +10,11 @@
 //! instruction with a segment or `lock` prefix: here a branch with any prefix counts as not
 //! emulated.
 //!
+//! From 6.18 on the kernel goes further with a five-byte `nop`: it replaces it by a call of code
+//! that it maps into the process. A child after `fork` has that call, but not the code, and dies.
+//! Later kernels do the same with ten bytes. So no probe is put on anything long that does nothing,
+//! in whatever form.
+//!
 //! So a probe goes behind the first instructions of a function if the next one is emulated, as long
 //! as a caller of the function could not tell the difference: arguments, stack and memory are as
 //! they were at entry, and no jump leads past or back to the probe. `cmp $imm, off(%rip)` and `je`
@@ -25,6 +30,9 @@ use std::fmt;
 /// How far behind the entry a probe may go.
 const MOST_INSTRUCTIONS: usize = 4;
 const MOST_BYTES: usize = 32;
+
+/// The shortest instruction that the kernel replaces by a call.
+const MIN_REPLACED_BYTES: usize = 5;
 
 /// Where a probe goes, and what it meets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,38 +80,67 @@ impl fmt::Display for Probed {
 }
 
 /// Finds the cheapest place for the probe of the function whose instructions are `code` and whose
-/// entry is at `address`.
+/// entry is at `address`, or says why it must get none.
 ///
 /// `code` should be the whole function, because a jump back to its beginning decides; what lies
-/// behind the end of `code` cannot be looked at. Never fails: what cannot be understood is probed
-/// at its entry.
-pub fn place(code: &[u8], address: u64) -> Placement {
+/// behind the end of `code` cannot be looked at. What cannot be understood is probed at its entry.
+pub fn place(code: &[u8], address: u64) -> Result<Placement, &'static str> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     let mut effects = InstructionInfoFactory::new();
-    let mut instruction = decoder.decode();
-    let entry = classify(&instruction, code);
-    let at_entry = Placement { offset: 0, emulated: entry.is_emulated(), instruction: entry };
-    if at_entry.emulated {
-        return at_entry;
-    }
-    for _ in 1..MOST_INSTRUCTIONS {
-        if !is_harmless(&instruction, &mut effects) {
-            return at_entry;
-        }
+    // The place to stay at if there is no cheaper one.
+    let mut first = None;
+    for _ in 0..MOST_INSTRUCTIONS {
         let offset = decoder.position();
-        instruction = decoder.decode();
-        if decoder.position() > MOST_BYTES {
-            return at_entry;
+        let instruction = decoder.decode();
+        if offset > 0 && decoder.position() > MOST_BYTES {
+            break;
         }
-        let probed = classify(&instruction, &code[offset..]);
-        if probed.is_emulated() {
-            if jumps_into(code, address, offset) {
-                return at_entry;
+        let is_replaced = is_long_nop(&instruction);
+        if !is_replaced {
+            let probed = classify(&instruction, &code[offset..]);
+            let placement =
+                Placement { offset, emulated: probed.is_emulated(), instruction: probed };
+            let is_better = placement.emulated || first.is_none();
+            let is_reached = || probed != Probed::Unknown && !jumps_into(code, address, offset);
+            if is_better && (offset == 0 || is_reached()) {
+                first = Some(placement);
             }
-            return Placement { offset, emulated: true, instruction: probed };
+            if placement.emulated {
+                break;
+            }
+        }
+        if !is_replaced && !is_harmless(&instruction, &mut effects) {
+            break;
         }
     }
-    at_entry
+    first.ok_or(
+        "it begins with a long nop, which the kernel would replace by a call that kills children \
+         after fork (Linux 6.18), and a probe cannot go behind it",
+    )
+}
+
+/// Whether the kernel may take the instruction for a `nop` that it can replace by a call: its own
+/// test, `insn_is_nop`, knows moves of a register to itself and jumps to the next instruction too.
+fn is_long_nop(instruction: &Instruction) -> bool {
+    if instruction.is_invalid() || instruction.len() < MIN_REPLACED_BYTES {
+        return false;
+    }
+    let is_to_itself = || instruction.op0_register() == instruction.op1_register();
+    match instruction.mnemonic() {
+        Mnemonic::Nop | Mnemonic::Reservednop | Mnemonic::Fnop => true,
+        Mnemonic::Mov | Mnemonic::Xchg => {
+            instruction.op1_kind() == OpKind::Register && is_to_itself()
+        }
+        Mnemonic::Lea => {
+            instruction.memory_displacement64() == 0
+                && instruction.memory_index() == Register::None
+                && instruction.op0_register() == instruction.memory_base()
+        }
+        Mnemonic::Jmp => {
+            instruction.is_jmp_near() && instruction.near_branch_target() == instruction.next_ip()
+        }
+        _ => false,
+    }
 }
 
 /// What the kernel makes of the instruction that begins `bytes`.

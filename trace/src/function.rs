@@ -15,11 +15,13 @@
 //!   out.
 
 pub mod arguments;
+mod calls_back;
 mod class;
 mod default_set;
 mod glob;
 mod selection;
 
+pub use calls_back::{CALLS_BACK, calls_back};
 pub use class::{Class, class};
 pub use selection::{Selection, SelectionError};
 

@@ -26,18 +26,18 @@ pub struct CallText {
 }
 
 impl CallText {
-    /// `name` must be an exported C symbol: it is written without escapes.
+    /// Any name makes a valid line.
     pub fn new(name: &str, api: Api) -> Self {
-        debug_assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+        let quoted = serde_json::Value::from(name);
         let text = |end: &str| {
-            let text = format!(",\"type\":\"{}\",\"func\":\"{name}\",{end}", api.type_name());
+            let text = format!(",\"type\":\"{}\",\"func\":{quoted},{end}", api.type_name());
             text.into_bytes().into()
         };
         Self {
             api,
             entry: text("\"phase\":\"entry\"}\n"),
             call: text("\"phase\":\"call\",\"dur_us\":"),
-            parent: format!(",\"parent\":\"{name}\"").into_bytes().into(),
+            parent: format!(",\"parent\":{quoted}").into_bytes().into(),
             result: result(name),
             arguments: arguments(name),
         }
@@ -140,6 +140,33 @@ mod tests {
             entry(1_234_567_890),
             "{\"ts\":1234.567890,\"pid\":7,\"tid\":8,\"type\":\"cuda_api\",\"func\":\"cuInit\",\
              \"phase\":\"entry\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_name_with_quotes_and_control_characters_is_read_back_as_it_was() {
+        let name = "cuA\\\"},\n{\"ts\":0,\u{1b}[2J\u{0}é";
+        let text = CallText::new(name, Api::Driver);
+        let mut out = Vec::new();
+        push_entry(&mut out, 1, 7, 8, &text);
+        let call = Returned {
+            since_start_ns: 1,
+            pid: 7,
+            tid: 8,
+            duration_ns: 1,
+            result: 0,
+            depth: 1,
+            parent: Some(&text),
+            kernel: None,
+        };
+        push_call(&mut out, &text, &call, |_| None);
+        let lines = String::from_utf8(out).unwrap();
+        let lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [entry, call] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(
+            (&entry["func"], &call["func"], &call["parent"]),
+            (&name.into(), &name.into(), &name.into())
         );
     }
 

@@ -14,6 +14,7 @@ use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
     arguments::{Naming, capture, naming},
+    calls_back,
 };
 use tracing::{debug, info, warn};
 
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     clock,
     config::Detail,
-    library::{FileId, Function, Library},
+    library::{FileId, Function, Library, Refusals, TOO_MANY},
     preflight::missing_right_for,
     probes::Attachment,
     process::{MappedFile, Mappings, all_pids},
@@ -262,9 +263,7 @@ impl Discovery {
         let numbers = &self.numbers;
         let detail = self.attacher.detail();
         let attached = self.attacher.attach(&library, |name| {
-            let number = numbers.get(name).ok_or(
-                "all numbers of functions are taken: narrow TRACE_FUNCTIONS, so that fewer match",
-            )?;
+            let number = numbers.get(name).ok_or(TOO_MANY)?;
             Ok(plan(*number, name, detail))
         });
         let (attachment, mut failed) = match attached {
@@ -285,6 +284,7 @@ impl Discovery {
         let single_stepped = functions.iter().filter(|function| !function.emulated).count();
         let (device, inode) = (id.device, id.inode);
         failed.extend(refused);
+        let failed = Refusals::of(failed);
         let mut line = trace::line::Library {
             path: path.display().to_string(),
             device,
@@ -508,7 +508,7 @@ fn find_refused_when_mapped(pid: u32, library: &Library, failed: &mut BTreeMap<S
 /// What the programs copy of a function's calls.
 fn plan(number: u32, name: &str, detail: Detail) -> Plan {
     let mut plan = Plan::bare(number);
-    if detail == Detail::Entry {
+    if detail == Detail::Entry || calls_back(name).is_some() {
         return plan;
     }
     let capture = capture(name);
@@ -524,8 +524,8 @@ fn plan(number: u32, name: &str, detail: Detail) -> Plan {
     if let Some(register) = capture.second {
         plan = plan.with_second(register);
     }
-    if let Some(Naming::Named { name, .. }) = naming(name) {
-        plan = plan.with_name(name);
+    if let Some(Naming::Named { name, is_read, .. }) = naming(name) {
+        plan = if is_read { plan.with_name(name) } else { plan.with_untouched_name(name) };
     }
     plan
 }

@@ -9,13 +9,13 @@ const COMPARE: [u8; 10] = [0x81, 0x3d, 0x12, 0x34, 0x56, 0x01, 0x00, 0xba, 0x1c,
 
 fn stays(code: &[u8], instruction: Probed) {
     let expected = Placement { offset: 0, emulated: instruction.is_emulated(), instruction };
-    assert_eq!(place(code, ENTRY), expected, "{code:02x?}");
+    assert_eq!(place(code, ENTRY), Ok(expected), "{code:02x?}");
 }
 
 fn moves(code: &[u8], offset: usize, instruction: Probed) {
     assert_eq!(
         place(code, ENTRY),
-        Placement { offset, emulated: true, instruction },
+        Ok(Placement { offset, emulated: true, instruction }),
         "{code:02x?}"
     );
 }
@@ -225,7 +225,9 @@ fn the_walk_is_short() {
     let long_nop = [0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00];
     let longer_nop = [0x66, 0x66, 0x66, 0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00];
     moves(&joined(&[&long_nop, &long_nop, &longer_nop, &[0x41, 0x54]]), 30, Probed::Push);
-    stays(&joined(&[&long_nop, &longer_nop, &longer_nop, &[0x55]]), Probed::Other);
+    assert!(place(&joined(&[&long_nop, &longer_nop, &longer_nop, &[0x55]]), ENTRY).is_err());
+    let compare_long = joined(&[&COMPARE, &COMPARE, &[0x48], &COMPARE, &[0; 1]]);
+    stays(&joined(&[&compare_long[..32], &[0x55]]), Probed::Other);
 }
 
 #[test]
@@ -241,8 +243,68 @@ fn no_bytes_make_it_panic() {
         }
         let length = usize::from(code[0]) % code.len();
         for address in [0, ENTRY, u64::MAX - 3] {
-            let placement = place(&code[..length], address);
-            assert!(placement.offset == 0 || (placement.emulated && placement.offset < MOST_BYTES));
+            let Ok(placement) = place(&code[..length], address) else { continue };
+            assert!(placement.offset < MOST_BYTES);
+            let begins_with_nop = is_long_nop(
+                &Decoder::with_ip(64, &code[..length], 0, DecoderOptions::NONE).decode(),
+            );
+            assert!(placement.offset == 0 || placement.emulated || begins_with_nop);
         }
     }
+}
+
+/// What the kernel's `insn_is_nop` takes for a `nop`, in five bytes or more.
+const LONG_NOPS: [&[u8]; 9] = [
+    &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x66, 0x0f, 0x1f, 0x40, 0x00],
+    &[0x66, 0x66, 0x66, 0x66, 0x90],
+    &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
+    &[0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+    // lea 0x0(%rsi,%riz,1),%rsi, and with a base alone; mov %esi,%esi with prefixes.
+    &[0x48, 0x8d, 0x74, 0x26, 0x00],
+    &[0x48, 0x8d, 0xb6, 0x00, 0x00, 0x00, 0x00],
+    &[0x66, 0x66, 0x66, 0x89, 0xf6],
+];
+
+#[test]
+fn no_probe_replaces_a_long_nop_and_the_next_instruction_takes_it() {
+    // mov off(%rip),%rax changes a register: nothing behind it may be probed, but itself.
+    let load = [0x48, 0x8b, 0x05, 0x12, 0x34, 0x56, 0x01, 0xc3];
+    for nop in LONG_NOPS {
+        moves(&joined(&[nop, &[0x55, 0xc3]]), nop.len(), Probed::Push);
+        let single_stepped =
+            Placement { offset: nop.len(), emulated: false, instruction: Probed::Other };
+        assert_eq!(place(&joined(&[nop, &load]), ENTRY), Ok(single_stepped), "{nop:02x?}");
+        // Behind two of them, and behind a mark for indirect jumps.
+        moves(&joined(&[nop, nop, &[0x55, 0xc3]]), 2 * nop.len(), Probed::Push);
+        stays(&joined(&[&[0xf3, 0x0f, 0x1e, 0xfa], nop, &load]), Probed::Other);
+    }
+}
+
+#[test]
+fn a_function_with_a_long_nop_that_a_probe_cannot_go_behind_gets_none() {
+    for nop in LONG_NOPS {
+        // jmp to the instruction behind the nop, and to the entry; the nop alone, and garbage.
+        let to = |target: usize, at: usize| target.wrapping_sub(at + 2).to_le_bytes()[0];
+        let length = nop.len();
+        for target in [length, 0] {
+            let jump = [0x31, 0xc0, 0xeb, to(target, length + 2)];
+            assert!(place(&joined(&[nop, &jump]), ENTRY).is_err(), "{nop:02x?} {target}");
+        }
+        assert!(place(nop, ENTRY).is_err());
+        assert!(place(&joined(&[nop, &[0x06]]), ENTRY).is_err());
+        assert!(place(&joined(&[nop, nop, nop, nop, &[0x55]]), ENTRY).is_err());
+    }
+    // A jump to the next instruction is such a nop too.
+    assert!(place(&[0xe9, 0x00, 0x00, 0x00, 0x00, 0x55, 0xc3], ENTRY).is_err());
+    // Shorter ones are not replaced.
+    stays(&[0x0f, 0x1f, 0x40, 0x00, 0x48, 0x8b, 0x05, 0, 0, 0, 0], Probed::Other);
+    stays(&[0x66, 0x90, 0x48, 0x8b, 0x05, 0, 0, 0, 0], Probed::Other);
+}
+
+#[test]
+fn a_long_nop_further_on_is_no_cheaper_place() {
+    // cmpl; jmp to the next instruction, which is a nop to the kernel.
+    stays(&joined(&[&COMPARE, &[0xe9, 0x00, 0x00, 0x00, 0x00, 0xc3]]), Probed::Other);
 }

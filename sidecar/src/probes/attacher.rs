@@ -15,6 +15,7 @@ use aya::{
 };
 use points::{Refused, attach_each, attach_most};
 use sidecar_common::Plan;
+use trace::function::calls_back;
 use tracing::{info, warn};
 
 use super::multi::{At, Point, Program};
@@ -55,28 +56,29 @@ pub struct Attachment {
 pub(super) type PerfEvent = (&'static str, UProbeLinkId);
 
 pub(super) struct Programs {
-    /// At the entry of a function.
+    /// At the entry of a function whose return is not recorded.
     entry: Program,
-    /// At its return, if that is recorded.
-    ends: Option<Ends>,
+    /// For all others.
+    calls: Option<Calls>,
 }
 
-struct Ends {
-    plain: Program,
+struct Calls {
+    begin: Program,
+    end: Program,
     /// May sleep, to bring in the memory that a name lies in.
-    named: Program,
+    end_named: Program,
 }
 
 impl Programs {
     fn load(ebpf: &Ebpf, object: &[u8], detail: Detail) -> Result<Self> {
         let load = |name| Program::load(object, name, ebpf.maps());
-        Ok(match detail {
-            Detail::Entry => Self { entry: load(ENTRY)?, ends: None },
+        let calls = match detail {
+            Detail::Entry => None,
             Detail::Call => {
-                let ends = Ends { plain: load(END)?, named: load(END_NAMED)? };
-                Self { entry: load(BEGIN)?, ends: Some(ends) }
+                Some(Calls { begin: load(BEGIN)?, end: load(END)?, end_named: load(END_NAMED)? })
             }
-        })
+        };
+        Ok(Self { entry: load(ENTRY)?, calls })
     }
 }
 
@@ -99,7 +101,7 @@ impl Way {
         info!("probes are attached one by one: starting and stopping take longer");
         let names: &[&str] = match detail {
             Detail::Entry => &[ENTRY],
-            Detail::Call => &[BEGIN, END],
+            Detail::Call => &[ENTRY, BEGIN, END],
         };
         for name in names {
             program(ebpf, name)?.load().context("cannot load the eBPF program")?;
@@ -144,12 +146,20 @@ impl Attacher {
         attachment: &mut Attachment,
     ) -> Result<BTreeMap<String, String>> {
         let path = path_of(library);
-        let mut points = Vec::with_capacity(library.functions.len());
+        // Those whose return is recorded too.
+        let mut calls = Vec::with_capacity(library.functions.len());
+        let mut entries = Vec::new();
         let mut refused = Vec::new();
         for (index, function) in library.functions.iter().enumerate() {
             match plan(&function.name) {
                 Ok(Plan(cookie)) => {
-                    points.push((index, Point { offset: function.file_offset, cookie }));
+                    let point = Point { offset: function.file_offset, cookie };
+                    let points = if is_entry_only(self.detail, &function.name) {
+                        &mut entries
+                    } else {
+                        &mut calls
+                    };
+                    points.push((index, point));
                 }
                 Err(reason) => refused.push((index, reason.to_owned())),
             }
@@ -158,15 +168,17 @@ impl Attacher {
             Way::Links(programs) => {
                 let links = &mut attachment.links;
                 let path = CString::new(path).context("a path without NUL")?;
-                if let Some(Ends { plain, named }) = &programs.ends {
+                attach_most(&programs.entry, &path, At::Entry, &entries, links, &mut refused)?;
+                if let Some(Calls { begin, end, end_named }) = &programs.calls {
                     // Before the entries: a call that has begun must be seen to end.
-                    let (with_name, without): (Vec<_>, Vec<_>) =
-                        points.iter().partition(|(_, point)| Plan(point.cookie).name().is_some());
-                    attach_most(plain, &path, At::Return, &without, links, &mut refused)?;
-                    attach_most(named, &path, At::Return, &with_name, links, &mut refused)?;
-                    leave_out(&mut points, &refused);
+                    let (untouched, others): (Vec<_>, Vec<_>) = calls
+                        .iter()
+                        .partition(|(_, point)| Plan(point.cookie).has_untouched_name());
+                    attach_most(end, &path, At::Return, &others, links, &mut refused)?;
+                    attach_most(end_named, &path, At::Return, &untouched, links, &mut refused)?;
+                    leave_out(&mut calls, &refused);
+                    attach_most(begin, &path, At::Entry, &calls, links, &mut refused)?;
                 }
-                attach_most(&programs.entry, &path, At::Entry, &points, links, &mut refused)?;
             }
             Way::PerfEvents => {
                 let ebpf = &mut self.ebpf;
@@ -174,13 +186,11 @@ impl Attacher {
                     let events = &mut attachment.perf_events;
                     attach_each(program(ebpf, name)?, name, &path, points, events, refused)
                 };
-                match self.detail {
-                    Detail::Entry => attach(ENTRY, &points, &mut refused)?,
-                    Detail::Call => {
-                        attach(END, &points, &mut refused)?;
-                        leave_out(&mut points, &refused);
-                        attach(BEGIN, &points, &mut refused)?;
-                    }
+                attach(ENTRY, &entries, &mut refused)?;
+                if self.detail == Detail::Call {
+                    attach(END, &calls, &mut refused)?;
+                    leave_out(&mut calls, &refused);
+                    attach(BEGIN, &calls, &mut refused)?;
                 }
             }
         }
@@ -198,6 +208,12 @@ impl Attacher {
             }
         }
     }
+}
+
+/// A return probe changes the return address on the stack, so that nothing can be thrown through
+/// the function.
+fn is_entry_only(detail: Detail, name: &str) -> bool {
+    detail == Detail::Entry || calls_back(name).is_some()
 }
 
 fn leave_out(points: &mut Vec<(usize, Point)>, refused: &[Refused]) {
@@ -220,7 +236,12 @@ impl EmptyProbes {
         let program = Program::load_empty()?;
         let (mut links, mut refused) = (Vec::new(), Vec::new());
         if detail == Detail::Call {
-            attach_most(&program, &path, At::Return, &points, &mut links, &mut refused)?;
+            let returns: Vec<_> = points
+                .iter()
+                .filter(|(index, _)| !is_entry_only(detail, &library.functions[*index].name))
+                .copied()
+                .collect();
+            attach_most(&program, &path, At::Return, &returns, &mut links, &mut refused)?;
             leave_out(&mut points, &refused);
         }
         attach_most(&program, &path, At::Entry, &points, &mut links, &mut refused)?;

@@ -1,11 +1,14 @@
 //! Which kernel a handle stands for, learnt from the calls that tie handles to names.
 
+mod demangle;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     mem,
     sync::Arc,
 };
 
+use demangle::Demangler;
 use trace::{
     line::{Kernel, Meta},
     writer::push_meta,
@@ -30,6 +33,7 @@ pub(super) struct Kernels {
     /// By thread: the text that its next call was given, and when that call began.
     given: HashMap<u32, (u64, Arc<str>)>,
     some_attached_late: bool,
+    demangler: Demangler,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +139,7 @@ impl Kernels {
         let kernel = Kernel {
             id,
             name: name.map(str::to_owned),
-            demangled: name.and_then(demangled),
+            demangled: name.and_then(|name| self.demangler.demangle(name)),
             reason: reason.map(str::to_owned),
         };
         push_meta(out, since_start, std::process::id(), &Meta::Kernel(kernel));
@@ -197,11 +201,6 @@ fn add(kernels: &mut Vec<Known>, name: Name) -> u32 {
     let id = u32::try_from(kernels.len()).expect("fewer kernels than memory has room for");
     kernels.push(Known { name, is_announced: false });
     id
-}
-
-/// As the source has it; `None` for what is not mangled, or was cut.
-fn demangled(name: &str) -> Option<String> {
-    cpp_demangle::Symbol::new(name).ok()?.demangle().ok()
 }
 
 #[cfg(test)]

@@ -18,4 +18,5 @@ mod http;
 mod left_calls;
 mod mapped;
 mod namespace;
+mod odd_code;
 mod sideband;

@@ -15,17 +15,19 @@ static ALLOCATOR: Counting = Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<u64> = const { Cell::new(0) };
 }
 
-fn count() {
-    // A thread that is ending has no counter any more.
+fn count(bytes: usize) {
+    // A thread that is ending has no counters any more.
     let _: Result<(), _> = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+    let _: Result<(), _> = BYTES.try_with(|sum| sum.set(sum.get() + bytes as u64));
 }
 
 // SAFETY: all is done by the system's allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
@@ -36,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         // SAFETY: as the caller promises.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -49,6 +51,13 @@ pub(crate) fn allocations(action: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
+/// How many bytes `action` asked for, in all.
+pub(crate) fn allocated_bytes(action: impl FnOnce()) -> u64 {
+    let before = BYTES.get();
+    action();
+    BYTES.get() - before
+}
+
 #[test]
 fn allocations_are_counted() {
     use std::hint::black_box;
@@ -57,4 +66,5 @@ fn allocations_are_counted() {
     assert_eq!(allocated, 1);
     let mut text = black_box(Vec::with_capacity(8));
     assert_eq!(allocations(|| text.extend_from_slice(black_box(&[0_u8; 64]))), 1);
+    assert_eq!(allocated_bytes(|| drop(black_box(Vec::<u8>::with_capacity(black_box(64))))), 64);
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 use trace::{
-    function::{Api, Class, KNOWN, Selection, class},
+    function::{Api, CALLS_BACK, Class, KNOWN, Selection, class},
     line::{Call, ENTRY_PHASE, FORMAT_VERSION, Line, Meta, MetaLine},
     reader::Reader,
     writer::{CallText, push_entry, push_meta},
@@ -138,6 +138,16 @@ fn every_field_of_the_examples_is_documented() {
     let missing: Vec<_> =
         fields.iter().filter(|field| !documented.contains(field.as_str())).collect();
     assert!(missing.is_empty(), "in no table: {missing:?}");
+}
+
+#[test]
+fn the_table_of_functions_that_call_back_is_that_of_the_code() {
+    let expected: Vec<String> =
+        CALLS_BACK.iter().map(|(name, what)| format!("| `{name}` | {what} |")).collect();
+    let part = DOCUMENT.split("### Functions that call back").nth(1).expect("the section");
+    let part = part.split("\n#").next().expect("its text");
+    let documented: Vec<&str> = part.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(documented, expected);
 }
 
 #[test]

@@ -6,8 +6,9 @@ use super::{Word, without_stream_suffix};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
     /// `handle` is the kernel whose name is the C string behind register argument `name`, which is
-    /// readable at entry.
-    Named { handle: Word, name: u8 },
+    /// readable at entry. `is_read`: the function reads it before it returns, so that it is in
+    /// memory then.
+    Named { handle: Word, name: u8, is_read: bool },
     /// `handle` is another handle of the kernel that `of` is.
     Alias { handle: Word, of: Word },
 }
@@ -17,10 +18,13 @@ pub fn naming(name: &str) -> Option<Naming> {
     Some(match without_stream_suffix(name) {
         // cuda.h: (out, module or library, name); cuda_runtime_api.h: (out, library, name).
         "cuModuleGetFunction" | "cuLibraryGetKernel" | "cudaLibraryGetKernel" => {
-            Naming::Named { handle: Word::result(0), name: 2 }
+            Naming::Named { handle: Word::result(0), name: 2, is_read: true }
         }
         // crt/host_runtime.h: (fat binary, function of the host, its name, name on the device, ..).
-        "__cudaRegisterFunction" => Naming::Named { handle: Word::register(1), name: 3 },
+        // The runtime only keeps the pointer: it asks the driver by that name at the first launch.
+        "__cudaRegisterFunction" => {
+            Naming::Named { handle: Word::register(1), name: 3, is_read: false }
+        }
         // cuda.h: (out, kernel); cuda_runtime_api.h: (out, symbol).
         "cuKernelGetFunction" | "cudaGetFuncBySymbol" | "cudaGetKernel" | "__cudaGetKernel" => {
             Naming::Alias { handle: Word::result(0), of: Word::register(1) }

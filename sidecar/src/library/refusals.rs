@@ -1,0 +1,69 @@
+//! Functions without a probe: by name as long as they are few, then by their number.
+
+use std::collections::BTreeMap;
+
+/// A library line repeats them in each segment: 100 KiB at most.
+const MAX_NAMED: usize = 1024;
+
+/// Function names, which may be hostile, and the reasons why they have no probe.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    named: BTreeMap<String, String>,
+    more: u64,
+    reason: String,
+}
+
+impl Refusals {
+    pub fn add(&mut self, name: &str, reason: &str) {
+        if self.named.len() < MAX_NAMED {
+            // Printed in logs too.
+            self.named.insert(name.escape_default().to_string(), reason.to_owned());
+        } else {
+            self.more += 1;
+            reason.clone_into(&mut self.reason);
+        }
+    }
+
+    /// The same of what is a list already, but may be too long.
+    pub fn of(refused: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        if refused.len() <= MAX_NAMED {
+            return refused;
+        }
+        let mut refusals = Self::default();
+        for (name, reason) in &refused {
+            refusals.add(name, reason);
+        }
+        refusals.finish()
+    }
+
+    /// One entry stands for all that are not told by name.
+    pub fn finish(mut self) -> BTreeMap<String, String> {
+        if self.more > 0 {
+            self.named.insert(format!("({} more functions)", self.more), self.reason);
+        }
+        self.named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_functions_are_refused_the_list_stays_short_and_all_are_counted() {
+        let mut refusals = Refusals::default();
+        for number in 0..MAX_NAMED + 70_000 {
+            refusals.add(&format!("cuF{number}"), "a reason");
+        }
+        let refused = refusals.finish();
+        assert_eq!(refused.len(), MAX_NAMED + 1);
+        assert_eq!(refused["(70000 more functions)"], "a reason");
+    }
+
+    #[test]
+    fn names_are_printable() {
+        let mut refusals = Refusals::default();
+        refusals.add("cuA\n\"\u{1b}[2J", "a reason");
+        assert!(refusals.finish().contains_key("cuA\\n\\\"\\u{1b}[2J"));
+    }
+}
