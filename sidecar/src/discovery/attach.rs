@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
@@ -494,8 +495,12 @@ fn refuse_changed(library: &mut Library, file: MappedFile) {
 fn find_refused_when_mapped(pid: u32, library: &Library, failed: &mut BTreeMap<String, String>) {
     let functions = library.functions.clone().into();
     let Some((_, sites)) = own_sites(pid, &library.file, &functions) else { return };
-    if !sites.contains(&Site::Probed) {
-        // The file system forbids to execute, so nothing is put into any mapping of it.
+    let forbids_execution = |file: &File| {
+        let flags = fstatvfs(file).map(|file_system| file_system.f_flag);
+        flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::NOEXEC))
+    };
+    if !sites.contains(&Site::Probed) && forbids_execution(&library.file) {
+        // Then no probe is put into any mapping of it by this mount, but by others it may be.
         return;
     }
     let missing = functions.iter().zip(&sites).filter(|(_, site)| **site == Site::Plain);

@@ -244,6 +244,10 @@ impl Discovery {
         if !library.is_held() {
             return Judgement::unseen("its file was overwritten in place".to_owned());
         }
+        if library.functions().is_empty() {
+            let reason = "none of its functions took a probe: its library line says why";
+            return Judgement::unseen(reason.to_owned());
+        }
         let attached_ns = library.since_ns;
         if let Some(&since_ns) = self.coverage.target_since_ns.get(&pid) {
             let reason = "it became a target after it had begun";
