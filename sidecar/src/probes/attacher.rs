@@ -1,5 +1,6 @@
 //! Puts probes on libraries: by links of many probes where the kernel has them, one by one elsewhere.
 
+mod mapping;
 mod points;
 
 use std::{
@@ -10,10 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use aya::{Ebpf, programs::UProbe};
+use mapping::CodeMapping;
 use points::{Refused, attach_each, attach_most};
 use sidecar_common::Plan;
 use trace::function::calls_back;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::multi::{At, Point, Program};
 use crate::{
@@ -116,6 +118,8 @@ impl Attacher {
         mut plan: impl FnMut(&str) -> Result<Plan, &'static str>,
     ) -> Result<BTreeMap<String, String>> {
         let path = path_of(library);
+        let _mapping = CodeMapping::new(&library.file, &library.functions)
+            .inspect_err(|error| debug!(path, "cannot map the code of a library: {error}"));
         // Those whose return is recorded too.
         let mut calls = Vec::with_capacity(library.functions.len());
         let mut entries = Vec::new();
@@ -183,6 +187,7 @@ impl EmptyProbes {
     /// that refuse either are left out, as ours leave them out.
     pub fn attach(library: &Library, detail: Detail) -> Result<Self> {
         let path = CString::new(path_of(library)).context("a path without NUL")?;
+        let _mapping = CodeMapping::new(&library.file, &library.functions);
         let offsets = library.functions.iter().map(|function| function.file_offset);
         let mut points: Vec<_> =
             offsets.map(|offset| Point { offset, cookie: 0 }).enumerate().collect();
