@@ -1,7 +1,7 @@
 //! From a file to probes: looks into it once, and attaches if it exports CUDA functions.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
@@ -275,7 +274,6 @@ impl Discovery {
             }
         };
         let attached_ns = clock::monotonic_ns();
-        find_refused_when_mapped(pid, &library, &mut failed);
         // Events until now tell who had it mapped before.
         self.receive(Duration::ZERO)?;
         let Library { file: _, id, functions, refused } = library;
@@ -488,26 +486,6 @@ fn refuse_changed(library: &mut Library, file: MappedFile) {
     }
     let refused = &library.refused;
     library.functions.retain(|function| !refused.contains_key(&function.name));
-}
-
-/// Some probes are refused only when a process maps the file, and nobody is told: a mapping of the
-/// sidecar's own shows which.
-fn find_refused_when_mapped(pid: u32, library: &Library, failed: &mut BTreeMap<String, String>) {
-    let functions = library.functions.clone().into();
-    let Some((_, sites)) = own_sites(pid, &library.file, &functions) else { return };
-    let forbids_execution = |file: &File| {
-        let flags = fstatvfs(file).map(|file_system| file_system.f_flag);
-        flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::NOEXEC))
-    };
-    if !sites.contains(&Site::Probed) && forbids_execution(&library.file) {
-        // Then no probe is put into any mapping of it by this mount, but by others it may be.
-        return;
-    }
-    let missing = functions.iter().zip(&sites).filter(|(_, site)| **site == Site::Plain);
-    for (Function { name, .. }, _) in missing {
-        let reason = "the kernel refuses the probe when the file is mapped";
-        failed.entry(name.clone()).or_insert_with(|| reason.to_owned());
-    }
 }
 
 /// What the programs copy of a function's calls.

@@ -1,5 +1,6 @@
 //! Puts probes on libraries: by links of many probes where the kernel has them, one by one elsewhere.
 
+mod mapping;
 mod points;
 
 use std::{
@@ -13,10 +14,11 @@ use aya::{
     Ebpf,
     programs::{UProbe, uprobe::UProbeLinkId},
 };
+use mapping::CodeMapping;
 use points::{Refused, attach_each, attach_most};
 use sidecar_common::Plan;
 use trace::function::calls_back;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::multi::{At, Point, Program};
 use crate::{
@@ -146,6 +148,8 @@ impl Attacher {
         attachment: &mut Attachment,
     ) -> Result<BTreeMap<String, String>> {
         let path = path_of(library);
+        let _mapping = CodeMapping::new(&library.file, &library.functions)
+            .inspect_err(|error| debug!(path, "cannot map the code of a library: {error}"));
         // Those whose return is recorded too.
         let mut calls = Vec::with_capacity(library.functions.len());
         let mut entries = Vec::new();
@@ -230,6 +234,7 @@ impl EmptyProbes {
     /// that refuse either are left out, as ours leave them out.
     pub fn attach(library: &Library, detail: Detail) -> Result<Self> {
         let path = CString::new(path_of(library)).context("a path without NUL")?;
+        let _mapping = CodeMapping::new(&library.file, &library.functions);
         let offsets = library.functions.iter().map(|function| function.file_offset);
         let mut points: Vec<_> =
             offsets.map(|offset| Point { offset, cookie: 0 }).enumerate().collect();
