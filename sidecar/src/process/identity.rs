@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf};
 
+use trace::secrets::mask_arguments;
+
 /// What a process calls itself. Any part may be unreadable or gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -30,9 +32,11 @@ impl Identity {
     }
 }
 
-/// A title set over the arguments is padded with NULs or spaces.
+/// Without their secrets: they go into traces and into `/status`. A title set over the arguments is
+/// padded with NULs or spaces.
 fn join_arguments(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).replace('\0', " ").trim_end().to_owned()
+    let line = String::from_utf8_lossy(line);
+    mask_arguments(line.trim_end_matches([' ', '\0']).split('\0')).join(" ")
 }
 
 /// The fourth field of `stat`, behind a name that may itself hold spaces and parentheses.
@@ -64,6 +68,12 @@ mod tests {
     fn a_padded_title_is_one_word() {
         assert_eq!(join_arguments(b"VLLM::EngineCore\0\0\0   \0"), "VLLM::EngineCore");
         assert_eq!(join_arguments(b"python3\0-m\0vllm\0"), "python3 -m vllm");
+    }
+
+    #[test]
+    fn a_command_line_has_no_secrets() {
+        let line = b"vllm\0serve\0m\0--api-key\0planted one\0--port\x008000\0";
+        assert_eq!(join_arguments(line), "vllm serve m --api-key *** --port 8000");
     }
 
     #[test]
