@@ -34,7 +34,7 @@ fn deployment_of_the_default_profile_without_perf_events() {
     snapshot("deployment-default-without-perf-events", Component::Deployment, &flags);
     let with = Component::Deployment.render(&config(&["--profile=default"])).unwrap().unwrap();
     let without = Component::Deployment.render(&config(&flags)).unwrap().unwrap();
-    assert_eq!(with.replacen("                - SYS_ADMIN\n", "", 1), without);
+    assert_eq!(with.replacen("            - SYS_ADMIN\n", "", 1), without);
 }
 
 #[test]

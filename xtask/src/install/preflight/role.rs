@@ -122,11 +122,13 @@ fn url(text: &str) -> Option<String> {
     let mut words = text.split(|c: char| c.is_whitespace() || "\"'\\".contains(c));
     let mut words = words.by_ref().filter(|word| !word.is_empty()).peekable();
     while let Some(word) = words.next() {
-        let value = word.strip_prefix("K3S_URL=").or_else(|| word.strip_prefix("--server="));
+        // Behind `Environment=` too.
+        let of_variable = word.split_once("K3S_URL=").map(|(_, value)| value);
+        let value = of_variable.or_else(|| word.strip_prefix("--server="));
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             return Some(value.to_owned());
         }
-        if ["K3S_URL=", "--server", "-s"].contains(&word)
+        if (word.ends_with("K3S_URL=") || ["--server", "-s"].contains(&word))
             && let Some(next) = words.peek().filter(|next| next.starts_with("http"))
         {
             return Some((*next).to_owned());
@@ -193,6 +195,7 @@ mod tests {
             url("K3S_TOKEN='secret'\nK3S_URL='https://b:6443'\n").as_deref(),
             Some("https://b:6443")
         );
+        assert_eq!(url("Environment=\"K3S_URL=https://c\"\n").as_deref(), Some("https://c"));
         assert_eq!(url("ExecStart=/usr/local/bin/k3s server\n"), None);
     }
 
