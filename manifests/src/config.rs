@@ -21,10 +21,11 @@ pub struct Config {
     #[arg(long, env = "TRACER_PROFILE", default_value = "default", value_name = "PROFILE")]
     pub profile: Profile,
 
-    /// Gives the tracer SYS_ADMIN, which perf events need
+    /// Gives the tracer SYS_ADMIN, which perf events need; `cargo xtask deploy` asks the nodes
     ///
     /// Kernels before 6.6 attach uprobes through perf events. On 6.6 or later, where
-    /// kernel.perf_event_paranoid is 2 or less, false takes the capability away.
+    /// kernel.perf_event_paranoid is 2 or less, false takes the capability away. `deploy` does so by
+    /// itself where all nodes with GPUs are such, unless this is set.
     #[arg(long, env = "PERF_EVENTS", default_value = "true", value_name = "BOOL",
           value_parser = boolean, action = ArgAction::Set)]
     pub perf_events: bool,
@@ -75,7 +76,7 @@ pub struct Storage {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// The pod's processes are shared; the tracer has four capabilities and no more
+    /// The pod's processes are shared; the tracer has the three or four capabilities it needs
     Default,
     /// hostPID and a privileged tracer: where the default profile is not let through
     Privileged,

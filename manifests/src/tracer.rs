@@ -14,7 +14,7 @@ use crate::{
         AWS_SECRET, AWS_SECRET_KEYS, SETTINGS, TRACER_CONTAINER, TRACER_PORT, TRACER_PORT_NAME,
     },
     probe,
-    vllm::from_secret,
+    vllm::{from_secret, literal},
 };
 
 pub(crate) const TRACES_VOLUME: &str = "traces";
@@ -62,7 +62,7 @@ fn variables(tracer: &Tracer) -> Vec<EnvVar> {
     let credentials = AWS_SECRET_KEYS.map(|key| from_secret(key, AWS_SECRET, key, true));
     let given = tracer.tracer_env.0.iter().map(|(name, value)| EnvVar {
         name: name.clone(),
-        value: Some(value.clone()),
+        value: Some(literal(value)),
         ..EnvVar::default()
     });
     credentials.into_iter().chain(given).collect()

@@ -82,13 +82,31 @@ fn arguments(vllm: &Vllm) -> Vec<String> {
     }
     // Last, as the last of two that contradict each other holds.
     arguments.extend(vllm.vllm_args.0.iter().cloned());
-    arguments
+    arguments.iter().map(|argument| literal(argument)).collect()
+}
+
+/// As Kubernetes must see a text to take it as it is: in arguments and variables it puts the values of
+/// variables in the place of their names, secrets too.
+pub(crate) fn literal(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, from) = rest.split_at(at);
+        escaped.push_str(before);
+        rest = from.trim_start_matches('$');
+        let dollars = &from[..from.len() - rest.len()];
+        escaped.push_str(dollars);
+        if dollars.len() > 1 || rest.starts_with('(') {
+            escaped.push_str(dollars);
+        }
+    }
+    escaped + rest
 }
 
 fn variables(vllm: &Vllm) -> Vec<EnvVar> {
     let plain = |name: &str, value: String| EnvVar {
         name: name.to_owned(),
-        value: Some(value),
+        value: Some(literal(&value)),
         ..EnvVar::default()
     };
     let cache = vllm.model_cache_dir.trim_end_matches('/');
@@ -151,4 +169,36 @@ fn mounts(config: &Config) -> Vec<VolumeMount> {
         // For people: the tracer's image has no shell to look with.
         mount(tracer::TRACES_VOLUME, &config.tracer.trace_dir, true),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kubelet does: k8s.io/kubernetes/third_party/forked/golang/expansion.
+    fn expanded(text: &str) -> String {
+        let (mut expanded, mut rest) = (String::new(), text);
+        while let Some(c) = rest.chars().next() {
+            if let Some(behind) = rest.strip_prefix("$$") {
+                expanded.push('$');
+                rest = behind;
+            } else if rest.starts_with("$(") && rest.contains(')') {
+                expanded.push_str("EXPANDED");
+                rest = &rest[rest.find(')').unwrap() + 1..];
+            } else {
+                expanded.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+        expanded
+    }
+
+    #[test]
+    fn no_text_is_expanded_by_kubernetes() {
+        for text in ["a$$b", "$$(A)", "$(A)", "pa$$w0rd", "x$", "$$$(A)", "$x$$", "", "\u{e4}$(A)$"]
+        {
+            assert_eq!(expanded(&literal(text)), text);
+        }
+        assert_eq!(literal("a$b"), "a$b");
+    }
 }

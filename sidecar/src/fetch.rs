@@ -1,16 +1,33 @@
 //! `ebpf-cuda-tracer fetch`: downloads what sidecars have uploaded.
 
+mod names;
+
 use std::{
+    collections::VecDeque,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use tracing::{error, info, warn};
+use anyhow::{Context as _, Error, Result, bail};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
 
-use crate::{config::Config, s3::Bucket, signals::Signals};
+use crate::{
+    config::Config,
+    s3::{ATTEMPTS, Bucket, FetchError, Listing},
+    signals::Signals,
+};
+use names::local_paths;
 
-/// Downloads everything under the prefix into a directory, and prints the path of each file.
+/// Downloads at a time: one that is paused must not hold up the others.
+const MAX_DOWNLOADS: usize = 8;
+
+/// After this many in a row that the store did not deliver it is tried once each: what is wrong is
+/// most likely wrong for all, and thousands of objects must not take days to say so.
+const MAX_FAILURES_IN_A_ROW: usize = 8;
+
+/// Downloads everything under the prefix into a directory, and prints the path of each file. What
+/// cannot be had is named at the end, and does not keep the others from being downloaded.
 pub async fn run(config: &Config, directory: &Path) -> Result<()> {
     let mut signals = Signals::watch()?;
     tokio::select! {
@@ -19,33 +36,82 @@ pub async fn run(config: &Config, directory: &Path) -> Result<()> {
     }
 }
 
+/// In the order of the listing, in which paths are printed.
+struct Running {
+    path: PathBuf,
+    bytes: u64,
+    fetch: JoinHandle<Result<bool, FetchError>>,
+}
+
 async fn fetch_all(config: &Config, directory: &Path) -> Result<()> {
     let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
     let prefix = &config.s3_prefix;
     let bucket = Bucket::connect(name, prefix, config.s3_endpoint.as_deref()).await;
-    let objects = bucket.list().await?;
-    if objects.is_empty() {
-        warn!("nothing is stored under s3://{name}/{prefix}");
+    let Listing { objects, stopped } = bucket.list_what_can_be().await?;
+    if objects.is_empty() && stopped.is_none() {
+        bail!(
+            "nothing is stored under s3://{name}/{prefix} in {}: check S3_BUCKET and S3_PREFIX, or \
+             wait for the first upload",
+            bucket.store()
+        );
     }
-    let (mut downloaded, mut left_out) = (0, 0);
-    for object in &objects {
-        let path = match bucket.path_of(object, directory) {
-            Ok(path) => path,
-            Err(error) => {
-                // No reason to withhold the others.
-                error!("{error:#}");
-                left_out += 1;
-                continue;
+    let listed = objects.len();
+    let keys: Vec<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+    let paths = local_paths(&keys, prefix, directory);
+    let mut left_out: Vec<Error> = Vec::new();
+    let mut running: VecDeque<Running> = VecDeque::new();
+    let (mut downloaded, mut failures) = (0, 0);
+    let mut rest = objects.into_iter().zip(paths);
+    loop {
+        while running.len() < MAX_DOWNLOADS
+            && let Some((object, path)) = rest.next()
+        {
+            match path {
+                Ok(path) => {
+                    let attempts = if failures < MAX_FAILURES_IN_A_ROW { ATTEMPTS } else { 1 };
+                    let (bucket, bytes, to) = (bucket.clone(), object.bytes, path.clone());
+                    let fetch = async move { bucket.fetch(&object, &to, attempts).await };
+                    running.push_back(Running { path, bytes, fetch: tokio::spawn(fetch) });
+                }
+                Err(error) => left_out.push(
+                    error.context(format!("cannot save s3://{name}/{}", object.key.escape_debug())),
+                ),
             }
-        };
-        if bucket.fetch(object, &path).await? {
-            info!(bytes = object.bytes, "downloaded {}", path.display());
-            downloaded += 1;
         }
-        writeln!(io::stdout(), "{}", path.display()).context("cannot print a path")?;
+        let Some(Running { path, bytes, fetch }) = running.pop_front() else { break };
+        let panicked = |error| {
+            FetchError::Final(Error::new(error).context(format!("cannot save {}", path.display())))
+        };
+        match fetch.await.unwrap_or_else(|error| Err(panicked(error))) {
+            Ok(is_new) => {
+                if is_new {
+                    info!(bytes, "downloaded {}", path.display());
+                    downloaded += 1;
+                }
+                failures = 0;
+                writeln!(io::stdout(), "{}", path.display()).context("cannot print a path")?;
+            }
+            Err(FetchError::Final(error)) => left_out.push(error),
+            Err(FetchError::Transfer(error)) => {
+                failures += 1;
+                left_out.push(error);
+            }
+        }
     }
-    let objects = objects.len();
-    ensure!(left_out == 0, "{left_out} of {objects} objects were left out");
-    info!(objects, downloaded, "all of s3://{name}/{prefix} is in {}", directory.display());
-    Ok(())
+    for error in &left_out {
+        error!("left out: {error:#}");
+    }
+    let left_out = left_out.len();
+    match (left_out, stopped) {
+        (0, None) => {
+            let to = directory.display();
+            info!(objects = listed, downloaded, "all of s3://{name}/{prefix} is in {to}");
+            Ok(())
+        }
+        (_, None) => bail!("{left_out} of {listed} objects were left out"),
+        (_, Some(reason)) => Err(reason.context(format!(
+            "only {listed} objects of s3://{name}/{prefix} could be listed, of which {left_out} were \
+             left out"
+        ))),
+    }
 }

@@ -3,6 +3,8 @@
 mod digest;
 mod download;
 mod failure;
+mod listing;
+mod sums;
 mod trial;
 
 use std::{path::Path, time::Duration};
@@ -19,11 +21,13 @@ use aws_sdk_s3::{
     types::ChecksumMode,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use trace::segment_name::Format;
+use trace::{secrets::mask, segment_name::Format};
 
 use digest::Digest;
+pub use download::{ATTEMPTS, FetchError, PARTIAL};
 use failure::Caller;
 pub use failure::PutError;
+pub use listing::Listing;
 pub use trial::{Permitted, Trial};
 
 /// A store that has not answered by then does not answer. Uploads get the time for their bytes on
@@ -99,7 +103,7 @@ impl Bucket {
         let region = shared.region().filter(|region| !region.as_ref().is_empty());
         let region = region.cloned().unwrap_or(Region::from_static("us-east-1"));
         let endpoint = endpoint.or(shared.endpoint_url()).filter(|url| !url.is_empty());
-        let store = endpoint.map_or_else(|| format!("S3 in {region}"), str::to_owned);
+        let store = endpoint.map_or_else(|| format!("S3 in {region}"), mask);
         let mut config = Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -210,26 +214,9 @@ impl Bucket {
         one.send().await.map(drop)
     }
 
-    /// Every object under the prefix, without the markers that stand for folders.
-    pub async fn list(&self) -> Result<Vec<Object>> {
-        let mut pages = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.name)
-            .prefix(&self.prefix)
-            .into_paginator()
-            .send();
-        let mut objects = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page
-                .map_err(|error| self.explain(&error, "s3:ListBucket"))
-                .with_context(|| format!("cannot list s3://{}/{}", self.name, self.prefix))?;
-            objects.extend(page.contents().iter().filter_map(|object| {
-                let key = object.key().filter(|key| !key.ends_with('/'))?.to_owned();
-                Some(Object { key, bytes: u64::try_from(object.size()?).ok()? })
-            }));
-        }
-        Ok(objects)
+    /// For messages: the endpoint, or the region at AWS.
+    pub fn store(&self) -> &str {
+        &self.store
     }
 
     fn explain<E: failure::Cause>(

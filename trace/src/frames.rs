@@ -5,18 +5,20 @@
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
-use ruzstd::decoding::{
-    BlockDecodingStrategy, FrameDecoder,
-    errors::{FrameDecoderError, ReadFrameHeaderError},
-};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder, errors::FrameDecoderError};
 
 const MAGIC: u32 = 0xFD2F_B528;
 
 /// Of frames that hold no content; some zstd tools write an index into one.
 const SKIPPABLE_MAGIC: u32 = 0x184D_2A50;
 
-/// The decoder limits the window of every frame but the first, so it is given this one first.
-const EMPTY_FRAME: [u8; 9] = [0x28, 0xB5, 0x2F, 0xFD, 0, 0, 1, 0, 0];
+/// What is kept of a frame's content for later parts to refer to, unless the caller says otherwise:
+/// as much as `zstd -d` keeps without `--long`.
+pub const MAX_WINDOW: u64 = 128 << 20;
+
+/// Memory for windows up to this size is kept from frame to frame; for larger ones it grows with the
+/// content that there really is.
+const MAX_REUSED_WINDOW: u64 = 8 << 20;
 
 /// Whether a file that starts so is compressed. No line of JSON does.
 pub fn is_compressed(start: &[u8]) -> bool {
@@ -27,9 +29,15 @@ pub fn is_compressed(start: &[u8]) -> bool {
 }
 
 /// Reads the content of all frames, or frame by frame. Nothing can be read after an error.
+///
+/// Memory is bounded by the largest window that is allowed. A frame that asks for a larger one is
+/// read as long as it does not use it, and refused by name where it does.
 pub struct Frames<R> {
     source: Source<R>,
     decoder: FrameDecoder,
+    max_window: u64,
+    /// What the open frame asks for, if that is more than is allowed.
+    excess: Option<u64>,
     /// Where the current frame begins, or the next one.
     offset: u64,
     is_open: bool,
@@ -40,10 +48,13 @@ pub struct Frame<'a, R>(&'a mut Frames<R>);
 
 impl<R: BufRead> Frames<R> {
     pub fn new(input: R) -> Self {
-        let mut decoder = FrameDecoder::new();
-        decoder.reset(&EMPTY_FRAME[..]).expect("an empty frame has a header");
+        Self::with_max_window(input, MAX_WINDOW)
+    }
+
+    pub fn with_max_window(input: R, max_window: u64) -> Self {
         let source = Source { input, offset: 0, has_ended: false, failure: None };
-        Self { source, decoder, offset: 0, is_open: false }
+        let decoder = FrameDecoder::new();
+        Self { source, decoder, max_window, excess: None, offset: 0, is_open: false }
     }
 
     /// Bytes of the frames that have been read to their ends.
@@ -62,22 +73,85 @@ impl<R: BufRead> Frames<R> {
             if self.source.input.fill_buf()?.is_empty() {
                 return Ok(false);
             }
-            match self.decoder.reset(&mut self.source) {
-                Ok(()) => self.is_open = true,
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let mut skipped = self.source.by_ref().take(length.into());
-                    if io::copy(&mut skipped, &mut io::sink())? < length.into() {
-                        return Err(self.cut_off());
-                    }
-                    self.offset = self.source.offset;
+            match u32::from_le_bytes(self.take()?) {
+                MAGIC => self.begin()?,
+                magic if magic & !15 == SKIPPABLE_MAGIC => self.skip()?,
+                magic => {
+                    return Err(self.corrupt(&format!("it begins with {magic:#010x}")));
                 }
-                Err(error) => return Err(self.explain(&error)),
             }
         }
         Ok(true)
+    }
+
+    /// The decoder gets a header of our own, which asks for no larger window than is allowed: its own
+    /// limit is below what `zstd --ultra -22` and `zstd --long` ask for, and holds for some frames only.
+    fn begin(&mut self) -> io::Result<()> {
+        let header = self.read_header()?;
+        let allowed = header.window.min(self.max_window);
+        self.excess = (header.window > allowed).then_some(header.window);
+        if allowed > MAX_REUSED_WINDOW {
+            self.decoder = FrameDecoder::new();
+        }
+        let mut own = MAGIC.to_le_bytes().to_vec();
+        own.extend([header.checksum_flag, window_descriptor(allowed)]);
+        if let Err(error) = self.decoder.reset(&own[..]) {
+            return Err(self.corrupt(&error.to_string()));
+        }
+        self.is_open = true;
+        Ok(())
+    }
+
+    /// Behind the magic number.
+    fn read_header(&mut self) -> io::Result<Header> {
+        let [descriptor] = self.take()?;
+        let is_single_segment = descriptor & 0x20 != 0;
+        if descriptor & 0x08 != 0 {
+            return Err(self.corrupt("its header is of a later version of zstd"));
+        }
+        let window = if is_single_segment { None } else { Some(window_size(self.take()?)) };
+        let dictionary = self.take_number([0, 1, 2, 4][usize::from(descriptor & 3)])?;
+        if dictionary != 0 {
+            return Err(self.refused(&format!(
+                "needs the dictionary {dictionary}: unpack the file with `zstd -d -D DICTIONARY` first"
+            )));
+        }
+        let content = match descriptor >> 6 {
+            0 => self.take_number(usize::from(is_single_segment))?,
+            1 => self.take_number(2)? + 256,
+            2 => self.take_number(4)?,
+            _ => self.take_number(8)?,
+        };
+        let window = window.unwrap_or(content);
+        Ok(Header { window, checksum_flag: descriptor & 0x04 })
+    }
+
+    fn skip(&mut self) -> io::Result<()> {
+        let length = u64::from(u32::from_le_bytes(self.take()?));
+        let mut skipped = self.source.by_ref().take(length);
+        if io::copy(&mut skipped, &mut io::sink())? < length {
+            return Err(self.cut_off());
+        }
+        self.offset = self.source.offset;
+        Ok(())
+    }
+
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        match self.source.read_exact(&mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(_) => Err(self.source.failure.take().unwrap_or_else(|| self.cut_off())),
+        }
+    }
+
+    /// In little-endian order, of at most 8 bytes.
+    fn take_number(&mut self, length: usize) -> io::Result<u64> {
+        let mut number = 0;
+        for at in 0..length {
+            let [byte] = self.take()?;
+            number |= u64::from(byte) << (8 * at);
+        }
+        Ok(number)
     }
 
     fn read_open(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -108,10 +182,16 @@ impl<R: BufRead> Frames<R> {
     }
 
     fn explain(&mut self, error: &FrameDecoderError) -> io::Error {
-        match self.source.failure.take() {
-            Some(failure) => failure,
-            None if self.source.has_ended => self.cut_off(),
-            None => self.corrupt(&error.to_string()),
+        match (self.source.failure.take(), self.excess) {
+            (Some(failure), _) => failure,
+            (None, _) if self.source.has_ended => self.cut_off(),
+            (None, Some(asked)) => self.refused(&format!(
+                "refers back further than the {} MiB that this program keeps, as its window of {} MiB \
+                 allows: unpack the file with `zstd -d --long=31` first ({error})",
+                self.max_window >> 20,
+                asked >> 20,
+            )),
+            (None, None) => self.corrupt(&error.to_string()),
         }
     }
 
@@ -123,9 +203,31 @@ impl<R: BufRead> Frames<R> {
     }
 
     fn corrupt(&self, reason: &str) -> io::Error {
-        let message = format!("the zstd frame at byte {} is corrupt: {reason}", self.offset);
+        self.refused(&format!("is corrupt: {reason}"))
+    }
+
+    fn refused(&self, what: &str) -> io::Error {
+        let message = format!("the zstd frame at byte {} {what}", self.offset);
         io::Error::new(ErrorKind::InvalidData, message)
     }
+}
+
+/// What a frame says of itself, as far as it matters here.
+struct Header {
+    window: u64,
+    /// As it stands in the descriptor.
+    checksum_flag: u8,
+}
+
+/// The byte of a header is a power of two, and eighths of it.
+fn window_size([descriptor]: [u8; 1]) -> u64 {
+    let base = 1 << (10 + (descriptor >> 3));
+    base + base / 8 * u64::from(descriptor & 7)
+}
+
+/// The smallest one that is enough.
+fn window_descriptor(window: u64) -> u8 {
+    (0..=u8::MAX).find(|&descriptor| window_size([descriptor]) >= window).unwrap_or(u8::MAX)
 }
 
 impl<R: BufRead> Read for Frames<R> {
@@ -177,6 +279,8 @@ mod tests {
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
+
+    const EMPTY_FRAME: [u8; 9] = [0x28, 0xB5, 0x2F, 0xFD, 0, 0, 1, 0, 0];
 
     fn frame(content: &[u8]) -> Vec<u8> {
         compress_to_vec(content, CompressionLevel::Fastest)
@@ -236,7 +340,7 @@ mod tests {
             match read(&bad) {
                 Ok(content) => assert_eq!(content, format!("one\n{text}"), "byte {at}"),
                 Err(error) => {
-                    let expected = format!("the zstd frame at byte {start} is ");
+                    let expected = format!("the zstd frame at byte {start} ");
                     assert!(error.starts_with(&expected), "byte {at}: {error}");
                     refused += 1;
                 }
@@ -245,11 +349,75 @@ mod tests {
         assert!(refused > (good.len() - start) / 2, "{refused} of {}", good.len() - start);
     }
 
+    /// Of a window that the descriptor says, with a raw block, and a compressed one that repeats
+    /// what stands `distance` bytes before.
+    fn frame_that_refers_back(descriptor: u8, distance: usize) -> (Vec<u8>, Vec<u8>) {
+        let mut frame = [&MAGIC.to_le_bytes()[..], &[0, descriptor]].concat();
+        let mut content = Vec::new();
+        let block = |kind: u32, size: usize, last: u32| {
+            let header = last | kind << 1 | u32::try_from(size).unwrap() << 3;
+            header.to_le_bytes()[..3].to_vec()
+        };
+        frame.extend(block(0, 8, 0));
+        frame.extend(b"a line.\n");
+        content.extend(b"a line.\n");
+        while content.len() < distance {
+            let size = (distance - content.len()).min(128 << 10);
+            frame.extend(block(1, size, 0));
+            frame.push(b'x');
+            content.resize(content.len() + size, b'x');
+        }
+        // No literals; one sequence, all of whose codes are repeated (RLE): no literals, the offset,
+        // a match of 8 bytes.
+        let value = distance + 3;
+        let code = u8::try_from(value.ilog2()).unwrap();
+        let mut sequences = vec![0x00, 1, 0x54, 0, code, 5];
+        // The extra bits of the offset, and the mark where they end.
+        let bits = (value - (1 << code)) as u64 | 1 << code;
+        sequences.extend(&bits.to_le_bytes()[..=usize::from(code) / 8]);
+        frame.extend(block(2, sequences.len(), 1));
+        frame.extend(sequences);
+        let from = content.len() - distance;
+        content.extend_from_within(from..from + 8);
+        (frame, content)
+    }
+
     #[test]
-    fn a_window_of_gigabytes_is_refused() {
-        // Window descriptor 0xA8: 2 GiB.
-        let error = read(&[0x28, 0xB5, 0x2F, 0xFD, 0, 0xA8, 1, 0, 0]).unwrap_err();
-        assert!(error.contains("is corrupt"), "{error}");
+    fn windows_of_long_and_ultra_are_read_and_memory_stays_bounded() {
+        // 128 MiB, as of `--ultra -22` and `--long`; 2 GiB, as of `--long=31`.
+        for descriptor in [0x88, 0xA8] {
+            let (frame, content) = frame_that_refers_back(descriptor, 9 << 20);
+            let all = [EMPTY_FRAME.to_vec(), frame.clone(), frame].concat();
+            let mut read = Vec::new();
+            Frames::with_max_window(&all[..], 16 << 20).read_to_end(&mut read).unwrap();
+            assert!(read == [&content[..], &content].concat(), "{descriptor:#x}");
+        }
+        let (frame, _) = frame_that_refers_back(0xA8, 9 << 20);
+        let all = [EMPTY_FRAME.to_vec(), frame].concat();
+        let mut frames = Frames::with_max_window(&all[..], 8 << 20);
+        let error = io::copy(&mut frames, &mut io::sink()).unwrap_err().to_string();
+        let expected = "the zstd frame at byte 9 refers back further than the 8 MiB that this program \
+                        keeps, as its window of 2048 MiB allows: unpack the file with `zstd -d --long=31`";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn a_frame_that_is_one_segment_is_read_whatever_its_size_says() {
+        // Single segment: the window is the content, of 8 bytes and of 2^40.
+        let block = [65, 0, 0, b'a', b' ', b'l', b'i', b'n', b'e', b'.', b'\n'];
+        let small = [&MAGIC.to_le_bytes()[..], &[0x20, 8], &block].concat();
+        assert_eq!(read(&small).as_deref(), Ok("a line.\n"));
+        let huge = [&MAGIC.to_le_bytes()[..], &[0xE0, 0, 0, 0, 0, 0, 1, 0, 0], &block].concat();
+        assert_eq!(read(&huge).as_deref(), Ok("a line.\n"));
+    }
+
+    #[test]
+    fn a_dictionary_that_is_needed_is_named() {
+        let error = read(&[0x28, 0xB5, 0x2F, 0xFD, 0x01, 0x88, 7, 1, 0, 0]).unwrap_err();
+        assert!(
+            error.contains("needs the dictionary 7") && error.contains("zstd -d -D"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -11,5 +11,6 @@ pub mod frames;
 pub mod function;
 pub mod line;
 pub mod reader;
+pub mod secrets;
 pub mod segment_name;
 pub mod writer;

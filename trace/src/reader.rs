@@ -47,6 +47,10 @@ pub enum Reason {
     FormatVersion(u32),
 }
 
+/// What is kept of a compressed file's content: more than `zstd` keeps, as people compress what they
+/// archive with `--long`. A segment of the default size always fits.
+const MAX_WINDOW: u64 = 512 << 20;
+
 /// Room for what is read of a file at once, and of its content if that is compressed.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -55,7 +59,8 @@ impl Reader<Box<dyn BufRead + Send>> {
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
         let input: Box<dyn BufRead + Send> = if is_compressed(file.fill_buf()?) {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, Frames::new(file)))
+            let frames = Frames::with_max_window(file, MAX_WINDOW);
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, frames))
         } else {
             Box::new(file)
         };

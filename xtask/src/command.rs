@@ -126,6 +126,12 @@ impl Command {
         self
     }
 
+    /// What anybody on this machine can see of it while it runs.
+    #[cfg(test)]
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        self.words_as(true)
+    }
+
     /// As it would be typed into a shell.
     pub(crate) fn shown(&self) -> String {
         let mut shown = match &self.input {

@@ -1,6 +1,7 @@
 //! `cargo xtask deploy`: applies the manifests and waits until vLLM is ready.
 
 pub(crate) mod namespace;
+mod rights;
 mod wait;
 
 use std::time::Duration;
@@ -79,9 +80,12 @@ pub(crate) fn apply(
     image: &str,
     patience: Duration,
 ) -> Result<()> {
-    let of_ours = ["--tracer-image", image];
-    let render = settings.render(if settings.name_an_image() { &[] } else { &of_ours });
     namespace::wait_until_usable(ctx, kubectl, patience)?;
+    let mut flags = rights::flags(ctx, kubectl, settings);
+    if !settings.name_an_image() {
+        flags.extend(["--tracer-image", image]);
+    }
+    let render = settings.render(&flags);
     apply_rendered(ctx, kubectl, &render)?;
     if ctx.dry_run { Ok(()) } else { note_missing_secret(kubectl) }
 }

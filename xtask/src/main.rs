@@ -5,6 +5,7 @@
 
 mod advice;
 mod all;
+mod aws_profile;
 mod background;
 mod bench;
 mod build;

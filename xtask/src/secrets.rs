@@ -38,15 +38,19 @@ pub(crate) struct Secrets {
     #[arg(long, conflicts_with = "hf_token_file")]
     no_hf_token: bool,
 
-    /// Also store AWS keys: those of AWS_ACCESS_KEY_ID and so on, else those of ~/.aws/credentials
+    /// Also store AWS keys: those of AWS_ACCESS_KEY_ID and so on, else those of a profile
+    ///
+    /// The profile is read where the AWS SDK reads it: in the files that AWS_SHARED_CREDENTIALS_FILE
+    /// and AWS_CONFIG_FILE name, else in ~/.aws/credentials and ~/.aws/config. Only keys that stand
+    /// there can be stored: of a profile that signs in, or asks a program, the way out is said.
     #[arg(long)]
     aws: bool,
 
-    /// Another file of the form of ~/.aws/credentials
+    /// Another file of that form, in place of these
     #[arg(long, value_name = "FILE", requires = "aws")]
     aws_credentials_file: Option<PathBuf>,
 
-    /// Which keys of that file
+    /// Which keys of the file
     #[arg(long, value_name = "NAME", env = "AWS_PROFILE", default_value = "default")]
     aws_profile: String,
 

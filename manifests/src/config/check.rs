@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::{Config, PullPolicy};
-use crate::{settings, vllm};
+use crate::{names::AWS_SECRET_KEYS, settings, vllm};
 
 /// What the tracer may need beside its ring buffer: 64 MiB resident and 32 MiB for the open calls
 /// of threads, as "Memory" in `docs/operations.md` explains.
@@ -125,6 +125,14 @@ impl Config {
                 "TRACER_ENV sets {name}: it has a setting of its own, see --help"
             ));
         }
+        if let Some((name, _)) =
+            tracer.iter().find(|(name, _)| AWS_SECRET_KEYS.contains(&name.as_str()))
+        {
+            return Some(format!(
+                "TRACER_ENV sets {name}: the secret aws-credentials sets it already, and keeps it out \
+                 of the deployment: `cargo xtask secrets --aws`"
+            ));
+        }
         let vllm = &self.vllm.vllm_env.0;
         vllm.iter().find(|(name, _)| vllm::VARIABLES.contains(&name.as_str())).map(|(name, _)| {
             format!("VLLM_ENV sets {name}: the secret and the cache directory set it already")
@@ -169,6 +177,7 @@ mod tests {
             (&["--trace-dir=/dev/shm"], "three directories"),
             (&["--tracer-env=HTTP_ADDRESS=127.0.0.1:1"], "TRACER_ENV sets HTTP_ADDRESS"),
             (&["--vllm-env=HF_TOKEN=x"], "VLLM_ENV sets HF_TOKEN"),
+            (&["--tracer-env=AWS_SESSION_TOKEN=x"], "cargo xtask secrets --aws"),
             (&["--vllm-image=vllm/vllm-openai:latest"], "VLLM_PULL_POLICY"),
         ] {
             let message = check(flags);

@@ -1,6 +1,10 @@
 //! Errors of clap in the words of this program: the variable, its value, and what is accepted.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use trace::secrets::{MASK, mask};
+
+/// Of these no value is repeated.
+const HIDDEN: [&str; 2] = ["tracer-env", "vllm-env"];
 
 /// clap names the flag; most people here set the variable.
 pub(crate) fn name_the_variable(mut command: clap::Command, error: clap::Error) -> clap::Error {
@@ -23,6 +27,8 @@ pub(crate) fn name_the_variable(mut command: clap::Command, error: clap::Error) 
         (_, Some(reason)) => reason.to_string(),
         _ => "a value is needed".to_owned(),
     };
-    let message = format!("{name} is {value:?}: {reason}");
+    // Whoever sets variables may set secrets among them, and an address may hold a password.
+    let value = if HIDDEN.contains(&long) { MASK.to_owned() } else { mask(value) };
+    let message = format!("{name} is {value:?}: {}", mask(&reason));
     command.error(ErrorKind::ValueValidation, message)
 }

@@ -27,6 +27,16 @@ fn deployment_of_the_default_profile() {
     snapshot("deployment-default", Component::Deployment, &["--profile=default"]);
 }
 
+/// As `cargo xtask deploy` asks for it where all nodes have Linux 6.6 or later.
+#[test]
+fn deployment_of_the_default_profile_without_perf_events() {
+    let flags = ["--profile=default", "--perf-events=false"];
+    snapshot("deployment-default-without-perf-events", Component::Deployment, &flags);
+    let with = Component::Deployment.render(&config(&["--profile=default"])).unwrap().unwrap();
+    let without = Component::Deployment.render(&config(&flags)).unwrap().unwrap();
+    assert_eq!(with.replacen("            - SYS_ADMIN\n", "", 1), without);
+}
+
 #[test]
 fn deployment_of_the_privileged_profile() {
     snapshot("deployment-privileged", Component::Deployment, &["--profile=privileged"]);

@@ -7,6 +7,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+use trace::secrets::mask;
+
 use super::Config;
 
 /// clap names the flag; most people here set the variable.
@@ -18,7 +20,10 @@ pub(super) fn name_the_variable(error: clap::Error) -> clap::Error {
             _ => None,
         };
         let Some((variable, value)) = variables().into_iter().find_map(odd) else { return error };
-        return complain(format!("{variable} is {:?}: accepted: UTF-8", value.to_string_lossy()));
+        return complain(format!(
+            "{variable} is {:?}: accepted: UTF-8",
+            mask(&value.to_string_lossy())
+        ));
     }
     let (Some(ContextValue::String(flag)), Some(ContextValue::String(value))) =
         (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
@@ -39,7 +44,8 @@ pub(super) fn name_the_variable(error: clap::Error) -> clap::Error {
         (_, Some(reason)) => reason.to_string(),
         _ => "a value is needed".to_owned(),
     };
-    complain(format!("{name} is {value:?}: {reason}"))
+    // A secret in the wrong place shows in no log.
+    complain(format!("{name} is {:?}: {}", mask(value), mask(&reason)))
 }
 
 fn variables() -> Vec<String> {

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use trace::secrets::mask_arguments;
+
 use crate::time_limit;
 
 /// Bytes that are read of a command line, and in which TARGET_PROCESS is looked for. A process may
@@ -76,9 +78,11 @@ pub fn arguments(pid: u32) -> Vec<u8> {
     read.map(|_| line).unwrap_or_default()
 }
 
-/// A title set over the arguments is padded with NULs or spaces.
+/// Without their secrets: they go into traces and into `/status`. A title set over the arguments is
+/// padded with NULs or spaces.
 fn join_arguments(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).replace('\0', " ").trim_end().to_owned()
+    let line = String::from_utf8_lossy(line);
+    mask_arguments(line.trim_end_matches([' ', '\0']).split('\0')).join(" ")
 }
 
 /// The fourth field of `stat`, behind a name that may itself hold spaces and parentheses.
@@ -143,6 +147,12 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(read.len(), most);
+    }
+
+    #[test]
+    fn a_command_line_has_no_secrets() {
+        let line = b"vllm\0serve\0m\0--api-key\0planted one\0--port\x008000\0";
+        assert_eq!(join_arguments(line), "vllm serve m --api-key *** --port 8000");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The size and the checksums of a file, as S3 writes them.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{fmt::Write as _, fs::File, io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -50,6 +50,14 @@ impl Digest {
 
     pub(super) fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    pub(super) fn sha256_hex(&self) -> String {
+        let bytes = BASE64.decode(&self.sha256).unwrap_or_default();
+        bytes.iter().fold(String::new(), |mut hex, byte| {
+            let _: std::fmt::Result = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 
     pub(super) fn md5(&self) -> &str {

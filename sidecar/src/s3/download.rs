@@ -1,40 +1,129 @@
-//! Objects to files: below a directory as keys lie below the prefix, whole or not at all.
+//! Objects to files, whole or not at all. A transfer that is cut or paused goes on where it was.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use aws_sdk_s3::types::ChecksumMode;
-use tokio::io::AsyncWriteExt as _;
+use anyhow::{Context as _, Error, Result, anyhow};
+use aws_sdk_s3::{
+    config::{Builder, StalledStreamProtectionConfig, retry::RetryConfig},
+    operation::get_object::{GetObjectError, GetObjectOutput},
+    types::ChecksumMode,
+};
+use rustix::fs::{FlockOperation, flock};
+use tokio::{
+    io::{AsyncSeekExt as _, AsyncWriteExt as _},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tracing::info;
 
-use super::{Bucket, Object, digest::Digest};
+use super::{
+    Bucket, Object,
+    digest::Digest,
+    failure::{SdkError, is_about_credentials},
+    sums::Sums,
+};
+
+/// How often an object is asked for while nothing more of it comes.
+pub const ATTEMPTS: usize = 4;
+
+/// The longest pause within a transfer, by attempt: what is there already is not asked for again, so
+/// it costs little to be impatient first, and a store that takes its time is heard out in the end.
+const IDLE_TIMEOUTS: [Duration; ATTEMPTS] = [
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(40),
+];
+
+/// The wait after the first failure; it doubles with each.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// An attempt that has brought this much was worth it, however it ended.
+const MIN_PROGRESS: u64 = 64 << 10;
+
+/// Bytes a second, beyond the first [`SLOW_START`]: a store that trickles must not hold up the end.
+const SLOWEST_DOWNLOAD: u64 = 1 << 10;
+const SLOW_START: Duration = Duration::from_secs(60);
+
+/// What begins and ends the names of files that are not whole yet.
+pub const PARTIAL: (&str, &str) = (".fetch_", ".partial");
+
+/// Why an object is not there as a file.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The same request would fail again.
+    Final(Error),
+    /// The store, or the way to it, failed each time.
+    Transfer(Error),
+}
 
 impl Bucket {
-    /// Where an object goes in a directory: as its key lies below the prefix. Two keys never get
-    /// the same path, and no path leads out of the directory.
-    pub fn path_of(&self, object: &Object, directory: &Path) -> Result<PathBuf> {
-        path_of(&object.key, &self.prefix, directory)
-            .with_context(|| format!("cannot save s3://{}/{}", self.name, object.key))
-    }
-
     /// Downloads an object and returns true, or finds that the same content is there already.
-    pub async fn fetch(&self, object: &Object, path: &Path) -> Result<bool> {
-        if self.is_there(object, path).await? {
+    ///
+    /// What came before a transfer broke is asked for only once, also in a later run, as long as the
+    /// store says that the object is still the same.
+    pub async fn fetch(
+        &self,
+        object: &Object,
+        path: &Path,
+        attempts: usize,
+    ) -> Result<bool, FetchError> {
+        if self.is_there(object, path).await.map_err(FetchError::Final)? {
             return Ok(false);
         }
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot create {}", folder.display()))?;
-        }
-        let partial = Partial::beside(path);
-        self.download(object, &partial.0).await.with_context(|| {
-            format!("cannot download s3://{}/{} to {}", self.name, object.key, path.display())
+        let what = || {
+            let (name, key) = (&self.name, object.key.escape_debug());
+            format!("cannot download s3://{name}/{key} to {}", path.display())
+        };
+        let partial = self.download(object, path, attempts).await.map_err(|error| match error {
+            FetchError::Final(error) => FetchError::Final(error.context(what())),
+            FetchError::Transfer(error) => FetchError::Transfer(error.context(what())),
         })?;
-        fs::rename(&partial.0, path)
-            .with_context(|| format!("cannot give {} its name", path.display()))?;
+        partial.become_file(path).with_context(what).map_err(FetchError::Final)?;
         Ok(true)
+    }
+
+    async fn download(
+        &self,
+        object: &Object,
+        path: &Path,
+        attempts: usize,
+    ) -> Result<Partial, FetchError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder {}", folder.display()))
+            .map_err(FetchError::Final)?;
+        let mut download =
+            Download { bucket: self, object, folder, partial: None, sums: Sums::default() };
+        let (mut failures, mut best) = (0, 0);
+        loop {
+            let idle = IDLE_TIMEOUTS[failures.min(ATTEMPTS - 1)];
+            let error = match download.attempt(idle).await {
+                Ok(partial) => return Ok(partial),
+                Err(FetchError::Transfer(error)) => error,
+                Err(error) => {
+                    if let Some(partial) = &mut download.partial {
+                        partial.is_useless = true;
+                    }
+                    return Err(error);
+                }
+            };
+            let length = download.partial.as_ref().map_or(0, |partial| partial.length);
+            if length >= best + MIN_PROGRESS {
+                failures = 0;
+            }
+            best = best.max(length);
+            failures += 1;
+            if failures >= attempts {
+                return Err(FetchError::Transfer(error));
+            }
+            let pause = FIRST_RETRY * (1 << (failures - 1));
+            info!("{}: {error:#}; trying again in {pause:?}", object.key.escape_debug());
+            sleep(pause).await;
+        }
     }
 
     /// Only a checksum tells: a store without one has its objects downloaded again.
@@ -50,74 +139,231 @@ impl Bucket {
             .bucket(&self.name)
             .key(&object.key)
             .checksum_mode(ChecksumMode::Enabled)
-            .send()
-            .await
-            .map_err(|error| self.explain(&error, "s3:GetObject"))
-            .with_context(|| format!("cannot look at s3://{}/{}", self.name, object.key))?;
-        let Some(stored) = of_whole(head.checksum_sha256()) else { return Ok(false) };
-        let path = path.to_owned();
-        let digest = tokio::task::spawn_blocking(move || Digest::of(&path)).await??;
-        Ok(digest.sha256() == stored)
-    }
-
-    async fn download(&self, object: &Object, partial: &Path) -> Result<()> {
-        let mut answer = self
-            .client
-            .get_object()
-            .bucket(&self.name)
-            .key(&object.key)
-            .checksum_mode(ChecksumMode::Enabled)
-            .send()
-            .await
-            .map_err(|error| self.explain(&error, "s3:GetObject"))?;
-        let mut file = tokio::fs::File::create(partial).await.context("cannot create the file")?;
-        let mut bytes = 0;
-        // The SDK compares the checksum, if the store has one.
-        while let Some(piece) = answer.body.try_next().await.context("the transfer failed")? {
-            bytes += piece.len() as u64;
-            file.write_all(&piece).await.context("cannot write the file")?;
+            .send();
+        // Who may not ask this may still download.
+        let Ok(head) = head.await else { return Ok(false) };
+        let sums = Sums::of_head(&head);
+        if sums == Sums::default() {
+            return Ok(false);
         }
-        file.flush().await.context("cannot write the file")?;
-        let listed = object.bytes;
-        ensure!(bytes == listed, "got {bytes} bytes, but the listing says {listed}");
-        Ok(())
+        Ok(sums.complaint(&digest_of(path).await?).is_none())
     }
 }
 
-/// An upload in parts has a checksum of checksums, with the number of parts behind a `-`.
-fn of_whole(checksum: Option<&str>) -> Option<&str> {
-    checksum.filter(|checksum| !checksum.contains('-'))
+async fn digest_of(path: &Path) -> Result<Digest> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || Digest::of(&path)).await?
 }
 
-fn path_of(key: &str, prefix: &str, directory: &Path) -> Result<PathBuf> {
-    let below = key.strip_prefix(prefix).unwrap_or(key);
-    let mut path = directory.to_owned();
-    for part in below.split('/') {
-        ensure!(
-            !matches!(part, "" | "." | "..") && !part.contains('\0'),
-            "{part:?} cannot be the name of a file or folder: download it by other means, or \
-             choose an S3_PREFIX without it"
-        );
-        path.push(part);
+/// One object on its way.
+struct Download<'a> {
+    bucket: &'a Bucket,
+    object: &'a Object,
+    folder: &'a Path,
+    partial: Option<Partial>,
+    sums: Sums,
+}
+
+impl Download<'_> {
+    /// Leaves in `partial` what can be gone on from.
+    async fn attempt(&mut self, idle: Duration) -> Result<Partial, FetchError> {
+        let listed = self.object.bytes;
+        let limit = SLOW_START + Duration::from_secs(listed / SLOWEST_DOWNLOAD);
+        let deadline = Instant::now() + limit;
+        let mut answer = self.ask().await?;
+        if self.partial.is_none() {
+            let mut partial = Partial::open(self.folder, &self.object.key, answer.e_tag())
+                .map_err(FetchError::Final)?;
+            self.sums = Sums::of_answer(&answer);
+            if partial.length > listed {
+                partial.cut_to(0).await.map_err(FetchError::Final)?;
+            }
+            let is_begun = partial.length > 0;
+            self.partial = Some(partial);
+            if is_begun {
+                // By an earlier run.
+                answer = self.ask().await?;
+            }
+        }
+        let partial = self.partial.as_mut().expect("it was opened above");
+        // A store that does not know ranges sends all of it.
+        let start = answer.content_range().map_or(Some(0), start_of).unwrap_or(0);
+        partial.cut_to(start.min(partial.length)).await.map_err(FetchError::Final)?;
+        if start > partial.length {
+            return Err(transfer("the store sends another part than it was asked for"));
+        }
+        let encoding = answer.content_encoding().filter(|encoding| *encoding != "identity");
+        let encoding = encoding.map(str::to_owned);
+        while partial.length < listed {
+            let piece = match timeout(idle, timeout_at(deadline, answer.body.try_next())).await {
+                Err(_) => return Err(transfer(format!("nothing came for {} s", idle.as_secs()))),
+                Ok(Err(_)) => {
+                    let got = partial.length;
+                    return Err(transfer(format!(
+                        "got {got} of {listed} bytes in {} s: the store, or the way to it, is too slow",
+                        limit.as_secs()
+                    )));
+                }
+                Ok(Ok(piece)) => {
+                    piece.context("the transfer failed").map_err(FetchError::Transfer)?
+                }
+            };
+            let Some(piece) = piece else { break };
+            partial.write(&piece).await.map_err(FetchError::Final)?;
+        }
+        let got = partial.length;
+        // The SDK compares the checksum, if the store has sent one, when the end is read.
+        let end =
+            if got < listed { Ok(Ok(None)) } else { timeout(idle, answer.body.try_next()).await };
+        if let Ok(Err(error)) = end {
+            partial.cut_to(0).await.map_err(FetchError::Final)?;
+            return Err(FetchError::Transfer(Error::new(error).context("the transfer failed")));
+        }
+        // Another end than that of the listing: of another object, or of one that was compressed on the way.
+        if got != listed || !matches!(end, Ok(Ok(None))) {
+            let kept = if got < listed && partial.etag.is_some() { got } else { 0 };
+            partial.cut_to(kept).await.map_err(FetchError::Final)?;
+            let got =
+                if got == listed { "more than that".to_owned() } else { format!("{got} bytes") };
+            let error = anyhow!("got {got}, but the listing says {listed}");
+            return Err(match encoding {
+                Some(encoding) => FetchError::Final(error.context(format!(
+                    "the answer has the content encoding {encoding:?}, which nobody asked for: go \
+                     around the proxy or gateway that compresses it"
+                ))),
+                None => FetchError::Transfer(error),
+            });
+        }
+        partial.flush().await.map_err(FetchError::Final)?;
+        let digest = digest_of(&partial.path).await.map_err(FetchError::Final)?;
+        if let Some(complaint) = self.sums.complaint(&digest) {
+            partial.cut_to(0).await.map_err(FetchError::Final)?;
+            return Err(transfer(complaint));
+        }
+        Ok(self.partial.take().expect("it was opened above"))
     }
-    Ok(path)
+
+    /// For all of it, or for what is missing.
+    async fn ask(&mut self) -> Result<GetObjectOutput, FetchError> {
+        let Bucket { client, name, .. } = self.bucket;
+        let request = client.get_object().bucket(name).key(&self.object.key);
+        let request = match self.partial.as_ref().and_then(Partial::resumed) {
+            None => request.checksum_mode(ChecksumMode::Enabled),
+            Some((length, etag)) => request.range(format!("bytes={length}-")).if_match(etag),
+        };
+        // Attempts and pauses are counted here, where it is known how much has come.
+        let own = Builder::default()
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        let answer = request.customize().config_override(own).send().await;
+        answer.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&mut self, error: &SdkError<GetObjectError>) -> FetchError {
+        let explained = self.bucket.explain(error, "s3:GetObject");
+        let status = error.raw_response().map(|answer| answer.status().as_u16());
+        match status {
+            // Precondition failed, range not satisfiable: what is here is of another object.
+            Some(412 | 416) if self.partial.is_some() => {
+                if let Some(mut partial) = self.partial.take() {
+                    partial.is_useless = true;
+                }
+                FetchError::Transfer(explained)
+            }
+            // Of 200 and the like: it was cut, or is none of S3.
+            Some(200..300 | 408 | 429 | 500..) => FetchError::Transfer(explained),
+            Some(_) => FetchError::Final(explained),
+            None if is_about_credentials(error) => FetchError::Final(explained),
+            None => FetchError::Transfer(explained),
+        }
+    }
 }
 
-/// A download that has not got its name. Dropped, it is removed.
-struct Partial(PathBuf);
+fn transfer(message: impl Into<String>) -> FetchError {
+    FetchError::Transfer(anyhow!(message.into()))
+}
+
+/// Of `bytes 5-9/10`.
+fn start_of(range: &str) -> Option<u64> {
+    range.strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
+}
+
+/// A file that is not whole. Dropped, it stays for a later run, if that can go on from it.
+struct Partial {
+    path: PathBuf,
+    file: tokio::fs::File,
+    length: u64,
+    /// Without one nobody could tell whether the rest still belongs to it.
+    etag: Option<String>,
+    is_useless: bool,
+}
 
 impl Partial {
-    /// Hidden, and named for this process: two downloads never write to the same file.
-    fn beside(path: &Path) -> Self {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Self(path.with_file_name(format!(".{name}.{}.partial", std::process::id())))
+    /// Hidden, beside the file that it will be, and named for the object and its version: a later run
+    /// finds it, and of another version it never takes a part. Locked against other downloads.
+    fn open(folder: &Path, key: &str, etag: Option<&str>) -> Result<Self> {
+        let version = Digest::of_bytes(format!("{key}\0{}", etag.unwrap_or_default()).as_bytes());
+        let (begin, end) = PARTIAL;
+        let path = folder.join(format!("{begin}{}{end}", &version.sha256_hex()[..32]));
+        let what = || format!("cannot create {}", path.display());
+        let file = fs::File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(what)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| anyhow!("another download of it is under way"))?;
+        let length = file.metadata().with_context(what)?.len();
+        let etag = etag.map(str::to_owned);
+        let file = tokio::fs::File::from_std(file);
+        let mut partial = Self { path, file, length, etag, is_useless: false };
+        if partial.etag.is_none() {
+            // Of who knows what.
+            partial.length = 0;
+        }
+        Ok(partial)
+    }
+
+    /// Where to go on, and of what.
+    fn resumed(&self) -> Option<(u64, &str)> {
+        Some((self.length, self.etag.as_deref()?)).filter(|(length, _)| *length > 0)
+    }
+
+    async fn cut_to(&mut self, length: u64) -> Result<()> {
+        self.flush().await?;
+        let what = || format!("cannot write {}", self.path.display());
+        self.file.set_len(length).await.with_context(what)?;
+        self.file.seek(std::io::SeekFrom::Start(length)).await.with_context(what)?;
+        self.length = length;
+        Ok(())
+    }
+
+    async fn write(&mut self, piece: &[u8]) -> Result<()> {
+        let what = || format!("cannot write {}", self.path.display());
+        self.file.write_all(piece).await.with_context(what)?;
+        self.length += piece.len() as u64;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let what = || format!("cannot write {}", self.path.display());
+        self.file.flush().await.with_context(what)
+    }
+
+    fn become_file(self, path: &Path) -> Result<()> {
+        fs::rename(&self.path, path)
+            .with_context(|| format!("cannot give {} its name", path.display()))
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Gone already, if it got its name.
-        let _ = fs::remove_file(&self.0);
+        if self.is_useless || self.resumed().is_none() {
+            // Gone already, if it got its name.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -126,22 +372,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_follow_the_key_below_the_prefix() {
-        let out = Path::new("out");
-        let path = |key, prefix| path_of(key, prefix, out).unwrap();
-        assert_eq!(path("k3s-vllm/a.jsonl", "k3s-vllm/"), out.join("a.jsonl"));
-        assert_eq!(path("k/2026-11-24/a", "k/"), out.join("2026-11-24/a"));
-        assert_ne!(path("k/1/a", "k/"), path("k/2/a", "k/"));
-        assert_eq!(path("a", ""), out.join("a"));
-    }
-
-    #[test]
-    fn keys_that_would_leave_the_directory_or_meet_another_are_refused() {
-        for key in ["k/../a", "k/a/../../b", "k//a", "k/./a", "k/a\0b"] {
-            let error = path_of(key, "k/", Path::new("out")).unwrap_err().to_string();
-            assert!(error.contains("S3_PREFIX"), "{error}");
-        }
-        // An absolute path would replace the directory.
-        assert!(path_of("k//etc/passwd", "k/", Path::new("out")).is_err());
+    fn the_start_of_a_part_is_read_from_its_range() {
+        assert_eq!(start_of("bytes 5-9/10"), Some(5));
+        assert_eq!(start_of("bytes */10"), None);
+        assert_eq!(start_of("5-9/10"), None);
     }
 }

@@ -111,6 +111,10 @@ fn answered<E: Cause>(
         | "InvalidToken"
         | "ExpiredToken"
         | "NotSignedUp" => CREDENTIALS.to_owned(),
+        "InvalidObjectState" => {
+            "it is archived: restore it with `aws s3api restore-object`, and repeat then".to_owned()
+        }
+        "NoSuchKey" => "it was deleted after it was listed".to_owned(),
         "NoSuchBucket" => format!("check S3_BUCKET, and whether {store} is the right place"),
         "PermanentRedirect"
         | "AuthorizationHeaderMalformed"
@@ -145,7 +149,7 @@ pub(super) fn root_cause(error: &dyn Error) -> String {
     root.lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
 }
 
-fn is_about_credentials(error: &dyn Error) -> bool {
+pub(super) fn is_about_credentials(error: &dyn Error) -> bool {
     chain(error).any(|cause| cause.to_string().contains("credential"))
 }
 

@@ -98,13 +98,16 @@ fn the_endpoint_may_come_from_the_variables_of_the_sdk() {
 }
 
 #[test]
-fn an_empty_prefix_of_the_store_is_said() {
+fn an_empty_prefix_of_the_store_is_an_error_that_says_what_was_looked_for() {
     let directory = tempfile::tempdir().unwrap();
     let server = store_with(&directory.path().join("s3"), &[("k3s-vllm/a.jsonl", "{}\n")]);
     let out = directory.path().join("out");
     let ran = fetch(&server.endpoint(), &out, &[("S3_PREFIX", "other")]);
-    assert!(paths_of(&ran).is_empty());
-    assert!(ran.stderr.contains("nothing is stored under s3://traces/other/"), "{}", ran.stderr);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.is_empty());
+    let expected =
+        format!("nothing is stored under s3://traces/other/ in {}: check S3", server.endpoint());
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
     let ran = fetch(&server.endpoint(), &out, &[("S3_PREFIX", "/")]);
     assert_eq!(paths_of(&ran), [out.join("k3s-vllm/a.jsonl").to_str().unwrap()]);
 }

@@ -12,6 +12,7 @@ mod confirmation;
 mod documentation;
 mod failures;
 mod fetch;
+mod fetch_faults;
 mod preflight;
 mod scripted;
 mod settings;

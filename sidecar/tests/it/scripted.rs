@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 #[derive(Debug, Clone)]
@@ -23,11 +24,13 @@ pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    /// How long the connection stays open behind the body.
+    pause: Duration,
 }
 
 impl Reply {
     pub(crate) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), pause: Duration::ZERO }
     }
 
     /// An error as S3 words it.
@@ -52,6 +55,18 @@ impl Reply {
         self
     }
 
+    /// Sends no more, and does not end either.
+    pub(crate) fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// Sends no more of the body than this; what was said of its length stays.
+    pub(crate) fn cut_to(mut self, bytes: usize) -> Self {
+        self.body.truncate(bytes);
+        self
+    }
+
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
@@ -70,9 +85,12 @@ impl Scripted {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&requests);
+        let answer = Arc::new(answer);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(&stream.unwrap(), &answer, &log);
+                let (stream, answer, log) =
+                    (stream.unwrap(), Arc::clone(&answer), Arc::clone(&log));
+                thread::spawn(move || serve(&stream, &*answer, &log));
             }
         });
         Self { endpoint, requests }
@@ -87,7 +105,7 @@ impl Scripted {
 fn serve(stream: &TcpStream, answer: &impl Fn(&Request) -> Reply, log: &Mutex<Vec<Request>>) {
     let mut reader = BufReader::new(stream);
     let Some(request) = read_request(&mut reader) else { return };
-    let Reply { status, mut headers, body } = answer(&request);
+    let Reply { status, mut headers, body, pause } = answer(&request);
     let is_head = request.method == "HEAD";
     log.lock().unwrap().push(request);
     if !headers.iter().any(|(name, _)| *name == "Content-Length") {
@@ -104,6 +122,7 @@ fn serve(stream: &TcpStream, answer: &impl Fn(&Request) -> Reply, log: &Mutex<Ve
     if !is_head {
         let _ = stream.write_all(&body);
     }
+    thread::sleep(pause);
 }
 
 fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {

@@ -79,10 +79,10 @@ async fn a_file_is_put_listed_and_fetched_with_the_same_content() {
     let objects = bucket.list().await.unwrap();
     let key = format!("{PREFIX}{NAME}");
     assert_eq!(objects, [Object { key: key.clone(), bytes: content.len() as u64 }]);
-    let path = bucket.path_of(&objects[0], &scene.path("out")).unwrap();
-    assert!(bucket.fetch(&objects[0], &path).await.unwrap());
+    let path = scene.path("out").join(NAME);
+    assert!(bucket.fetch(&objects[0], &path, 1).await.unwrap());
     assert_eq!(fs::read(&path).unwrap(), content);
-    assert!(!bucket.fetch(&objects[0], &path).await.unwrap(), "it is there already");
+    assert!(!bucket.fetch(&objects[0], &path, 1).await.unwrap(), "it is there already");
 
     assert_eq!(scene.server.put_count(&key), 1);
     let methods: Vec<String> =
@@ -97,11 +97,11 @@ async fn a_file_that_was_changed_is_fetched_again() {
     let bucket = scene.bucket().await;
     bucket.put(&scene.segment(), NAME).await.unwrap();
     let object = bucket.list().await.unwrap().remove(0);
-    let path = bucket.path_of(&object, &scene.path("out")).unwrap();
-    bucket.fetch(&object, &path).await.unwrap();
+    let path = scene.path("out").join(NAME);
+    bucket.fetch(&object, &path, 1).await.unwrap();
     for changed in [&b"[]\n"[..], b"{}\n{}\n", b""] {
         fs::write(&path, changed).unwrap();
-        assert!(bucket.fetch(&object, &path).await.unwrap());
+        assert!(bucket.fetch(&object, &path, 1).await.unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"{}\n");
     }
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     advice::explained,
+    aws_profile,
     build::static_program,
     command::{Command, in_short},
 };
@@ -71,7 +72,7 @@ impl Bucket {
         let of_this_machine = is_set("AWS_ACCESS_KEY_ID")
             || is_set("AWS_PROFILE")
             || is_set("AWS_WEB_IDENTITY_TOKEN_FILE")
-            || env::home_dir().is_some_and(|home| home.join(".aws/credentials").exists());
+            || aws_profile::has_credentials("default");
         let credentials = if of_this_machine { BTreeMap::new() } else { secret()? };
         let value = |name: &str| {
             let own = env::var(name).ok().filter(|value| !value.is_empty());

@@ -202,6 +202,8 @@ pub(crate) struct NodeStatus {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct NodeInfo {
     pub(crate) kubelet_version: String,
+    pub(crate) kernel_version: String,
+    pub(crate) os_image: String,
 }
 
 impl Pod {
@@ -271,6 +273,14 @@ impl Node {
     /// GPUs that pods can have.
     pub(crate) fn gpus(&self) -> u32 {
         count(&self.status.allocatable)
+    }
+
+    /// Names by which a device plugin with a configuration of its own offers parts of GPUs.
+    pub(crate) fn other_gpu_names(&self) -> Vec<&str> {
+        let is_other = |(name, count): &(&String, &String)| {
+            name.starts_with("nvidia.com/") && name.as_str() != super::names::GPU && *count != "0"
+        };
+        self.status.capacity.iter().filter(is_other).map(|(name, _)| name.as_str()).collect()
     }
 
     /// GPUs that the device plugin has seen, healthy or not.

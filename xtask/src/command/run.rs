@@ -14,6 +14,11 @@ use crate::ctx::variables_of_cargo;
 /// What only looks has answered by then, or something hangs.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
+/// Settings of kubectl's user that change what its commands mean: another diff may answer that nothing
+/// differs, and a kuberc may make `delete` ask.
+const OF_KUBECTL: [(&str, Option<&str>); 3] =
+    [("KUBECTL_EXTERNAL_DIFF", None), ("KUBERC", Some("off")), ("KUBECTL_KUBERC", Some("false"))];
+
 /// What a command has answered, whether it succeeded or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
@@ -99,6 +104,12 @@ impl Command {
         let mut expression = duct::cmd(program, arguments).unchecked();
         for name in variables_of_cargo() {
             expression = expression.env_remove(name);
+        }
+        for (name, value) in OF_KUBECTL {
+            expression = match value {
+                Some(value) => expression.env(name, value),
+                None => expression.env_remove(name),
+            };
         }
         for variable in &self.variables {
             expression = expression.env(&variable.name, &variable.value);

@@ -33,7 +33,30 @@ const WITHOUT_DRIVER: [&str; 3] = [
 ];
 
 pub(super) fn apply(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {
+    if !ctx.dry_run {
+        refuse_other_names(&nodes(kubectl)?)?;
+    }
     apply_rendered(ctx, kubectl, &manifests::program().words("--only node"))
+}
+
+/// By time-slicing or MIG: a second plugin beside that one would offer each GPU twice.
+fn refuse_other_names(nodes: &[Node]) -> Result<()> {
+    for node in nodes.iter().filter(|node| node.known_gpus() == 0) {
+        let names = node.other_gpu_names();
+        if !names.is_empty() {
+            return Err(explained(
+                format!("{} offers its GPUs as {}", node.metadata.name, names.join(", ")),
+                format!(
+                    "a device plugin with a configuration of its own runs; the pod asks for {GPU}"
+                ),
+                format!(
+                    "let it offer {GPU} (renameByDefault: false for time-slicing, \
+                     migStrategy: single or none for MIG), and repeat"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// GPUs that pods can have; zero for a while after every restart of K3s.

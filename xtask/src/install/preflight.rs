@@ -2,6 +2,7 @@
 
 mod driver;
 mod facts;
+mod role;
 
 use std::path::Path;
 
@@ -31,6 +32,8 @@ enum Mark {
     Missing,
     /// It may not work so, or not well.
     Note,
+    /// It would harm what this machine does already: nothing lets it through.
+    Refused,
 }
 
 pub(super) fn run(
@@ -45,11 +48,21 @@ pub(super) fn run(
             Mark::Ok => "ok",
             Mark::Note => "note",
             Mark::Missing => "missing",
+            Mark::Refused => "refused",
         };
         eprintln!("{mark:<7} {topic}: {found}");
         if !next.is_empty() {
             eprintln!("        next:  {next}");
         }
+    }
+    if let Some(Finding { topic, found, next, .. }) =
+        findings.iter().find(|finding| finding.mark == Mark::Refused)
+    {
+        return Err(explained(
+            format!("nothing was changed on this machine, by its {topic}"),
+            found,
+            next,
+        ));
     }
     let missing = findings.iter().filter(|finding| finding.mark == Mark::Missing);
     let missing: Vec<&str> = missing.map(|finding| finding.topic).collect();
@@ -64,18 +77,17 @@ pub(super) fn run(
 }
 
 fn judge(facts: &Facts, minimum_driver: Option<u32>) -> Vec<Finding> {
-    let mut findings = vec![system(facts), tools(facts), kernel(facts)];
+    let mut findings = vec![role::judge(&facts.role), system(facts), tools(facts), kernel(facts)];
     findings.extend(driver::judge(facts, minimum_driver));
     findings.push(ports(facts));
     findings.push(route(facts));
     findings.extend([disk(facts), memory(facts)].into_iter().flatten());
     findings.extend(files(facts));
-    if facts.ufw_is_active {
-        findings.push(note(
-            "firewall",
-            "ufw is active",
-            "sudo ufw allow 6443/tcp; sudo ufw allow from 10.42.0.0/16; sudo ufw allow from 10.43.0.0/16",
-        ));
+    findings.extend(
+        [data_dir(facts), packages(facts), apparmor(facts), iptables(facts)].into_iter().flatten(),
+    );
+    if let Some(firewall) = facts.firewall {
+        findings.push(note("firewall", &format!("{firewall} is active"), way_through(firewall)));
     }
     if facts.old_toolkit {
         findings.push(note(
@@ -85,6 +97,70 @@ fn judge(facts: &Facts, minimum_driver: Option<u32>) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+fn way_through(firewall: &str) -> &'static str {
+    match firewall {
+        "ufw" => {
+            "sudo ufw allow 6443/tcp; sudo ufw allow from 10.42.0.0/16; sudo ufw allow from 10.43.0.0/16"
+        }
+        "firewalld" => {
+            "sudo firewall-cmd --permanent --add-port=6443/tcp; sudo firewall-cmd --permanent \
+             --zone=trusted --add-source=10.42.0.0/16 --add-source=10.43.0.0/16; sudo firewall-cmd --reload"
+        }
+        _ => {
+            "let 6443/tcp, 10.42.0.0/16 and 10.43.0.0/16 through in /etc/nftables.conf: it flushes \
+              what K3s adds, so restart k3s after a change of it"
+        }
+    }
+}
+
+/// What is written and looked at lies in the usual place.
+fn data_dir(Facts { data_dir, .. }: &Facts) -> Option<Finding> {
+    let directory = data_dir.as_ref()?;
+    Some(missing(
+        "data-dir",
+        &format!("K3s keeps its state in {directory}, and install knows /var/lib/rancher/k3s only"),
+        "install the toolkit by hand, restart k3s, and `cargo xtask manifests --only node | kubectl \
+         apply --server-side -f -`",
+    ))
+}
+
+/// apt does not change them, and K3s's step would come after the failure.
+fn packages(Facts { held_packages, .. }: &Facts) -> Option<Finding> {
+    (!held_packages.is_empty()).then(|| {
+        let packages = held_packages.join(" ");
+        missing(
+            "packages",
+            &format!("apt holds {packages}, of which another version is needed"),
+            &format!("sudo apt-mark unhold {packages}"),
+        )
+    })
+}
+
+fn apparmor(Facts { lacks_apparmor_parser, .. }: &Facts) -> Option<Finding> {
+    lacks_apparmor_parser.then(|| {
+        missing(
+            "AppArmor",
+            "the kernel has it enabled, and apparmor_parser is missing: no container would start",
+            "sudo apt-get install apparmor",
+        )
+    })
+}
+
+/// Of 1.8.0 to 1.8.4 the nf_tables mode adds each rule again and again.
+fn iptables(Facts { iptables, .. }: &Facts) -> Option<Finding> {
+    let version = iptables.as_ref()?;
+    let number = version.split_whitespace().find_map(|word| word.strip_prefix('v'));
+    let is_faulty = version.contains("nf_tables")
+        && number
+            .is_some_and(|number| ["1.8.0", "1.8.1", "1.8.2", "1.8.3", "1.8.4"].contains(&number));
+    Some(if is_faulty {
+        let next = "sudo update-alternatives --set iptables /usr/sbin/iptables-legacy, or a later iptables";
+        missing("iptables", &format!("{version}: rules of K3s pile up with it"), next)
+    } else {
+        ok("iptables", version)
+    })
 }
 
 fn system(Facts { machine, os, systemd, .. }: &Facts) -> Finding {
@@ -188,6 +264,10 @@ fn ok(topic: &'static str, found: &str) -> Finding {
 
 fn missing(topic: &'static str, found: &str, next: &str) -> Finding {
     Finding { mark: Mark::Missing, topic, found: found.to_owned(), next: next.to_owned() }
+}
+
+fn refused(topic: &'static str, found: &str, next: &str) -> Finding {
+    Finding { mark: Mark::Refused, topic, found: found.to_owned(), next: next.to_owned() }
 }
 
 fn note(topic: &'static str, found: &str, next: &str) -> Finding {

@@ -13,7 +13,7 @@ use crate::{
     pins::{TOOLKIT, TOOLKIT_REPOSITORY},
 };
 
-const PACKAGES: [&str; 4] = [
+pub(super) const PACKAGES: [&str; 4] = [
     "nvidia-container-toolkit",
     "nvidia-container-toolkit-base",
     "libnvidia-container-tools",
@@ -29,6 +29,11 @@ const OLDEST: (u32, u32) = (1, 18);
 pub(super) fn install(ctx: &Ctx, airgap: Option<&Path>) -> Result<()> {
     let act = airgap.map_or_else(from_network, from_directory);
     ctx.converge("container toolkit", || Ok(judge(&listed()?)), &act)
+}
+
+/// Nothing of it would have to change.
+pub(super) fn is_met() -> bool {
+    listed().is_ok_and(|listed| matches!(judge(&listed), State::Met(_)))
 }
 
 /// Packages that were removed are listed for as long as their configuration is there.

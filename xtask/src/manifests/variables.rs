@@ -63,7 +63,7 @@ const NAMES: [&str; 56] = [
 ];
 
 /// Those whose values people may hide passwords in.
-const HIDDEN: [&str; 2] = ["TRACER_ENV", "VLLM_ENV"];
+pub(super) const HIDDEN: [&str; 3] = ["TRACER_ENV", "VLLM_ARGS", "VLLM_ENV"];
 
 pub(super) struct Variable {
     pub(super) name: &'static str,

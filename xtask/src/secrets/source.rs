@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::single_line;
-use crate::{advice::explained, cluster::names::AWS_SECRET_KEYS};
+use crate::{advice::explained, aws_profile, cluster::names::AWS_SECRET_KEYS};
 
 pub(super) fn token(file: Option<&Path>) -> Result<String> {
     let what = "the Hugging Face token";
@@ -53,38 +53,12 @@ pub(super) fn aws_keys(file: Option<&Path>, profile: &str) -> Result<BTreeMap<St
             .filter(|(_, value)| !value.trim().is_empty())
             .collect()
     } else {
-        let default = env::home_dir().map(|home| home.join(".aws/credentials"));
-        let file = file.map(Path::to_owned).or(default).context("there is no home directory")?;
-        let text = fs::read_to_string(&file).map_err(|error| {
-            let file = file.display();
-            explained(
-                "there are no AWS keys",
-                format!("AWS_ACCESS_KEY_ID is not set, and {file} cannot be read: {error}"),
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with \
-                 --aws-credentials-file; where the instance has a role, pods need no keys",
-            )
-        })?;
-        of_profile(&text, profile)
-            .with_context(|| format!("{} has no profile {profile:?}", file.display()))?
+        aws_profile::keys(file, profile)?
     };
     for name in &AWS_SECRET_KEYS[..2] {
         ensure!(keys.contains_key(*name), "{name} is missing beside the other key");
     }
     keys.into_iter().map(|(name, value)| Ok((name.clone(), single_line(&value, &name)?))).collect()
-}
-
-fn of_profile(text: &str, profile: &str) -> Option<BTreeMap<String, String>> {
-    let heading = format!("[{profile}]");
-    let mut lines = text.lines().map(str::trim);
-    lines.find(|line| *line == heading)?;
-    let section = lines.take_while(|line| !line.starts_with('['));
-    let pairs = section.filter_map(|line| line.split_once('='));
-    Some(
-        pairs
-            .map(|(key, value)| (key.trim().to_uppercase(), value.trim().to_owned()))
-            .filter(|(key, _)| AWS_SECRET_KEYS.contains(&key.as_str()))
-            .collect(),
-    )
 }
 
 /// A line from the terminal, which does not repeat it.
@@ -120,17 +94,6 @@ fn ask(question: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_those_of_the_profile_and_of_no_other() {
-        let text = "[default]\naws_access_key_id = A\naws_secret_access_key=B\nregion = x\n\n[other]\naws_access_key_id = C\n";
-        let keys = of_profile(text, "default").unwrap();
-        let pairs: Vec<(&str, &str)> =
-            keys.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(pairs, [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "B")]);
-        assert_eq!(of_profile(text, "other").unwrap().len(), 1);
-        assert_eq!(of_profile(text, "none"), None);
-    }
 
     #[test]
     fn a_token_is_one_word() {

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use trace::{
     check::{CoverageReport, Report, check},
     line::CoverageCounts,
 };
 
-use crate::segments::segments;
+use crate::segments::{Found, Others, look};
 
 /// Problems that the text shows; JSON has all.
 const SHOWN: usize = 20;
@@ -22,29 +22,43 @@ struct Verdict<'report> {
     whole: bool,
     #[serde(flatten)]
     report: &'report Report,
+    /// What lies beside the segments.
+    not_read: &'report Others,
 }
 
 /// Prints what was found, and returns whether the trace is whole.
 pub(super) fn verify(directory: &Path, json: bool) -> Result<bool> {
-    let segments = segments(directory)?;
-    ensure!(
-        !segments.is_empty(),
-        "no *.jsonl or *.jsonl.zst in {}: closed traces end so, those of a running sidecar have \
-         .part behind it",
-        directory.display()
-    );
+    let Found { segments, others } = look(directory)?;
+    if segments.is_empty() {
+        let beside = not_read(&others).map(|line| format!("\n  {line}")).unwrap_or_default();
+        bail!(
+            "no *.jsonl or *.jsonl.zst in {} is a trace: closed ones are named \
+             trace_<host>_<start>_<sequence>, those of a running sidecar have .part behind it{beside}",
+            directory.display()
+        );
+    }
     let report = check(&segments);
     let whole = report.is_whole();
     if json {
-        let verdict = Verdict { whole, report: &report };
+        let verdict = Verdict { whole, report: &report, not_read: &others };
         println!("{}", serde_json::to_string(&verdict).context("cannot print the report")?);
     } else {
-        print!("{}", to_text(&report));
+        print!("{}", to_text(&report, &others));
     }
     Ok(whole)
 }
 
-fn to_text(report: &Report) -> String {
+/// They are no fault of the trace; if one of them belongs to it, a segment is missing above.
+fn not_read(others: &Others) -> Option<String> {
+    let Others { count, names } = others;
+    let more = match count - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (*count > 0).then(|| format!("not read   {}{more}", names.join(", ")))
+}
+
+fn to_text(report: &Report, others: &Others) -> String {
     let Report { files, calls, dropped, ignored, suppressed, functions, runs, coverage, problems } =
         report;
     let called = functions.values().filter(|total| total.lines > 0).count();
@@ -62,6 +76,7 @@ fn to_text(report: &Report) -> String {
         format!("run        {}: {} segments, {end}", run.run, run.segments)
     }));
     lines.extend(coverage.iter().flat_map(coverage_lines));
+    lines.extend(not_read(others));
     lines.extend(problems.iter().take(SHOWN).map(|problem| format!("problem    {problem}")));
     if problems.len() > SHOWN {
         lines.push(format!("problem    {} more, see --json", problems.len() - SHOWN));
@@ -114,7 +129,7 @@ mod tests {
     #[test]
     fn a_drop_alone_is_not_whole() {
         let report = Report { files: 1, calls: 5, dropped: 2, ..Report::default() };
-        insta::assert_snapshot!(to_text(&report), @"
+        insta::assert_snapshot!(to_text(&report, &Others::default()), @"
         files      1
         calls      5, of 0 functions
         dropped    2
@@ -127,7 +142,7 @@ mod tests {
     fn many_problems_are_shown_in_part() {
         let problem = Problem::NotEnded { run: "node_1".to_owned() };
         let report = Report { problems: vec![problem; SHOWN + 3], ..Report::default() };
-        let text = to_text(&report);
+        let text = to_text(&report, &Others::default());
         assert_eq!(text.matches("problem    run node_1").count(), SHOWN);
         assert!(text.contains("problem    3 more, see --json"), "{text}");
     }

@@ -278,3 +278,37 @@ fn settings_are_checked_by_the_program_that_knows_them() {
     let variables = [("S3_BUCKET", "traces"), ("TRACER_IMAGE", "a/b:1")];
     machine.run_with(&["deploy"], &variables).succeeds();
 }
+
+/// What `manifests` is asked for, by the kernels of the nodes.
+fn rights_for(nodes: &Value, variables: &[(&str, &str)]) -> (bool, Run) {
+    let machine = Machine::node();
+    machine.state("nodes.json", &json!({ "items": nodes }).to_string());
+    let deploy = ["deploy", "--no-wait", "--tracer-image", "a/b:1", "--s3-bucket", "traces"];
+    let run = machine.run_with(&deploy, variables);
+    run.succeeds();
+    (machine.has_called("--perf-events=false"), run)
+}
+
+#[test]
+fn the_tracer_gets_sys_admin_only_where_a_node_needs_it() {
+    let node = |kernel: &str, gpus: &str| {
+        let mut node = crate::objects::gpu_node(gpus);
+        node["status"]["nodeInfo"]["kernelVersion"] = json!(kernel);
+        node
+    };
+    for (nodes, variables, is_least) in [
+        (json!([node("6.12.1", "1")]), &[][..], true),
+        (json!([node("6.6.0", "1"), node("5.15.0", "0")]), &[], true),
+        (json!([node("6.12.1", "1"), node("5.15.0", "1")]), &[], false),
+        (json!([node("5.15.0-122-generic", "1")]), &[], false),
+        (json!([node("6.12.1", "1")]), &[("PERF_EVENTS", "true")], false),
+        (json!([node("6.12.1", "1")]), &[("ATTACH_BY", "perf-events")], false),
+        (json!([]), &[], false),
+        (json!([crate::objects::gpu_node("1")]), &[], false),
+    ] {
+        let (least, run) = rights_for(&nodes, variables);
+        assert_eq!(least, is_least, "{nodes}: {}", run.stderr);
+        let is_said = run.stderr.contains("note    the tracer gets SYS_ADMIN too: ");
+        assert_eq!(is_said, !least && variables.is_empty(), "{}", run.stderr);
+    }
+}

@@ -17,6 +17,7 @@ mod ebpf;
 mod help;
 mod install;
 mod objects;
+mod planted;
 mod readme;
 mod scripted;
 mod secrets;

@@ -89,3 +89,64 @@ fn without_a_token_the_ways_to_give_one_are_said() {
     ]);
     assert!(!machine.has_called("apply"));
 }
+
+const ID: &str = "aws_access_key_id = AKIA2\naws_secret_access_key = hush\n";
+const AWS: [&str; 3] = ["secrets", "--no-hf-token", "--aws"];
+
+#[test]
+fn a_profile_is_read_where_the_sdk_reads_it() {
+    let stored = "AWS_ACCESS_KEY_ID=\"AKIA2\"\nAWS_SECRET_ACCESS_KEY=\"hush\"\n";
+    // The file, what is in it, and the variables.
+    for (file, content, variables) in [
+        ("home/.aws/credentials", format!("[default]\n{ID}"), &[][..]),
+        ("home/.aws/credentials", format!("\u{feff}[ default ] # mine\r\n{ID}"), &[]),
+        ("home/.aws/config", format!("[default]\n{ID}"), &[]),
+        ("home/.aws/config", format!("[profile lab]\n{ID}"), &[("AWS_PROFILE", "lab")]),
+        ("home/.aws/credentials", format!("[lab]\n{ID}"), &[("AWS_PROFILE", "lab")]),
+        ("elsewhere", format!("[default]\n{ID}"), &[("AWS_SHARED_CREDENTIALS_FILE", "elsewhere")]),
+        ("elsewhere", format!("[profile default]\n{ID}"), &[("AWS_CONFIG_FILE", "elsewhere")]),
+    ] {
+        let machine = Machine::node();
+        let path = machine.path(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &content).unwrap();
+        let path = path.display().to_string();
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|&(name, value)| (name, if value == "elsewhere" { &path } else { value }))
+            .collect();
+        let run = machine.run_with(&AWS, &variables);
+        run.succeeds();
+        assert_eq!(machine.read("stored-aws-credentials"), stored, "{file}: {content}");
+        assert!(!run.stderr.contains("hush"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_profile_without_keys_is_named_with_the_way_out() {
+    for (content, how) in [
+        ("[default]\nsso_session = x\n", "signs in by IAM Identity Center (SSO) (sso_session"),
+        ("[default]\nsso_start_url = x\n", "signs in by IAM Identity Center (SSO)"),
+        ("[default]\nrole_arn = x\nsource_profile = base\n", "assumes a role (role_arn"),
+        ("[default]\ncredential_process = /bin/x hush\n", "asks a program (credential_process"),
+    ] {
+        let machine = Machine::node();
+        let path = machine.path("home/.aws/config");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        let run = machine.run(&AWS);
+        run.fails_with(&[
+            "the profile \"default\" has no keys that could be stored",
+            how,
+            ".aws/config",
+            "aws configure export-credentials --profile default",
+        ]);
+        assert!(!machine.has_called("apply") && !run.stderr.contains("hush"), "{}", run.stderr);
+    }
+    let machine = Machine::node();
+    machine.run_with(&AWS, &[("AWS_PROFILE", "lab")]).fails_with(&[
+        "no profile \"lab\" is in ",
+        ".aws/credentials",
+        "--aws-profile",
+    ]);
+}

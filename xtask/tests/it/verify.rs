@@ -85,3 +85,41 @@ fn a_demo_and_a_directory_are_not_verified_at_once() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--traces"), "{}", stderr(&output));
 }
+
+#[test]
+fn files_of_strangers_are_named_and_are_no_fault_of_the_trace() {
+    let directory = tempfile::tempdir().unwrap();
+    write_trace(directory.path(), 2);
+    let path = |name: &str| directory.path().join(name);
+    // What macOS writes beside each file, a file manager's copy, and what people leave.
+    fs::write(path(&format!("._{NAME}")), "\0\u{5}\u{16}\u{7}").unwrap();
+    fs::copy(path(NAME), path(&format!("Copy of {NAME}"))).unwrap();
+    fs::copy(path(NAME), path(&format!(".{NAME}.swp"))).unwrap();
+    fs::write(path("notes.jsonl"), "{}\n").unwrap();
+    fs::create_dir(path("lost+found")).unwrap();
+    fs::create_dir(path("backup")).unwrap();
+    fs::copy(path(NAME), path("backup").join(NAME)).unwrap();
+    let output = xtask().args(["verify", "--traces"]).arg(directory.path()).output().unwrap();
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    assert!(!text.contains("problem"), "{text}");
+    for name in [format!("\"._{NAME}\""), format!("\"Copy of {NAME}\""), "\"notes.jsonl\"".into()] {
+        assert!(text.contains(&name), "no {name} in {text}");
+    }
+    let json =
+        xtask().args(["verify", "--json", "--traces"]).arg(directory.path()).output().unwrap();
+    let report: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&report["whole"], &report["not_read"]["count"]), (&true.into(), &5.into()));
+    assert_eq!(report["files"], 1);
+}
+
+#[test]
+fn a_segment_under_the_name_of_a_stranger_is_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    write_trace(directory.path(), 2);
+    let other = directory.path().join("Copy of a.jsonl");
+    fs::rename(directory.path().join(NAME), other).unwrap();
+    let output = xtask().args(["verify", "--traces"]).arg(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("not read   \"Copy of a.jsonl\""), "{}", stderr(&output));
+}

@@ -28,13 +28,30 @@ pub(in crate::config) fn variables(value: &str) -> Result<Variables, String> {
     Ok(Variables(variables))
 }
 
+/// Long ones that the rest of the deployment decides.
+const REFUSED: [&str; 9] = [
+    "--api-key",
+    "--host",
+    "--model",
+    "--port",
+    "--shutdown-timeout",
+    "--ssl-certfile",
+    "--ssl-keyfile",
+    "--tensor-parallel-size",
+    "--uds",
+];
+
 /// Refuses what the rest of the deployment has to know.
 pub(in crate::config) fn vllm_arguments(value: &str) -> Result<Words, String> {
     let words = split(value)
         .ok_or("a quote is open; accepted: arguments separated by spaces, quoted as in a shell")?;
     for word in &words {
-        let option = word.split('=').next().unwrap_or(word);
-        let way_out = match option {
+        let option = option_of(word);
+        let way_out = match &option[..] {
+            "--host" => "the probes and the service ask all addresses of the pod",
+            "--api-key" => {
+                "it would be in every command line, and so in traces; VLLM_ENV may set VLLM_API_KEY"
+            }
             "--port" => "the probes and the service ask port 8000; NODE_PORT is the port outside",
             "--uds" => "the probes and the service ask a TCP port",
             "--ssl-keyfile" | "--ssl-certfile" => "the probes ask by plain HTTP",
@@ -48,10 +65,21 @@ pub(in crate::config) fn vllm_arguments(value: &str) -> Result<Words, String> {
     Ok(Words(words))
 }
 
-/// Kubernetes expands `$(NAME)` in arguments and variables; none is meant here.
+/// As vLLM's parser reads it: `_` is `-`, a beginning stands for the only option that begins so, and
+/// `-tp2` has its value in it.
+fn option_of(word: &str) -> String {
+    let name = word.split('=').next().unwrap_or(word);
+    if name.starts_with("-tp") {
+        return "-tp".to_owned();
+    }
+    let name = if name.starts_with("--") { name.replace('_', "-") } else { name.to_owned() };
+    let is_beginning = |option: &&&str| name.len() > 5 && option.starts_with(&name);
+    let refused = REFUSED.iter().find(is_beginning);
+    refused.map_or(name.clone(), |option| (*option).to_owned())
+}
+
 fn split(value: &str) -> Option<Vec<String>> {
-    let words = shlex::split(value)?;
-    Some(words.into_iter().map(|word| word.replace("$(", "$$(")).collect())
+    shlex::split(value)
 }
 
 #[cfg(test)]
@@ -71,11 +99,18 @@ mod tests {
     #[test]
     fn arguments_that_the_deployment_must_know_are_refused() {
         let Words(words) = vllm_arguments("--seed 1 --chat-template='{% if $(x) %}'").unwrap();
-        assert_eq!(words, ["--seed", "1", "--chat-template={% if $$(x) %}"]);
+        assert_eq!(words, ["--seed", "1", "--chat-template={% if $(x) %}"]);
         for (bad, way_out) in [
             ("--port 9000", "NODE_PORT"),
             ("--port=9000", "NODE_PORT"),
             ("--seed=1 -tp 2", "TENSOR_PARALLEL_SIZE"),
+            ("-tp=2", "TENSOR_PARALLEL_SIZE"),
+            ("-tp2", "TENSOR_PARALLEL_SIZE"),
+            ("--tensor_parallel_size 2", "TENSOR_PARALLEL_SIZE"),
+            ("--tensor-parallel-siz 2", "TENSOR_PARALLEL_SIZE"),
+            ("--ssl_keyfile k", "plain HTTP"),
+            ("--host 127.0.0.1", "all addresses"),
+            ("--api-key k", "VLLM_API_KEY"),
             ("--seed '", "a quote is open"),
         ] {
             assert!(vllm_arguments(bad).unwrap_err().contains(way_out), "{bad}");

@@ -5,7 +5,11 @@ use std::{env, fs, net::TcpListener, path::Path};
 use crate::{
     cluster::names::NODE_PORT,
     command::{Command, is_on_path},
-    install::airgap::missing,
+    install::{
+        airgap::missing,
+        preflight::role::{Role, other_data_dir},
+        toolkit,
+    },
 };
 
 /// Of the API server, K3s's supervisor, containerd's streaming and kubelet.
@@ -36,7 +40,16 @@ pub(super) struct Facts {
     pub(super) default_route: bool,
     pub(super) free_disk_gb: Option<u64>,
     pub(super) memory_gb: Option<u64>,
-    pub(super) ufw_is_active: bool,
+    /// One that is active.
+    pub(super) firewall: Option<&'static str>,
+    pub(super) role: Role,
+    /// Other than the usual one.
+    pub(super) data_dir: Option<String>,
+    /// Of those that would have to change.
+    pub(super) held_packages: Vec<String>,
+    pub(super) lacks_apparmor_parser: bool,
+    /// Version and mode, as it says them.
+    pub(super) iptables: Option<String>,
     pub(super) old_toolkit: bool,
 }
 
@@ -68,11 +81,43 @@ impl Facts {
             default_route: has_default_route(),
             free_disk_gb: free_disk_gb(),
             memory_gb: read("/proc/meminfo").and_then(|text| memory_gb(&text)),
-            ufw_is_active: answers("systemctl is-active ufw", "active")
-                && read("/etc/ufw/ufw.conf").is_some_and(|text| text.contains("ENABLED=yes")),
+            firewall: firewall(),
+            role: Role::find(),
+            data_dir: other_data_dir(),
+            held_packages: held_packages(),
+            lacks_apparmor_parser: read("/sys/module/apparmor/parameters/enabled").as_deref()
+                == Some("Y")
+                && !["/usr/sbin/apparmor_parser", "/sbin/apparmor_parser"]
+                    .iter()
+                    .any(|path| Path::new(path).exists())
+                && !is_on_path("apparmor_parser"),
+            iptables: iptables(),
             old_toolkit: Path::new("/usr/local/nvidia/toolkit").exists(),
         }
     }
+}
+
+fn firewall() -> Option<&'static str> {
+    ["ufw", "firewalld", "nftables"].into_iter().find(|name| {
+        answers(&format!("systemctl is-active {name}"), "active")
+            // Its service is active also where it lets everything through.
+            && (*name != "ufw"
+                || read("/etc/ufw/ufw.conf").is_some_and(|text| text.contains("ENABLED=yes")))
+    })
+}
+
+fn held_packages() -> Vec<String> {
+    let held = Command::new("apt-mark showhold").output().map(|output| output.stdout);
+    let held = held.unwrap_or_default();
+    let ours = held.lines().map(str::trim).filter(|name| toolkit::PACKAGES.contains(name));
+    let ours: Vec<String> = ours.map(str::to_owned).collect();
+    if ours.is_empty() || toolkit::is_met() { Vec::new() } else { ours }
+}
+
+fn iptables() -> Option<String> {
+    let output = Command::new("iptables --version").output().ok()?;
+    let line = output.stdout.lines().next().unwrap_or_default().trim().to_owned();
+    (output.is_success() && !line.is_empty()).then_some(line)
 }
 
 fn nvidia_smi() -> Result<String, String> {

@@ -1,6 +1,6 @@
 //! Machines as they can be, and what is said about them.
 
-use super::*;
+use super::{role::Role, *};
 
 fn good() -> Facts {
     Facts {
@@ -21,7 +21,12 @@ fn good() -> Facts {
         default_route: true,
         free_disk_gb: Some(200),
         memory_gb: Some(64),
-        ufw_is_active: false,
+        firewall: None,
+        role: Role::None,
+        data_dir: None,
+        held_packages: Vec::new(),
+        lacks_apparmor_parser: false,
+        iptables: Some("iptables v1.8.7 (nf_tables)".to_owned()),
         old_toolkit: false,
     }
 }
@@ -50,7 +55,7 @@ fn each_lack_is_found() {
         default_route: false,
         free_disk_gb: Some(20),
         memory_gb: Some(8),
-        ufw_is_active: true,
+        firewall: Some("ufw"),
         old_toolkit: true,
         ..good()
     };
@@ -107,4 +112,56 @@ fn a_driver_that_is_absent_or_half_upgraded_is_explained() {
     let findings = judge(&half, None);
     let driver = findings.iter().find(|finding| finding.topic == "driver").unwrap();
     assert!(driver.next.contains("sudo reboot"), "{driver:?}");
+}
+
+#[test]
+fn what_would_be_harmed_is_refused_and_named() {
+    let url = "https://server:6443".to_owned();
+    let agent = Role::Agent { unit: "k3s-agent".to_owned(), url: Some(url.clone()) };
+    for (role, named) in [
+        (agent, "a K3s agent of https://server:6443 (k3s-agent.service)"),
+        (Role::Member { url }, "joined https://server:6443"),
+        (Role::Other("an RKE2 server"), "an RKE2 server"),
+    ] {
+        let facts = Facts { role, ..good() };
+        assert_eq!(wrong(&facts), [("role", Mark::Refused)]);
+        let findings = judge(&facts, None);
+        assert!(findings[0].found.contains(named) && !findings[0].next.is_empty(), "{findings:?}");
+    }
+    assert_eq!(wrong(&Facts { role: Role::Server, k3s_runs: true, ..good() }), []);
+}
+
+#[test]
+fn what_keeps_k3s_from_working_is_named_before_anything_changes() {
+    let facts = Facts {
+        data_dir: Some("/srv/k3s".to_owned()),
+        held_packages: vec!["libnvidia-container1".to_owned()],
+        lacks_apparmor_parser: true,
+        iptables: Some("iptables v1.8.4 (nf_tables)".to_owned()),
+        firewall: Some("firewalld"),
+        ..good()
+    };
+    assert_eq!(
+        wrong(&facts),
+        [
+            ("data-dir", Mark::Missing),
+            ("packages", Mark::Missing),
+            ("AppArmor", Mark::Missing),
+            ("iptables", Mark::Missing),
+            ("firewall", Mark::Note),
+        ]
+    );
+    let findings = judge(&facts, None);
+    let text: Vec<String> =
+        findings.iter().map(|one| format!("{}: {}", one.found, one.next)).collect();
+    for part in [
+        "/srv/k3s",
+        "apt-mark unhold libnvidia-container1",
+        "apt-get install apparmor",
+        "firewall-cmd",
+    ] {
+        assert!(text.iter().any(|line| line.contains(part)), "no {part} in {text:?}");
+    }
+    let legacy = Facts { iptables: Some("iptables v1.8.4 (legacy)".to_owned()), ..good() };
+    assert_eq!(wrong(&legacy), []);
 }

@@ -162,3 +162,30 @@ fn a_runtime_that_k3s_does_not_find_is_explained() {
         "/usr/local/nvidia/toolkit",
     ]);
 }
+
+/// The installer would make a server of it, and its cluster would lose it.
+#[test]
+fn a_machine_of_another_cluster_is_refused_whatever_is_forced() {
+    let agent = "[Service]\nEnvironment=K3S_URL=https://server:6443\nExecStart=/usr/local/bin/k3s \\\n    agent\n";
+    for (unit, text, named) in [
+        ("k3s-agent", agent, "a K3s agent of https://server:6443 (k3s-agent.service)"),
+        ("rke2-agent", "[Service]\n", "an RKE2 agent"),
+        ("kubelet", "[Service]\n", "kubelet.service"),
+    ] {
+        let machine = fresh();
+        machine.state(&format!("unit-{unit}"), text);
+        machine.run(&INSTALL).fails_with(&["nothing was changed on this machine", named, "next:"]);
+        assert_eq!(changes(&machine), [""; 0], "{unit}");
+        machine.run(&["--dry-run", "install"]).fails_with(&[named]);
+    }
+}
+
+#[test]
+fn a_node_whose_plugin_renames_gpus_is_left_alone() {
+    let machine = installed();
+    let mut node = gpu_node("0");
+    node["status"]["capacity"]["nvidia.com/gpu.shared"] = json!("4");
+    machine.state("nodes.json", &json!({ "items": [node] }).to_string());
+    machine.run(&INSTALL).fails_with(&["nvidia.com/gpu.shared", "renameByDefault"]);
+    assert_eq!(changes(&machine), [""; 0]);
+}

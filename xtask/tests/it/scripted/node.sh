@@ -29,9 +29,10 @@ case "$TOOL $*" in
 "sh "*/install.sh) touch "$STATE/unit" ;;
 "sh "*) PATH=$BIN exec /bin/sh "$@" ;;
 "systemctl cat k3s") [ -f "$STATE/unit" ] ;;
+"systemctl cat "*) cat "$STATE/unit-$2" 2>/dev/null || { echo "No files found for $2.service." >&2; exit 1; } ;;
 "systemctl is-active k3s")
     if [ -f "$STATE/active" ]; then cat "$STATE/active"; else echo inactive; exit 3; fi ;;
-"systemctl is-active ufw") echo inactive; exit 3 ;;
+"systemctl is-active "[ufn]*) echo inactive; exit 3 ;;
 "systemctl start --no-block k3s" | "systemctl restart --no-block k3s")
     echo "${AFTER_START:-active}" >"$STATE/active"
     # K3s finds the runtime only if the toolkit was there when it started.
