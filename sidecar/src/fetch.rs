@@ -22,7 +22,7 @@ pub async fn run(config: &Config, directory: &Path) -> Result<()> {
 async fn fetch_all(config: &Config, directory: &Path) -> Result<()> {
     let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
     let prefix = &config.s3_prefix;
-    let bucket = Bucket::connect(name, prefix, config.s3_endpoint.as_deref()).await;
+    let bucket = Bucket::open(config).await?;
     let objects = bucket.list().await?;
     if objects.is_empty() {
         warn!("nothing is stored under s3://{name}/{prefix}");

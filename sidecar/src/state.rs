@@ -5,7 +5,10 @@
 
 mod callers;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 pub use callers::{Caller, Callers, Evidence};
 use jiff::Timestamp;
@@ -64,12 +67,26 @@ pub struct Uploads {
     pub stored_bytes: u64,
     /// Attempts that the store refused or did not answer.
     pub store_failures: u64,
-    /// Attempts that ended at a file that could not be read or deleted, or was too large for the
-    /// store.
+    /// Attempts that ended at a file that could not be read or deleted, was too large for the store,
+    /// or has a name under which the store keeps something else.
     pub file_failures: u64,
     pub last_stored: Option<Timestamp>,
     /// The store is failing.
     pub failing: Option<Failing>,
+    /// Segments that are not stored while others are.
+    #[serde(default)]
+    pub blocked_segments: usize,
+    /// The first of them, oldest first.
+    #[serde(default)]
+    pub blocked: Vec<Blocked>,
+    /// Uploads neither succeed nor fail, although one of the two is due.
+    #[serde(default)]
+    pub stalled: Option<Stalled>,
+    /// How often the upload task ended by itself and was started again.
+    #[serde(default)]
+    pub restarts: u64,
+    #[serde(skip)]
+    step: Option<Step>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +94,32 @@ pub struct Failing {
     pub since: Timestamp,
     /// Of the last attempt.
     pub error: String,
+}
+
+/// A segment that waits for a reason of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    pub segment: String,
+    pub since: Timestamp,
+    pub attempts: u32,
+    /// Of the last attempt.
+    pub error: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// When the step began that does not end.
+    pub since: Timestamp,
+    /// What it is.
+    pub step: String,
+}
+
+/// What the uploader does, and by when it has to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    what: String,
+    began: Timestamp,
+    due: Instant,
 }
 
 impl State {
@@ -132,6 +175,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Uploads {
+    /// The uploader does this now. Where it has not begun something else after `within`, it hangs.
+    pub fn begin(&mut self, what: impl Into<String>, within: Duration) {
+        let due = Instant::now() + within;
+        self.step = Some(Step { what: what.into(), began: Timestamp::now(), due });
+    }
+
+    /// The uploader has ended as it should.
+    pub fn end(&mut self) {
+        self.step = None;
+    }
+
+    /// The step that should have ended by now, if there is one.
+    pub fn overdue(&self) -> Option<Stalled> {
+        let Step { what, began, due } = self.step.as_ref()?;
+        (*due <= Instant::now()).then(|| Stalled { since: *began, step: what.clone() })
+    }
+
+    /// As of this moment, for whoever asks: a task that hangs cannot tell it itself.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        Self { stalled: self.overdue(), step: None, ..self.clone() }
+    }
+
     pub fn stored(&mut self, bytes: u64) {
         self.stored += 1;
         self.stored_bytes += bytes;
@@ -164,8 +230,22 @@ mod tests {
         let mut uploads = Uploads::default();
         uploads.failing("first".to_owned());
         let since = uploads.failing.clone().unwrap().since;
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
         uploads.failing("second".to_owned());
         assert_eq!(uploads.failing, Some(Failing { since, error: "second".to_owned() }));
+    }
+
+    #[test]
+    fn a_step_of_the_uploader_that_does_not_end_is_told_by_whoever_asks() {
+        let mut uploads = Uploads::default();
+        uploads.begin("uploading a segment", Duration::from_secs(60));
+        assert_eq!(uploads.told().stalled, None, "it has time");
+        uploads.begin("finding credentials", Duration::ZERO);
+        assert_eq!(uploads.told().stalled.unwrap().step, "finding credentials");
+        uploads.begin("waiting", Duration::from_secs(60));
+        assert_eq!(uploads.told().stalled, None, "it goes on");
+        uploads.begin("the last step", Duration::ZERO);
+        uploads.end();
+        assert_eq!(uploads.told(), Uploads::default());
     }
 }

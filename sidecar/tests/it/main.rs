@@ -17,4 +17,6 @@ mod scripted;
 mod settings;
 mod status;
 mod store;
+mod stores;
+mod tls;
 mod uploads;

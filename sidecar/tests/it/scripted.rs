@@ -23,11 +23,17 @@ pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    tells_length: bool,
 }
 
 impl Reply {
     pub(crate) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), tells_length: true }
+    }
+
+    /// For answers to HEAD.
+    pub(crate) fn without_length(self) -> Self {
+        Self { tells_length: false, ..self }
     }
 
     /// An error as S3 words it.
@@ -87,10 +93,10 @@ impl Scripted {
 fn serve(stream: &TcpStream, answer: &impl Fn(&Request) -> Reply, log: &Mutex<Vec<Request>>) {
     let mut reader = BufReader::new(stream);
     let Some(request) = read_request(&mut reader) else { return };
-    let Reply { status, mut headers, body } = answer(&request);
+    let Reply { status, mut headers, body, tells_length } = answer(&request);
     let is_head = request.method == "HEAD";
     log.lock().unwrap().push(request);
-    if !headers.iter().any(|(name, _)| *name == "Content-Length") {
+    if tells_length && !headers.iter().any(|(name, _)| *name == "Content-Length") {
         headers.push(("Content-Length", body.len().to_string()));
     }
     let mut text = format!("HTTP/1.1 {status} Scripted\r\nConnection: close\r\n");
