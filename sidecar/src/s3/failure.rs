@@ -214,7 +214,7 @@ pub(super) fn as_new_listing(error: SdkError<ListObjectsError>) -> ListError {
 /// By what the TLS and HTTP libraries say of the other end.
 fn advice_of_connection(root: &str) -> &'static str {
     let says = |part: &str| root.contains(part);
-    if says("InvalidContentType") || says("corrupt message") {
+    if says("InvalidContentType") || says("corrupt message") || says("tls handshake eof") {
         "what answers there speaks no TLS: S3_ENDPOINT or the proxy has to begin with http://"
     } else if says("CaUsedAsEndEntity") {
         "the certificate of the store is that of an authority, which it may not use itself: give it one \
@@ -350,6 +350,7 @@ mod tests {
     fn what_the_tls_library_says_has_a_way_out() {
         for (root, expected) in [
             ("received corrupt message of type InvalidContentType", "begin with http://"),
+            ("tls handshake eof", "speaks no TLS"),
             ("invalid peer certificate: UnknownIssuer", "AWS_CA_BUNDLE"),
             (
                 "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",

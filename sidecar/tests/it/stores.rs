@@ -477,8 +477,11 @@ fn a_credential_process_that_hangs_is_told_in_bounded_time() {
 #[test]
 fn http_and_https_that_are_mixed_up_are_told_by_the_scheme_to_use() {
     let (plain, _) = store(|_, _| None);
-    let ran = check(&plain.endpoint.replace("http://", "https://"), &[]);
-    fails_with(&ran, "speaks no TLS: S3_ENDPOINT or the proxy has to begin with http://");
+    let loud = answers_with(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    for plain in [plain.endpoint, loud] {
+        let ran = check(&plain.replace("http://", "https://"), &[]);
+        fails_with(&ran, "speaks no TLS: S3_ENDPOINT or the proxy has to begin with http://");
+    }
     let tls = Scripted::start(|_| {
         Reply::new(400).body("Client sent an HTTP request to an HTTPS server.\n")
     });
