@@ -12,7 +12,7 @@ use crate::{
 
 /// All that the ConfigMap can hold. The tracer reads those of the AWS SDK through it, the others itself: a test holds
 /// them to the tracer's own list.
-pub const NAMES: [&str; 23] = [
+pub const NAMES: [&str; 25] = [
     "ATTACH_BY",
     "AWS_EC2_METADATA_DISABLED",
     "AWS_REGION",
@@ -21,7 +21,9 @@ pub const NAMES: [&str; 23] = [
     "LOG_FORMAT",
     "RING_BUFFER_SIZE",
     "RUST_LOG",
+    "S3_ADDRESSING",
     "S3_BUCKET",
+    "S3_CHECKSUMS",
     "S3_ENDPOINT",
     "S3_PREFIX",
     "SHUTDOWN_TIMEOUT",
@@ -87,6 +89,8 @@ fn variables(config: &Config) -> BTreeMap<String, String> {
         s3_bucket,
         s3_prefix,
         s3_endpoint,
+        s3_addressing,
+        s3_checksums,
         upload_interval,
         aws_region,
         aws_ec2_metadata_disabled,
@@ -106,6 +110,8 @@ fn variables(config: &Config) -> BTreeMap<String, String> {
         ("S3_PREFIX", Some(s3_prefix.clone())),
         ("S3_BUCKET", s3_bucket.clone()),
         ("S3_ENDPOINT", s3_endpoint.clone()),
+        ("S3_ADDRESSING", s3_addressing.clone()),
+        ("S3_CHECKSUMS", s3_checksums.clone()),
         ("AWS_REGION", aws_region.clone()),
         ("AWS_EC2_METADATA_DISABLED", aws_ec2_metadata_disabled.then(|| "true".to_owned())),
         ("TRACE_FUNCTIONS", trace_functions.clone()),

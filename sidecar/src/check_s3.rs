@@ -16,9 +16,14 @@ use crate::{
 /// Prints a line for each step on stdout; fails if one failed.
 pub async fn run(config: &Config) -> Result<()> {
     let mut signals = Signals::watch()?;
-    let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
-    let endpoint = config.s3_endpoint.as_deref();
-    let bucket = Bucket::connect_briefly(name, &config.s3_prefix, endpoint).await;
+    let bucket = tokio::select! {
+        bucket = Bucket::open_briefly(config) => bucket,
+        name = signals.next() => bail!("received {name}"),
+    };
+    let bucket = match bucket {
+        Ok(bucket) => bucket,
+        Err(error) => return tell("settings", Err::<&str, _>(error)),
+    };
     let trial = bucket.trial();
     tokio::select! {
         checked = check(&bucket, &trial) => checked,

@@ -48,6 +48,19 @@ pub struct Config {
     #[arg(long, env = "S3_ENDPOINT", value_name = "URL", value_parser = endpoint, global = true)]
     pub s3_endpoint: Option<String>,
 
+    /// Where the bucket is named: auto finds out, path and host say so
+    ///
+    /// With an endpoint `auto` begins with the path, and takes the host name where the store knows the
+    /// bucket only so; at AWS it is the host name.
+    #[arg(long, env = "S3_ADDRESSING", default_value = "auto", value_name = "WAY", global = true)]
+    pub s3_addressing: Addressing,
+
+    /// Whether x-amz-checksum-sha256 travels with an upload; Content-MD5 always does
+    ///
+    /// `auto` leaves it out for a store that refuses it.
+    #[arg(long, env = "S3_CHECKSUMS", default_value = "auto", value_name = "WHEN", global = true)]
+    pub s3_checksums: Checksums,
+
     /// Seconds between rotations of the trace file
     #[arg(long, env = "TRACE_INTERVAL", default_value = "60", value_name = "SECONDS",
           value_parser = seconds)]
@@ -170,10 +183,33 @@ const HTTP_ADDRESS: &str = "HTTP_ADDRESS";
 const AFTER_HELP: &str = "\
 Credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, a web identity, or the role of the \
 instance, in the order of the AWS SDK. AWS_REGION sets the region (us-east-1 if nothing does).
-A store with a private certificate: SSL_CERT_FILE names the file of its authority.
+A store with a private certificate: AWS_CA_BUNDLE or SSL_CERT_FILE names the file of its authority.
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold for S3 as for other programs.
 
 Example:
   TARGET_PROCESS=vllm S3_BUCKET=my-traces TRACE_DIR=/var/tmp/traces ebpf-cuda-tracer";
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Addressing {
+    /// Whichever the store takes
+    #[default]
+    Auto,
+    /// `http://store/bucket/key`
+    Path,
+    /// `http://bucket.store/key`
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Checksums {
+    /// Where the store takes them
+    #[default]
+    Auto,
+    /// On every upload
+    Always,
+    /// On none
+    Never,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AttachBy {

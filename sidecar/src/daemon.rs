@@ -20,12 +20,12 @@ use crate::{
     config::{Config, HttpAddress},
     http, preflight,
     recorder::{self, Totals},
-    s3::Bucket,
+    s3::Connection,
     signals::Signals,
     spool::Spool,
     state::State,
     status::{Facts, Reporter},
-    upload::Uploader,
+    upload::{Uploader, watched},
 };
 use tracer::Tracer;
 
@@ -58,10 +58,8 @@ pub async fn run(mut config: Config) -> Result<()> {
         let spool = spool.clone();
         move || spool.close_leftovers()
     });
-    let uploads = (config.upload_enabled && config.s3_bucket.is_some()).then(|| {
-        let uploader = upload(config.clone(), spool.clone(), state, leftovers, stopped);
-        tokio::spawn(uploader)
-    });
+    let uploads = (config.upload_enabled && config.s3_bucket.is_some())
+        .then(|| tokio::spawn(upload(config.clone(), spool.clone(), state, leftovers, stopped)));
 
     let told = if told.is_some() {
         told
@@ -118,7 +116,8 @@ async fn drain(
     Ok((totals?, uploaded))
 }
 
-/// Uploads until told to stop; returns the number of uploads.
+/// Uploads until told to stop; returns the number of uploads. A store that is down, wrong settings and
+/// keys, and a task that ends by itself make nothing else end: what waits is kept, and told of.
 async fn upload(
     config: Config,
     spool: Spool,
@@ -126,14 +125,20 @@ async fn upload(
     leftovers: JoinHandle<()>,
     stopped: watch::Receiver<bool>,
 ) -> u64 {
-    let name = config.s3_bucket.as_deref().unwrap_or_default();
-    let endpoint = config.s3_endpoint.as_deref();
-    let bucket = Bucket::connect(name, &config.s3_prefix, endpoint).await;
+    let period = config.upload_interval;
+    let store = Arc::new(Connection::new(config));
     // The first pass takes them along.
     if let Err(error) = leftovers.await {
         warn!(%error, "segments that a crash had left open are not closed");
     }
-    Uploader::new(spool, bucket, state).run(config.upload_interval, stopped).await
+    let start = {
+        let (state, stopped) = (Arc::clone(&state), stopped.clone());
+        move || {
+            let uploader = Uploader::new(spool.clone(), Arc::clone(&store), Arc::clone(&state));
+            uploader.run(period, stopped.clone())
+        }
+    };
+    watched(state, stopped, start).await
 }
 
 async fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {
@@ -159,7 +164,7 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
         ("ring_buffer_bytes", config.ring_buffer_size.to_string()),
     ];
     Ok(recorder::Options {
-        run: Run::new(system.nodename().to_str().context("the host name is not UTF-8")?, &start),
+        run: Run::new(&system.nodename().to_string_lossy(), &start),
         start_ns: clock::monotonic_ns(),
         interval: config.trace_interval,
         segment_size: config.trace_segment_size,

@@ -46,7 +46,7 @@ struct Running {
 async fn fetch_all(config: &Config, directory: &Path) -> Result<()> {
     let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
     let prefix = &config.s3_prefix;
-    let bucket = Bucket::connect(name, prefix, config.s3_endpoint.as_deref()).await;
+    let bucket = Bucket::open(config).await?;
     let Listing { objects, stopped } = bucket.list_what_can_be().await?;
     if objects.is_empty() && stopped.is_none() {
         bail!(

@@ -116,6 +116,21 @@ fn uploads(text: &mut Text, Upload { uploads, .. }: &Upload, segments: &Segments
         "Whether the store failed when it was last asked",
         u8::from(uploads.failing.is_some()),
     );
+    text.gauge(
+        "upload_stalled",
+        "Whether uploads neither succeed nor fail, although one of the two is due",
+        u8::from(uploads.stalled.is_some()),
+    );
+    text.gauge(
+        "upload_blocked_segments",
+        "Trace files that are not stored while others are; /status has the reason of each",
+        uploads.blocked_segments,
+    );
+    text.counter(
+        "upload_restarts_total",
+        "How often the upload task ended by itself and was started again",
+        uploads.restarts,
+    );
     if let Some(time) = uploads.last_stored {
         text.gauge(
             "last_upload_timestamp_seconds",
@@ -237,12 +252,23 @@ mod tests {
             ("uploads_total{outcome=\"file_failed\"}", "0"),
             ("uploaded_bytes_total", "2048"),
             ("upload_failing", "1"),
+            ("upload_stalled", "0"),
+            ("upload_blocked_segments", "0"),
+            ("upload_restarts_total", "0"),
         ] {
             assert_eq!(value(&text, &format!("ebpf_cuda_tracer_{sample}")), expected, "{sample}");
         }
         assert_eq!(value(&text, "process_start_time_seconds"), "1795490465.500");
         let lag: f64 = value(&text, "ebpf_cuda_tracer_upload_lag_seconds").parse().unwrap();
         assert!((0.0..60.0).contains(&lag), "{lag}");
+    }
+
+    #[test]
+    fn uploads_that_hang_have_a_sample_of_their_own() {
+        let (_directory, reporter) = busy();
+        reporter.state().uploads().begin("finding credentials", std::time::Duration::ZERO);
+        let text = text(&reporter.status());
+        assert_eq!(value(&text, "ebpf_cuda_tracer_upload_stalled"), "1");
     }
 
     /// The rules of the text format: each family once, its samples behind its two comments.

@@ -1,39 +1,61 @@
 //! The object store: puts a file and makes sure of it, lists, downloads. The only user of the SDK.
 
+mod confirm;
+mod connection;
+mod credentials;
 mod digest;
 mod download;
 mod failure;
+mod habits;
 mod listing;
+mod place;
 mod sums;
+mod transport;
 mod trial;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
     config::{
         Builder, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
     },
-    operation::{list_objects_v2::ListObjectsV2Error, put_object::PutObjectError},
+    operation::put_object::PutObjectError,
     primitives::ByteStream,
-    types::ChecksumMode,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use tokio::time::timeout;
 use trace::{secrets::mask, segment_name::Format};
+use tracing::info;
 
+use crate::config::{Addressing, Checksums, Config};
+use confirm::{Seen, Stored};
+pub use connection::Connection;
 use digest::Digest;
 pub use download::{ATTEMPTS, FetchError, PARTIAL};
 use failure::Caller;
 pub use failure::PutError;
+use habits::{Habit, Habits};
 pub use listing::Listing;
+pub use place::names_the_bucket;
 pub use trial::{Permitted, Trial};
 
 /// A store that has not answered by then does not answer. Uploads get the time for their bytes on
 /// top, at [`SLOWEST_UPLOAD`]; transfers that stall are found sooner, by the SDK.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A store that does not say by then how it wants to be asked is asked at the next failure.
+const MAX_QUESTION: Duration = Duration::from_secs(20);
 
 /// Bytes a second. A slower line could not keep up with any trace.
 const SLOWEST_UPLOAD: u64 = 64 << 10;
@@ -57,6 +79,22 @@ pub struct Bucket {
     store: String,
     /// The client has them too, but does not tell.
     credentials: Option<SharedCredentialsProvider>,
+    habits: Arc<Habits>,
+    /// The store refuses the keys, or the place: another connection may fare better.
+    is_stale: Arc<AtomicBool>,
+    /// Whether the store was there to be asked how it wants to be.
+    is_settled: bool,
+}
+
+/// Where objects go, and how the store wants to be asked.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    pub bucket: String,
+    /// Empty, or ends in `/`.
+    pub prefix: String,
+    pub endpoint: Option<String>,
+    pub addressing: Addressing,
+    pub checksums: Checksums,
 }
 
 /// An object as a listing shows it.
@@ -64,6 +102,13 @@ pub struct Bucket {
 pub struct Object {
     pub key: String,
     pub bytes: u64,
+}
+
+/// What is put: read anew for each attempt.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    File(&'a Path),
+    Text(&'a str),
 }
 
 /// How the sidecar talks to a store: region and credentials are found as the AWS SDK does.
@@ -78,80 +123,238 @@ pub fn loader() -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).timeout_config(timeouts)
 }
 
+impl Destination {
+    /// Fails without a bucket.
+    pub fn of(config: &Config) -> Result<Self> {
+        Ok(Self {
+            bucket: config.s3_bucket.clone().context("S3_BUCKET is not set")?,
+            prefix: config.s3_prefix.clone(),
+            endpoint: config.s3_endpoint.clone(),
+            addressing: config.s3_addressing,
+            checksums: config.s3_checksums,
+        })
+    }
+}
+
 impl Bucket {
-    /// Contacts nothing yet. `prefix` is empty or ends in `/`.
-    pub async fn connect(name: &str, prefix: &str, endpoint: Option<&str>) -> Self {
-        Self::connect_with(loader(), name, prefix, endpoint).await
+    /// Where the settings say. Asks the store how it wants the bucket to be named, if that is not set;
+    /// a store that is down is no error here.
+    pub async fn open(config: &Config) -> Result<Self> {
+        Self::open_with(loader(), &Destination::of(config)?).await
     }
 
-    /// [`Self::connect`] with credentials, retries or time limits of the caller's choice.
-    ///
-    /// With an endpoint, from here or from the profile, the store is not AWS: keys go into the
-    /// path, and checksums are sent as plain headers, which all stores accept.
+    async fn open_with(loader: ConfigLoader, destination: &Destination) -> Result<Self> {
+        let transport = transport::found(destination.endpoint.as_deref()).await?;
+        let loader = loader.http_client(transport.for_credentials.clone());
+        let bucket = Self::build(loader, destination, Some(&transport)).await?;
+        let unsettled = Self { is_settled: false, ..bucket.clone() };
+        Ok(timeout(MAX_QUESTION, bucket.settled(destination)).await.unwrap_or(unsettled))
+    }
+
+    /// Contacts nothing yet: with credentials, retries or time limits of the caller's choice, and
+    /// nothing read from this machine's variables for proxies and certificates.
     pub async fn connect_with(
-        mut loader: ConfigLoader,
+        loader: ConfigLoader,
         name: &str,
         prefix: &str,
         endpoint: Option<&str>,
     ) -> Self {
-        // Another store has no regions, and asking the instance for one takes seconds.
-        let is_set = |variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
-        if endpoint.is_some() && !["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().any(is_set) {
+        let destination = Destination {
+            bucket: name.to_owned(),
+            prefix: prefix.to_owned(),
+            endpoint: endpoint.map(str::to_owned),
+            ..Destination::default()
+        };
+        Self::build(loader, &destination, None).await.expect("only a profile could be wrong")
+    }
+
+    /// With an endpoint, from here or from the profile, the store is not AWS: keys go into the path
+    /// unless it wants the bucket in the host, and checksums are sent as plain headers, which most
+    /// stores accept.
+    async fn build(
+        mut loader: ConfigLoader,
+        destination: &Destination,
+        transport: Option<&transport::Transport>,
+    ) -> Result<Self> {
+        let Destination { bucket: name, prefix, endpoint, addressing, checksums } = destination;
+        if let Some(region) = region_of_environment() {
+            loader = loader.region(Region::new(region));
+        } else if endpoint.is_some() {
+            // Another store has no regions, and asking the instance for one takes seconds.
             loader = loader.region(Region::from_static("us-east-1"));
         }
         let shared = loader.load().await;
         let region = shared.region().filter(|region| !region.as_ref().is_empty());
         let region = region.cloned().unwrap_or(Region::from_static("us-east-1"));
-        let endpoint = endpoint.or(shared.endpoint_url()).filter(|url| !url.is_empty());
-        let store = endpoint.map_or_else(|| format!("S3 in {region}"), mask);
+        let endpoint = endpoint.as_deref().or(shared.endpoint_url()).filter(|url| !url.is_empty());
+        if let Some(refusal) = endpoint.and_then(|url| names_the_bucket(url, name, *addressing)) {
+            let endpoint = mask(endpoint.unwrap_or_default());
+            anyhow::bail!("the endpoint is {endpoint:?}: {refusal}");
+        }
+        let mut store = endpoint.map_or_else(|| format!("S3 in {region}"), mask);
+        let credentials = shared.credentials_provider().map(credentials::checked);
         let mut config = Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .region(region);
+        config.set_credentials_provider(credentials.clone());
+        if let Some(transport) = transport {
+            config = config.http_client(transport.for_objects.clone());
+            store.push_str(&transport.told);
+        }
+        let in_path = match addressing {
+            Addressing::Auto => endpoint.is_some(),
+            Addressing::Path => true,
+            Addressing::Host => false,
+        };
+        config = config.force_path_style(in_path);
         if let Some(endpoint) = endpoint {
-            config = config.endpoint_url(endpoint).force_path_style(true);
+            config = config.endpoint_url(endpoint);
         } else if std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| url.is_empty()) {
             // The SDK would take the empty one for a URL.
             config.set_endpoint_url(None);
         }
-        Self {
+        Ok(Self {
             client: Client::from_conf(config.build()),
-            name: name.to_owned(),
-            prefix: prefix.to_owned(),
+            name: name.clone(),
+            prefix: prefix.clone(),
             store,
-            credentials: shared.credentials_provider(),
-        }
+            credentials,
+            habits: Arc::new(Habits::new(*checksums)),
+            is_stale: Arc::default(),
+            is_settled: true,
+        })
+    }
+
+    /// Whether another connection may fare better: with keys that have changed, for one.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Relaxed)
     }
 
     /// Uploads a file and returns once the store has confirmed its size and checksum.
     ///
-    /// Putting the same file twice is harmless: same key, same content.
+    /// Putting the same file twice is harmless: same key, same content. Where the store refuses the
+    /// second one, what it has is compared.
     pub async fn put(&self, file: &Path, object_name: &str) -> Result<(), PutError> {
-        let (digest, body) = read(file).await.map_err(PutError::File)?;
-        let key = format!("{}{object_name}", self.prefix);
-        let sha256 = self.put_object(&key, &digest, body).await.map_err(|error| {
-            let explained = self.explain(&error, "s3:PutObject");
-            PutError::of(&error, explained.context(format!("cannot put s3://{}/{key}", self.name)))
-        })?;
-        self.confirm(&key, &digest, sha256.as_deref())
-            .await
-            .with_context(|| format!("cannot confirm s3://{}/{key}", self.name))
-            .map_err(PutError::Store)
+        let digest = Digest::read(file).await.map_err(PutError::File)?;
+        self.put_read(file, object_name, &digest).await
     }
 
-    /// Returns the SHA-256 that the store answers, if it does.
+    /// [`Self::put`] of what an earlier attempt may have stored: looks first.
+    pub async fn put_again(&self, file: &Path, object_name: &str) -> Result<(), PutError> {
+        let digest = Digest::read(file).await.map_err(PutError::File)?;
+        let key = self.key(object_name);
+        match self.look(&key, &digest, None).await {
+            Ok(Seen::Same) => Ok(()),
+            Ok(Seen::Missing | Seen::Other(_)) => self.put_read(file, object_name, &digest).await,
+            Err(error) => Err(PutError::Unconfirmed(self.unconfirmed(&key, error))),
+        }
+    }
+
+    async fn put_read(
+        &self,
+        file: &Path,
+        object_name: &str,
+        digest: &Digest,
+    ) -> Result<(), PutError> {
+        let key = self.key(object_name);
+        // Told as the file's fault, not as the request's.
+        ByteStream::from_path(file)
+            .await
+            .with_context(|| format!("cannot read {}", file.display()))
+            .map_err(PutError::File)?;
+        let stored = match self.put_object(&key, digest, Content::File(file)).await {
+            Ok(stored) => stored,
+            Err(error) => return self.refused(&key, digest, &error).await,
+        };
+        match self.look(&key, digest, Some(&stored)).await {
+            Ok(Seen::Same) => Ok(()),
+            // Put again, it may arrive.
+            Ok(Seen::Missing) => Err(PutError::Store(self.unconfirmed(&key, failure::not_there()))),
+            Ok(Seen::Other(what)) => Err(PutError::Store(self.unconfirmed(&key, what))),
+            Err(error) => Err(PutError::Unconfirmed(self.unconfirmed(&key, error))),
+        }
+    }
+
+    /// A store that keeps objects from being replaced refuses what it has already.
+    async fn refused(
+        &self,
+        key: &str,
+        digest: &Digest,
+        error: &failure::SdkError<PutObjectError>,
+    ) -> Result<(), PutError> {
+        let location = format!("s3://{}/{key}", self.name);
+        if failure::may_be_there(error) {
+            match self.look(key, digest, None).await {
+                Ok(Seen::Same) => {
+                    info!("{location} was there already, with the same content");
+                    return Ok(());
+                }
+                Ok(Seen::Other(what)) => {
+                    return Err(PutError::Taken(what.context(format!(
+                        "{location} is there already, with other content, and the store lets nobody \
+                         replace it (remove the object, or choose another S3_PREFIX)"
+                    ))));
+                }
+                Ok(Seen::Missing) | Err(_) => {}
+            }
+        }
+        let explained = self.explain(error, "s3:PutObject");
+        Err(PutError::of(error, explained.context(format!("cannot put {location}"))))
+    }
+
+    fn unconfirmed(&self, key: &str, error: Error) -> Error {
+        error.context(format!("cannot confirm s3://{}/{key}", self.name))
+    }
+
+    fn key(&self, object_name: &str) -> String {
+        format!("{}{object_name}", self.prefix)
+    }
+
+    /// With the checksum of S3, and without it where the store does not know it.
     async fn put_object(
         &self,
         key: &str,
         digest: &Digest,
-        body: ByteStream,
-    ) -> Result<Option<String>, failure::SdkError<PutObjectError>> {
+        content: Content<'_>,
+    ) -> Result<Stored, failure::SdkError<PutObjectError>> {
+        let with_checksum = self.habits.sends_checksums();
+        let error = match self.put_object_once(key, digest, content, with_checksum).await {
+            Ok(stored) => return Ok(stored),
+            Err(error) => error,
+        };
+        if !with_checksum || !self.habits.may_omit_checksums() || !failure::may_be_a_header(&error)
+        {
+            return Err(error);
+        }
+        match self.put_object_once(key, digest, content, false).await {
+            Ok(stored) => {
+                self.habits.learn(Habit::NoChecksums, &self.store);
+                Ok(stored)
+            }
+            Err(_) => Err(error),
+        }
+    }
+
+    async fn put_object_once(
+        &self,
+        key: &str,
+        digest: &Digest,
+        content: Content<'_>,
+        with_checksum: bool,
+    ) -> Result<Stored, failure::SdkError<PutObjectError>> {
+        let body = match content {
+            Content::File(path) => ByteStream::from_path(path)
+                .await
+                .map_err(failure::SdkError::construction_failure)?,
+            Content::Text(text) => ByteStream::from(text.as_bytes().to_vec()),
+        };
         let stored = self
             .client
             .put_object()
             .bucket(&self.name)
             .key(key)
-            .checksum_sha256(digest.sha256())
+            .set_checksum_sha256(with_checksum.then(|| digest.sha256().to_owned()))
             // Every store checks this one; some do not know the other.
             .content_md5(digest.md5())
             .content_type(content_type(key))
@@ -160,7 +363,7 @@ impl Bucket {
             .config_override(Builder::default().timeout_config(self.upload_timeouts(digest.bytes)))
             .send()
             .await?;
-        Ok(stored.checksum_sha256().map(str::to_owned))
+        Ok(Stored { sha256: stored.checksum_sha256().map(str::to_owned) })
     }
 
     fn upload_timeouts(&self, bytes: u64) -> TimeoutConfig {
@@ -170,32 +373,6 @@ impl Bucket {
         base.map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder)
             .operation_attempt_timeout(answer.unwrap_or(ANSWER_TIMEOUT) + transfer)
             .build()
-    }
-
-    /// Asks what the store has now, and compares.
-    async fn confirm(&self, key: &str, digest: &Digest, answered: Option<&str>) -> Result<()> {
-        let head = self
-            .client
-            .head_object()
-            .bucket(&self.name)
-            .key(key)
-            .checksum_mode(ChecksumMode::Enabled)
-            .send()
-            .await
-            .map_err(|error| self.explain(&error, "s3:GetObject"))?;
-        let (stored, bytes) = (head.content_length().unwrap_or(-1), digest.bytes);
-        ensure!(u64::try_from(stored) == Ok(bytes), "the store has {stored} bytes, not {bytes}");
-        // A store that keeps no SHA-256 has still checked the MD5 that came with the upload.
-        match head.checksum_sha256().or(answered) {
-            Some(stored) if stored != digest.sha256() => {
-                bail!(
-                    "the store has the SHA-256 {stored}, not {}: check what lies between, such as a \
-                     proxy or gateway",
-                    digest.sha256()
-                )
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Fails if uploads would surely fail. Credentials that may only upload pass.
@@ -209,9 +386,8 @@ impl Bucket {
     }
 
     /// Asks for as little as a listing can be.
-    async fn list_one(&self) -> Result<(), failure::SdkError<ListObjectsV2Error>> {
-        let one = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
-        one.send().await.map(drop)
+    async fn list_one(&self) -> Result<(), failure::ListError> {
+        self.list_first(&self.prefix).await.map(drop)
     }
 
     /// For messages: the endpoint, or the region at AWS.
@@ -219,20 +395,20 @@ impl Bucket {
         &self.store
     }
 
-    fn explain<E: failure::Cause>(
-        &self,
-        error: &failure::SdkError<E>,
-        permission: &str,
-    ) -> anyhow::Error {
+    fn explain<E: failure::Cause>(&self, error: &failure::SdkError<E>, permission: &str) -> Error {
+        let is_new = !self.is_settled && failure::status(error).is_some();
+        if is_new || failure::is_about_keys(error) {
+            self.is_stale.store(true, Ordering::Relaxed);
+        }
         failure::explain(error, &Caller { bucket: &self.name, store: &self.store, permission })
     }
 }
 
-async fn read(file: &Path) -> Result<(Digest, ByteStream)> {
-    let path = file.to_owned();
-    let digest = tokio::task::spawn_blocking(move || Digest::of(&path)).await??;
-    let body = ByteStream::from_path(file)
-        .await
-        .with_context(|| format!("cannot read {}", file.display()))?;
-    Ok((digest, body))
+/// Without the line break that a secret made by hand ends in.
+fn region_of_environment() -> Option<String> {
+    let of = |variable| std::env::var(variable).ok().map(|value| value.trim().to_owned());
+    ["AWS_REGION", "AWS_DEFAULT_REGION"]
+        .into_iter()
+        .filter_map(of)
+        .find(|region| !region.is_empty())
 }

@@ -27,7 +27,7 @@ pub const MAX_STEP: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct State {
     life: Mutex<Life>,
-    discovery: Mutex<Option<Step>>,
+    discovery: Mutex<Option<DiscoveryStep>>,
     recorded: Mutex<Recorded>,
     libraries: Mutex<Vec<Library>>,
     coverage: Mutex<Coverage>,
@@ -43,7 +43,7 @@ struct Life {
 
 /// What discovery is at.
 #[derive(Debug, Clone, Copy)]
-struct Step {
+struct DiscoveryStep {
     begun: Instant,
     /// The process that it looks at.
     pid: Option<u32>,
@@ -83,12 +83,26 @@ pub struct Uploads {
     pub stored_bytes: u64,
     /// Attempts that the store refused or did not answer.
     pub store_failures: u64,
-    /// Attempts that ended at a file that could not be read or deleted, or was too large for the
-    /// store.
+    /// Attempts that ended at a file that could not be read or deleted, was too large for the store,
+    /// or has a name under which the store keeps something else.
     pub file_failures: u64,
     pub last_stored: Option<Timestamp>,
     /// The store is failing.
     pub failing: Option<Failing>,
+    /// Segments that are not stored while others are.
+    #[serde(default)]
+    pub blocked_segments: usize,
+    /// The first of them, oldest first.
+    #[serde(default)]
+    pub blocked: Vec<Blocked>,
+    /// Uploads neither succeed nor fail, although one of the two is due.
+    #[serde(default)]
+    pub stalled: Option<Stalled>,
+    /// How often the upload task ended by itself and was started again.
+    #[serde(default)]
+    pub restarts: u64,
+    #[serde(skip)]
+    step: Option<UploadStep>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +110,32 @@ pub struct Failing {
     pub since: Timestamp,
     /// Of the last attempt.
     pub error: String,
+}
+
+/// A segment that waits for a reason of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    pub segment: String,
+    pub since: Timestamp,
+    pub attempts: u32,
+    /// Of the last attempt.
+    pub error: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// When the step began that does not end.
+    pub since: Timestamp,
+    /// What it is.
+    pub step: String,
+}
+
+/// What the uploader does, and by when it has to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UploadStep {
+    what: String,
+    began: Timestamp,
+    due: Instant,
 }
 
 impl State {
@@ -122,12 +162,12 @@ impl State {
 
     /// Discovery's heartbeat: it begins a step, which may be a look at a process.
     pub fn discovery_steps(&self, pid: Option<u32>) {
-        *lock(&self.discovery) = Some(Step { begun: Instant::now(), pid });
+        *lock(&self.discovery) = Some(DiscoveryStep { begun: Instant::now(), pid });
     }
 
     /// Why discovery counts as stuck, if it does. When it is told to stop its heart may stop too.
     pub fn stuck_discovery(&self) -> Option<String> {
-        let Step { begun, pid } = (*lock(&self.discovery))?;
+        let DiscoveryStep { begun, pid } = (*lock(&self.discovery))?;
         let taken = begun.elapsed();
         if taken <= MAX_STEP || !matches!(self.phase(), Phase::Starting | Phase::Recording) {
             return None;
@@ -181,6 +221,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Uploads {
+    /// The uploader does this now. Where it has not begun something else after `within`, it hangs.
+    pub fn begin(&mut self, what: impl Into<String>, within: Duration) {
+        let due = Instant::now() + within;
+        self.step = Some(UploadStep { what: what.into(), began: Timestamp::now(), due });
+    }
+
+    /// The uploader has ended as it should.
+    pub fn end(&mut self) {
+        self.step = None;
+    }
+
+    /// The step that should have ended by now, if there is one.
+    pub fn overdue(&self) -> Option<Stalled> {
+        let UploadStep { what, began, due } = self.step.as_ref()?;
+        (*due <= Instant::now()).then(|| Stalled { since: *began, step: what.clone() })
+    }
+
+    /// As of this moment, for whoever asks: a task that hangs cannot tell it itself.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        Self { stalled: self.overdue(), step: None, ..self.clone() }
+    }
+
     pub fn stored(&mut self, bytes: u64) {
         self.stored += 1;
         self.stored_bytes += bytes;
@@ -242,5 +305,19 @@ mod tests {
         assert!(state.stuck_discovery().unwrap().contains("busy for 31 s"));
         state.enter(Phase::Stopping);
         assert_eq!(state.stuck_discovery(), None);
+    }
+
+    #[test]
+    fn a_step_of_the_uploader_that_does_not_end_is_told_by_whoever_asks() {
+        let mut uploads = Uploads::default();
+        uploads.begin("uploading a segment", Duration::from_secs(60));
+        assert_eq!(uploads.told().stalled, None, "it has time");
+        uploads.begin("finding credentials", Duration::ZERO);
+        assert_eq!(uploads.told().stalled.unwrap().step, "finding credentials");
+        uploads.begin("waiting", Duration::from_secs(60));
+        assert_eq!(uploads.told().stalled, None, "it goes on");
+        uploads.begin("the last step", Duration::ZERO);
+        uploads.end();
+        assert_eq!(uploads.told(), Uploads::default());
     }
 }

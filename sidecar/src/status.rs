@@ -183,7 +183,7 @@ impl Reporter {
                 is_paused,
             },
             uploads: destination
-                .map(|destination| Upload { destination, uploads: self.state.uploads().clone() }),
+                .map(|destination| Upload { destination, uploads: self.state.uploads().told() }),
         }
     }
 

@@ -5,6 +5,9 @@ use std::fmt;
 /// What ends the name of a segment that is still being written.
 pub const PART_SUFFIX: &str = ".part";
 
+/// The host in file names of a machine that has no name.
+const NO_NAME: &str = "unnamed";
+
 /// Identifies one segment of one run of one sidecar.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
@@ -54,8 +57,10 @@ pub struct Run {
 }
 
 impl Run {
-    /// Characters that a file name or an object key could not bear become `-`.
+    /// Characters that a file name or an object key could not bear become `-`. A machine without a
+    /// name gets one, for no part of a file name may be empty.
     pub fn new(host: &str, start: &str) -> Self {
+        let host = if host.is_empty() { NO_NAME } else { host };
         let host = host
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '-' })
@@ -108,6 +113,15 @@ mod tests {
             assert_eq!(name.to_string(), expected);
             assert_eq!(SegmentName::parse(&name.to_string()), Some(name.clone()));
             assert_eq!(SegmentName::parse(&format!("{name}{PART_SUFFIX}")), Some(name));
+        }
+    }
+
+    #[test]
+    fn the_files_of_a_machine_without_a_name_are_segments_too() {
+        for host in ["", "_", "\u{e9}", "."] {
+            let name =
+                SegmentName { run: Run::new(host, "s"), sequence: 1, format: Format::default() };
+            assert_eq!(SegmentName::parse(&name.to_string()), Some(name), "{host:?}");
         }
     }
 

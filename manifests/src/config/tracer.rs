@@ -131,6 +131,14 @@ pub struct S3 {
     #[arg(long, env = "S3_ENDPOINT", value_name = "URL", value_parser = endpoint)]
     pub s3_endpoint: Option<String>,
 
+    /// Where the bucket is named: in the path or in the host; auto finds out what the store takes
+    #[arg(long, env = "S3_ADDRESSING", value_name = "WAY", value_parser = ["auto", "path", "host"])]
+    pub s3_addressing: Option<String>,
+
+    /// Whether SHA-256 travels with an upload, as MD5 does; auto leaves it out where the store refuses it
+    #[arg(long, env = "S3_CHECKSUMS", value_name = "WHEN", value_parser = ["auto", "always", "never"])]
+    pub s3_checksums: Option<String>,
+
     /// Seconds between uploads of closed files
     #[arg(long, env = "UPLOAD_INTERVAL", default_value = "120", value_name = "SECONDS",
           value_parser = seconds)]

@@ -5,6 +5,7 @@ use std::{env, ffi::OsString};
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, builder::Resettable, error::ErrorKind};
 
 use super::{Command, Config, HTTP_ADDRESS, complaint::name_the_variable, values::endpoint};
+use crate::s3::names_the_bucket;
 
 impl Config {
     /// Reads arguments and environment. An error names the variable, the value and what is
@@ -27,7 +28,22 @@ impl Config {
         if config.s3_bucket.is_none() {
             config.refuse_without_bucket()?;
         }
+        config.refuse_bucket_in_endpoint()?;
         Ok(config)
+    }
+
+    /// Objects would go to `bucket/bucket/...`, be confirmed there, and be deleted here.
+    fn refuse_bucket_in_endpoint(&self) -> Result<(), clap::Error> {
+        let (Some(endpoint), Some(bucket)) = (&self.s3_endpoint, &self.s3_bucket) else {
+            return Ok(());
+        };
+        match names_the_bucket(endpoint, bucket, self.s3_addressing) {
+            None => Ok(()),
+            Some(refusal) => Err(Self::command().error(
+                ErrorKind::ValueValidation,
+                format!("S3_ENDPOINT is {endpoint:?}: {refusal}"),
+            )),
+        }
     }
 
     fn refuse_without_bucket(&self) -> Result<(), clap::Error> {

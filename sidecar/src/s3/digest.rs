@@ -1,8 +1,9 @@
 //! The size and the checksums of a file, as S3 writes them.
 
-use std::{fmt::Write as _, fs::File, io::Read as _, path::Path};
+use std::{fmt::Write as _, fs::File, io::Read as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
+use aws_sdk_s3::primitives::ByteStream;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use md5::Md5;
 use sha2::Sha256;
@@ -13,9 +14,36 @@ pub(super) struct Digest {
     pub(super) bytes: u64,
     sha256: String,
     md5: String,
+    md5_hex: String,
 }
 
+/// Between two pieces of an object.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
 impl Digest {
+    /// [`Self::of`] for those who must not be held up.
+    pub(super) async fn read(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || Self::of(&path)).await?
+    }
+
+    /// Of what comes; reads no further where it is longer than `most`.
+    pub(super) async fn of_stream(mut stream: ByteStream, most: u64) -> Result<Self> {
+        let (mut bytes, mut sha256, mut md5) = (0, Sha256::default(), Md5::default());
+        loop {
+            let next = tokio::time::timeout(MAX_PAUSE, stream.try_next()).await;
+            let next = next.context("the transfer stands still")?;
+            let Some(piece) = next.context("the transfer failed")? else { break };
+            bytes += piece.len() as u64;
+            sha2::Digest::update(&mut sha256, &piece);
+            md5::Digest::update(&mut md5, &piece);
+            if bytes > most {
+                break;
+            }
+        }
+        Ok(Self::finish(bytes, sha256, md5))
+    }
+
     pub(super) fn of(path: &Path) -> Result<Self> {
         let mut file =
             File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -33,19 +61,25 @@ impl Digest {
             sha2::Digest::update(&mut sha256, piece);
             md5::Digest::update(&mut md5, piece);
         }
-        Ok(Self {
+        Ok(Self::finish(bytes, sha256, md5))
+    }
+
+    fn finish(bytes: u64, sha256: Sha256, md5: Md5) -> Self {
+        let md5 = md5::Digest::finalize(md5);
+        Self {
             bytes,
             sha256: BASE64.encode(sha2::Digest::finalize(sha256)),
-            md5: BASE64.encode(md5::Digest::finalize(md5)),
-        })
+            md5_hex: hex(&md5),
+            md5: BASE64.encode(md5),
+        }
     }
 
     pub(super) fn of_bytes(bytes: &[u8]) -> Self {
-        Self {
-            bytes: bytes.len() as u64,
-            sha256: BASE64.encode(<Sha256 as sha2::Digest>::digest(bytes)),
-            md5: BASE64.encode(<Md5 as md5::Digest>::digest(bytes)),
-        }
+        Self::finish(
+            bytes.len() as u64,
+            <Sha256 as sha2::Digest>::new_with_prefix(bytes),
+            <Md5 as md5::Digest>::new_with_prefix(bytes),
+        )
     }
 
     pub(super) fn sha256(&self) -> &str {
@@ -63,6 +97,15 @@ impl Digest {
     pub(super) fn md5(&self) -> &str {
         &self.md5
     }
+
+    /// As entity tags have it.
+    pub(super) fn md5_hex(&self) -> String {
+        self.md5_hex.clone()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[cfg(test)]

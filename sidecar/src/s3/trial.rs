@@ -4,13 +4,13 @@ use std::{fmt, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_s3::{
-    config::{Credentials, ProvideCredentials as _},
-    primitives::ByteStream,
-};
+use aws_sdk_s3::config::{Credentials, ProvideCredentials as _};
 use jiff::Timestamp;
 
-use super::{Bucket, CONNECT_TIMEOUT, digest::Digest, failure, loader};
+use super::{
+    Bucket, CONNECT_TIMEOUT, Content, Destination, Seen, Stored, digest::Digest, failure, loader,
+};
+use crate::config::Config;
 
 /// Somebody waits for the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,13 +31,13 @@ pub enum Permitted {
 }
 
 impl Bucket {
-    /// [`Self::connect`] for somebody who waits.
-    pub async fn connect_briefly(name: &str, prefix: &str, endpoint: Option<&str>) -> Self {
+    /// [`Self::open`] for somebody who waits.
+    pub async fn open_briefly(config: &Config) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ANSWER_TIMEOUT)
             .build();
-        Self::connect_with(loader().timeout_config(timeouts), name, prefix, endpoint).await
+        Self::open_with(loader().timeout_config(timeouts), &Destination::of(config)?).await
     }
 
     /// Where objects go, in words.
@@ -85,14 +85,18 @@ impl Trial {
 
     /// By the same request as an upload.
     pub async fn write(&self) -> Result<()> {
-        let body = ByteStream::from(self.content.clone().into_bytes());
-        let put = self.bucket.put_object(&self.key, &self.digest, body).await;
+        let content = Content::Text(&self.content);
+        let put = self.bucket.put_object(&self.key, &self.digest, content).await;
         put.map(drop).map_err(|error| self.bucket.explain(&error, "s3:PutObject"))
     }
 
     /// As an upload is confirmed.
     pub async fn confirm(&self) -> Result<()> {
-        self.bucket.confirm(&self.key, &self.digest, None).await
+        match self.bucket.look(&self.key, &self.digest, Some(&Stored::default())).await? {
+            Seen::Same => Ok(()),
+            Seen::Missing => Err(failure::not_there()),
+            Seen::Other(what) => Err(what),
+        }
     }
 
     pub async fn read_back(&self) -> Result<()> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use trace::line::{CoverageCounts, CoverageKind};
 
 use super::{Process, Segments, Status, Upload};
-use crate::state::{Caller, Coverage, Failing, Gap, Phase};
+use crate::state::{Blocked, Caller, Coverage, Failing, Gap, Phase, Stalled};
 
 /// Functions that are shown; `--json` has all of them.
 const MOST_FUNCTIONS: usize = 10;
@@ -222,6 +222,28 @@ fn uploads(out: &mut String, Upload { destination, uploads }: &Upload) {
     if let Some(Failing { since: first, error }) = &uploads.failing {
         push(out, format_args!("  FAILING for {}: {error}\n", since(*first)));
     }
+    if let Some(Stalled { since: first, step }) = &uploads.stalled {
+        push(
+            out,
+            format_args!(
+                "  STALLED for {}: uploads neither succeed nor fail, they hang at {step}: look at what \
+                 that waits for, with `check-s3`; a restart of the sidecar takes them up again\n",
+                since(*first)
+            ),
+        );
+    }
+    if uploads.restarts > 0 {
+        push(out, format_args!("  the upload task was started again {} times\n", uploads.restarts));
+    }
+    for Blocked { segment, since: first, attempts, error } in &uploads.blocked {
+        let first = since(*first);
+        push(out, format_args!("  BLOCKED for {first}, {attempts} attempts: {segment}: {error}\n"));
+    }
+    if let Some(more) =
+        uploads.blocked_segments.checked_sub(uploads.blocked.len()).filter(|&more| more > 0)
+    {
+        push(out, format_args!("  and {more} segments more\n"));
+    }
 }
 
 fn line(out: &mut String, what: &str, text: &str) {
@@ -292,6 +314,32 @@ mod tests {
             "libraries  none found yet: CUDA_LIBRARY_DIRS",
             "calls      0 = 0 recorded",
             "uploads    off (UPLOAD_ENABLED is false)\n",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn uploads_that_hang_and_segments_that_wait_for_a_reason_of_their_own_are_told() {
+        let (_directory, reporter) = busy();
+        {
+            let mut uploads = reporter.state().uploads();
+            uploads.begin("finding credentials", std::time::Duration::ZERO);
+            uploads.restarts = 2;
+            uploads.blocked_segments = 3;
+            uploads.blocked.push(Blocked {
+                segment: "trace_h_s_000001.jsonl".to_owned(),
+                since: Timestamp::now(),
+                attempts: 4,
+                error: "the store keeps something else under this name".to_owned(),
+            });
+        }
+        let text = of(&reporter.status());
+        for expected in [
+            "  STALLED for 0 s: uploads neither succeed nor fail, they hang at finding credentials: ",
+            "  the upload task was started again 2 times\n",
+            "  BLOCKED for 0 s, 4 attempts: trace_h_s_000001.jsonl: the store keeps something else",
+            "  and 2 segments more\n",
         ] {
             assert!(text.contains(expected), "no {expected:?} in\n{text}");
         }

@@ -187,7 +187,8 @@ fn permissions_that_uploads_do_without_are_noted_only() {
 
 #[test]
 fn permissions_that_uploads_need_are_named() {
-    let server = store(|request| (request.method == "HEAD").then(denied));
+    let reads = |request: &Request| request.method == "GET" && !is_listing(request);
+    let server = store(move |request| (request.method == "HEAD" || reads(request)).then(denied));
     let ran = check(&server.endpoint, &[]);
     assert_eq!(ran.code, 1);
     assert_eq!(steps(&ran)[4..], [("FAILED", "confirm"), ("ok", "remove")], "{}", ran.stdout);

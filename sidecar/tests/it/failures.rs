@@ -141,7 +141,7 @@ async fn an_object_that_is_too_large_is_told_from_a_store_that_fails() {
         let server = Scripted::start(move |_| reply.clone());
         let bucket = bucket_at(&server.endpoint, BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
         let error = bucket.put(&scene.segment(), NAME).await.unwrap_err();
-        assert_eq!(matches!(error, PutError::Object(_)), is_object, "{error}");
+        assert_eq!(matches!(error, PutError::TooLarge(_)), is_object, "{error}");
         assert_eq!(error.to_string().contains("lower TRACE_SEGMENT_SIZE"), is_object, "{error}");
     }
 }

@@ -18,4 +18,6 @@ mod scripted;
 mod settings;
 mod status;
 mod store;
+mod stores;
+mod tls;
 mod uploads;

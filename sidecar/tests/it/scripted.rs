@@ -26,11 +26,18 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     /// How long the connection stays open behind the body.
     pause: Duration,
+    tells_length: bool,
 }
 
 impl Reply {
     pub(crate) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), pause: Duration::ZERO }
+        let (headers, body) = (Vec::new(), Vec::new());
+        Self { status, headers, body, pause: Duration::ZERO, tells_length: true }
+    }
+
+    /// For answers to HEAD.
+    pub(crate) fn without_length(self) -> Self {
+        Self { tells_length: false, ..self }
     }
 
     /// An error as S3 words it.
@@ -105,10 +112,10 @@ impl Scripted {
 fn serve(stream: &TcpStream, answer: &impl Fn(&Request) -> Reply, log: &Mutex<Vec<Request>>) {
     let mut reader = BufReader::new(stream);
     let Some(request) = read_request(&mut reader) else { return };
-    let Reply { status, mut headers, body, pause } = answer(&request);
+    let Reply { status, mut headers, body, pause, tells_length } = answer(&request);
     let is_head = request.method == "HEAD";
     log.lock().unwrap().push(request);
-    if !headers.iter().any(|(name, _)| *name == "Content-Length") {
+    if tells_length && !headers.iter().any(|(name, _)| *name == "Content-Length") {
         headers.push(("Content-Length", body.len().to_string()));
     }
     let mut text = format!("HTTP/1.1 {status} Scripted\r\nConnection: close\r\n");

@@ -4,11 +4,13 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use crate::command::{binary, clean, run, sidecar};
 
-const DEFAULTS: [(&str, &str); 21] = [
+const DEFAULTS: [(&str, &str); 23] = [
     ("TARGET_PROCESS", "python"),
     ("S3_BUCKET", ""),
     ("S3_PREFIX", "k3s-vllm/"),
     ("S3_ENDPOINT", ""),
+    ("S3_ADDRESSING", "auto"),
+    ("S3_CHECKSUMS", "auto"),
     ("TRACE_INTERVAL", "60"),
     ("TRACE_DIR", "/traces"),
     ("UPLOAD_ENABLED", "true"),
@@ -62,7 +64,8 @@ fn the_help_lists_empty_variables_too() {
 fn the_help_of_a_subcommand_lists_what_it_needs() {
     for subcommand in ["fetch", "check-s3"] {
         let ran = sidecar(&[subcommand, "--help"], &[]);
-        for variable in ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT"] {
+        let all = ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT", "S3_ADDRESSING", "S3_CHECKSUMS"];
+        for variable in all {
             described(&ran.stdout, variable);
         }
         assert_eq!(ran.stdout.contains("--out <DIR>"), subcommand == "fetch", "{}", ran.stdout);
@@ -82,6 +85,8 @@ fn an_invalid_value_names_the_variable_the_value_and_what_is_accepted() {
         ("S3_PREFIX", "/vllm", "accepted: a key prefix such as k3s-vllm/"),
         ("S3_PREFIX", "a/../b", "accepted: a key prefix such as k3s-vllm/"),
         ("S3_ENDPOINT", "minio:9000", "accepted: a URL such as http://minio:9000"),
+        ("S3_ADDRESSING", "vhost", "accepted: auto, path, host"),
+        ("S3_CHECKSUMS", "sha1", "accepted: auto, always, never"),
         ("TRACE_INTERVAL", "soon", "accepted: seconds, 0.1 to 86400"),
         ("TRACE_INTERVAL", "0", "accepted: seconds, 0.1 to 86400"),
         ("UPLOAD_INTERVAL", "-1", "accepted: seconds, 0.1 to 86400"),
@@ -117,6 +122,23 @@ fn the_endpoint_variables_of_the_sdk_are_checked_too() {
         assert_eq!(ran.code, 2);
         let expected = format!("error: {variable} is \"minio\": accepted: a URL");
         assert!(ran.stderr.starts_with(&expected), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_endpoint_that_names_the_bucket_already_is_refused_before_anything_is_sent() {
+    for variable in ["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+        for endpoint in ["http://traces.store.invalid:9000", "http://store.invalid:9000/traces"] {
+            for arguments in [&[][..], &["check-s3"], &["fetch"]] {
+                let variables = [("S3_BUCKET", "traces"), (variable, endpoint)];
+                let ran = sidecar(arguments, &variables);
+                assert_eq!(ran.code, 2, "{}", ran.stderr);
+                let expected =
+                    format!("S3_ENDPOINT is {endpoint:?}: it names the bucket traces already");
+                assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+                assert!(ran.stderr.contains("such as http://store.invalid:9000"), "{}", ran.stderr);
+            }
+        }
     }
 }
 

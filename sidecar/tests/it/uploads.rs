@@ -12,6 +12,7 @@ use std::{
 use sidecar::{
     s3::{Bucket, PutError},
     spool::Spool,
+    state::State,
     upload::{Store, Uploader},
 };
 use testbed::s3::Fault;
@@ -47,7 +48,8 @@ impl Write for Log {
 }
 
 struct Running {
-    task: JoinHandle<u64>,
+    task: JoinHandle<()>,
+    state: Arc<State>,
     stop: watch::Sender<bool>,
 }
 
@@ -55,8 +57,10 @@ struct Running {
 async fn start(scene: &Scene) -> Running {
     let spool = Spool::open(&scene.path("traces")).unwrap();
     let (stop, stopped) = watch::channel(false);
-    let uploader = Uploader::new(spool, scene.bucket().await, Arc::default());
-    Running { task: tokio::spawn(uploader.run(Duration::from_secs(3600), stopped)), stop }
+    let state = Arc::new(State::default());
+    let store = Arc::new(Broken { bucket: scene.bucket().await, unreadable: None });
+    let uploader = Uploader::new(spool, store, Arc::clone(&state));
+    Running { task: tokio::spawn(uploader.run(Duration::from_secs(3600), stopped)), state, stop }
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -73,13 +77,14 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 async fn a_segment_is_stored_once_and_then_deleted() {
     let scene = Scene::new(b"{}\n");
     let part = scene.path("traces").join("trace_h_20261124T032105.123Z_000002.jsonl.part");
-    let Running { task, stop } = start(&scene).await;
+    let Running { task, state, stop } = start(&scene).await;
     fs::write(&part, "{").unwrap();
     until("deleted", || !scene.segment().exists()).await;
     let key = format!("{PREFIX}{NAME}");
     assert_eq!(fs::read(scene.stored(&key)).unwrap(), b"{}\n");
     stop.send(true).unwrap();
-    assert_eq!(task.await.unwrap(), 1);
+    task.await.unwrap();
+    assert_eq!(state.uploads().stored, 1);
     assert_eq!(scene.server.put_count(&key), 1);
     assert!(part.exists(), "what is open is not touched");
     assert_eq!(fs::read_dir(scene.stored("k3s-vllm")).unwrap().count(), 1);
@@ -92,14 +97,15 @@ async fn an_outage_is_logged_once_and_ends_without_loss() {
         let _guard = log.capture();
         let scene = Scene::new(b"{}\n");
         scene.server.faults().set(fault).unwrap();
-        let Running { task, stop } = start(&scene).await;
+        let Running { task, state, stop } = start(&scene).await;
         until("logged", || log.count("uploads fail") > 0).await;
         // The first retry is after a second.
         sleep(Duration::from_millis(1500)).await;
         assert!(scene.segment().exists(), "{fault:?}");
         scene.server.faults().clear().unwrap();
         stop.send(true).unwrap();
-        assert_eq!(task.await.unwrap(), 1);
+        task.await.unwrap();
+        assert_eq!(state.uploads().stored, 1);
         assert!(!scene.segment().exists());
         assert_eq!(fs::read(scene.stored(&format!("{PREFIX}{NAME}"))).unwrap(), b"{}\n");
         assert_eq!(
@@ -117,26 +123,33 @@ async fn a_store_that_is_down_at_the_start_is_logged_before_there_is_anything_to
     let scene = Scene::new(b"{}\n");
     fs::remove_file(scene.segment()).unwrap();
     scene.server.faults().set(Fault::Refuse).unwrap();
-    let Running { task, stop } = start(&scene).await;
+    let Running { task, state, stop } = start(&scene).await;
     until("logged", || log.count("uploads fail") > 0).await;
     scene.server.faults().clear().unwrap();
     until("noticed", || log.count("uploads work again") > 0).await;
     stop.send(true).unwrap();
-    assert_eq!(task.await.unwrap(), 0);
+    task.await.unwrap();
+    assert_eq!(state.uploads().stored, 0);
     assert_eq!((log.count("uploads fail"), log.count("uploads work again")), (1, 1));
 }
 
-/// A bucket to which one file is a directory, which nobody can read as a file.
-struct Broken(Bucket);
+/// A bucket to which one file may be a directory, which nobody can read as a file.
+struct Broken {
+    bucket: Bucket,
+    unreadable: Option<&'static str>,
+}
 
 impl Store for Broken {
-    async fn put(&self, file: &Path, name: &str) -> Result<(), PutError> {
-        let file = if name == NAME { file.parent().unwrap() } else { file };
-        self.0.put(file, name).await
+    async fn put(&self, file: &Path, name: &str, look_first: bool) -> Result<(), PutError> {
+        let file = if self.unreadable == Some(name) { file.parent().unwrap() } else { file };
+        if look_first {
+            return self.bucket.put_again(file, name).await;
+        }
+        self.bucket.put(file, name).await
     }
 
     async fn check(&self) -> anyhow::Result<()> {
-        self.0.check().await
+        self.bucket.check().await
     }
 }
 
@@ -149,12 +162,13 @@ async fn a_file_that_cannot_be_read_is_logged_once_and_the_others_are_uploaded()
     fs::write(scene.path("traces").join(&second), "{}\n").unwrap();
     let spool = Spool::open(&scene.path("traces")).unwrap();
     let (stop, stopped) = watch::channel(false);
-    let uploader = Uploader::new(spool, Broken(scene.bucket().await), Arc::default());
+    let store = Arc::new(Broken { bucket: scene.bucket().await, unreadable: Some(NAME) });
+    let uploader = Uploader::new(spool, store, Arc::default());
     let task = tokio::spawn(uploader.run(Duration::from_millis(50), stopped));
     until("uploaded", || scene.stored(&format!("{PREFIX}{second}")).exists()).await;
     sleep(Duration::from_millis(300)).await;
     stop.send(true).unwrap();
-    assert_eq!(task.await.unwrap(), 1);
+    task.await.unwrap();
     assert!(scene.segment().exists());
     assert_eq!(log.count("a segment is left where it is"), 1);
     assert_eq!(log.count("read, uploaded or deleted stay in"), 1, "said again at the end");

@@ -83,6 +83,63 @@ pub(super) const TRACER: Rules = &[
         },
     ),
     (
+        &["it names the bucket", "already"],
+        Advice {
+            cause: "S3_ENDPOINT has the bucket in it, which S3_BUCKET names",
+            next: "deploy again with S3_ENDPOINT as the message gives it",
+        },
+    ),
+    (
+        &["set s3_addressing=host"],
+        Advice {
+            cause: "the store takes the bucket in the host name only",
+            next: "deploy again with S3_ADDRESSING=host, and a name and no address in S3_ENDPOINT",
+        },
+    ),
+    (
+        &["set s3_checksums=never"],
+        Advice {
+            cause: "the store refuses the header of a checksum",
+            next: "deploy again with S3_CHECKSUMS=never",
+        },
+    ),
+    (
+        &["is there already, with other content"],
+        Advice {
+            cause: "the store has something else under the name of a trace file, and keeps it",
+            next: "remove the object, or deploy again with another S3_PREFIX",
+        },
+    ),
+    (
+        &["neither succeed nor fail"],
+        Advice {
+            cause: "the upload task hangs at the step that the message names",
+            next: "`cargo xtask deploy --restart` takes uploads up again; the tracer's `check-s3` says what \
+                   hangs",
+        },
+    ),
+    (
+        &["speaks no tls"],
+        Advice {
+            cause: "S3_ENDPOINT or HTTPS_PROXY begins with https://, and what is there speaks HTTP",
+            next: "deploy again with http:// in it",
+        },
+    ),
+    (
+        &["has to begin with https://"],
+        Advice {
+            cause: "S3_ENDPOINT begins with http://, and what is there speaks TLS",
+            next: "deploy again with https:// in it",
+        },
+    ),
+    (
+        &["through the proxy"],
+        Advice {
+            cause: "the way to the store leads through a proxy, which does not let it through",
+            next: "deploy again with the host of the store in NO_PROXY, by TRACER_ENV; or correct the proxy",
+        },
+    ),
+    (
         &["nosuchbucket"],
         Advice {
             cause: "the bucket does not exist at this store",
@@ -97,6 +154,7 @@ pub(super) const TRACER: Rules = &[
         },
     ),
     (&["permanentredirect"], REGION),
+    (&["temporaryredirect"], REGION),
     (&["authorizationheadermalformed"], REGION),
     (
         &["accessdenied"],

@@ -3,7 +3,7 @@
 
 use std::env;
 
-const NAMES: [&str; 56] = [
+const NAMES: [&str; 58] = [
     "ATTACH_BY",
     "AWS_EC2_METADATA_DISABLED",
     "AWS_REGION",
@@ -25,7 +25,9 @@ const NAMES: [&str; 56] = [
     "NODE_PORT",
     "PERF_EVENTS",
     "RING_BUFFER_SIZE",
+    "S3_ADDRESSING",
     "S3_BUCKET",
+    "S3_CHECKSUMS",
     "S3_ENDPOINT",
     "S3_PREFIX",
     "SHM_SIZE",

@@ -1,0 +1,101 @@
+//! The store as the daemon uses it: connected to when it is needed, in bounded time, and anew where
+//! it refuses the keys, for those may have been replaced.
+
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::{sync::Mutex, time::timeout};
+use tracing::info;
+
+use super::{Bucket, PutError};
+use crate::{config::Config, upload::Store};
+
+/// For finding region, proxy and certificates, and for asking the store how it names buckets.
+const MAX_CONNECT: Duration = Duration::from_secs(60);
+
+pub struct Connection {
+    open: Box<dyn Fn() -> Opening + Send + Sync>,
+    bucket: Mutex<Option<Arc<Bucket>>>,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Bucket>> + Send>>;
+
+impl Connection {
+    /// Contacts nothing yet.
+    pub fn new(config: Config) -> Self {
+        let config = Arc::new(config);
+        Self::by(move || {
+            let config = Arc::clone(&config);
+            async move { Bucket::open(&config).await }
+        })
+    }
+
+    /// Connects in the caller's way.
+    pub fn by<F>(open: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Bucket>> + Send + 'static,
+    {
+        Self { open: Box::new(move || Box::pin(open())), bucket: Mutex::default() }
+    }
+
+    async fn bucket(&self) -> Result<Arc<Bucket>> {
+        let mut bucket = self.bucket.lock().await;
+        if let Some(bucket) = &*bucket {
+            return Ok(Arc::clone(bucket));
+        }
+        let opened = timeout(MAX_CONNECT, (self.open)()).await.with_context(|| {
+            format!(
+                "region, proxy and certificates of the store are not found within {} s: look at \
+                 ~/.aws, AWS_CONFIG_FILE and what they name",
+                MAX_CONNECT.as_secs()
+            )
+        })??;
+        let opened = Arc::new(opened);
+        *bucket = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Another one, if this one may be replaced by a better one.
+    async fn after(&self, failed: &Bucket) -> Option<Arc<Bucket>> {
+        if !failed.is_stale() {
+            return None;
+        }
+        *self.bucket.lock().await = None;
+        let next = self.bucket().await.ok()?;
+        info!("the store refuses the keys or the bucket: settings and keys are read again");
+        Some(next)
+    }
+
+    async fn put_to(
+        bucket: &Bucket,
+        file: &Path,
+        name: &str,
+        look_first: bool,
+    ) -> Result<(), PutError> {
+        if look_first { bucket.put_again(file, name).await } else { bucket.put(file, name).await }
+    }
+}
+
+impl Store for Connection {
+    async fn put(&self, file: &Path, name: &str, look_first: bool) -> Result<(), PutError> {
+        let bucket = self.bucket().await.map_err(PutError::Store)?;
+        let outcome = Self::put_to(&bucket, file, name, look_first).await;
+        if outcome.is_err()
+            && let Some(next) = self.after(&bucket).await
+        {
+            return Self::put_to(&next, file, name, look_first).await;
+        }
+        outcome
+    }
+
+    async fn check(&self) -> Result<()> {
+        let bucket = self.bucket().await?;
+        let outcome = bucket.check().await;
+        if outcome.is_err()
+            && let Some(next) = self.after(&bucket).await
+        {
+            return next.check().await;
+        }
+        outcome
+    }
+}
