@@ -132,6 +132,11 @@ impl Discovery {
         Ok(())
     }
 
+    /// Whether dropping `self` takes the kernel its time for each probe.
+    pub fn detaches_slowly(&self) -> bool {
+        self.attacher.detaches_slowly()
+    }
+
     /// Follows the kernel's events until `stop` is set; dropping `self` then detaches.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Self> {
         let mut events = Vec::new();

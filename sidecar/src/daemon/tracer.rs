@@ -1,6 +1,7 @@
 //! The two threads that trace: one attaches probes, the other records what they see.
 
 use std::{
+    mem,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,8 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
+use super::detach;
 use crate::{
     config::Config,
     discovery::Discovery,
@@ -82,16 +84,26 @@ impl Tracer {
         Ok(Self { stop, state: Arc::clone(state), recorder, discovery, failed })
     }
 
-    /// Ends both threads; the probes are detached last, by the end of the process.
+    /// Ends both threads; neither this nor the end of the process waits until probes are detached.
     pub(super) fn stop(self) -> Result<Totals> {
         self.stop.store(true, Ordering::Release);
         self.state.enter(Phase::Stopping);
         let totals = join(self.recorder, "recorder")?;
         let discovery = join(self.discovery, "discovery")?;
-        // Detaching takes the kernel up to half a second per probe: uploads must not wait for it.
-        std::mem::forget(discovery);
+        release(discovery);
         Ok(totals)
     }
+}
+
+/// Links of many probes are closed at once, by the end of the process. Perf events take up to 0.2 s
+/// for each probe: neither uploads nor the end may wait for that.
+fn release(discovery: Discovery) {
+    let slow = discovery.detaches_slowly();
+    let mut discovery = Some(discovery);
+    if slow && let Err(error) = detach::by_another_process(|| drop(discovery.take())) {
+        warn!("probes are detached one by one before the sidecar can end: {error:#}");
+    }
+    mem::forget(discovery);
 }
 
 /// How a thread is told to end, and how it tells that it ends.

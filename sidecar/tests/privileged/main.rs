@@ -14,6 +14,8 @@ mod engine;
 mod graphs;
 mod harness;
 mod http;
+mod kernels;
 mod left_calls;
 mod namespace;
 mod sideband;
+mod stopping;
