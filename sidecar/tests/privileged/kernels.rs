@@ -1,7 +1,11 @@
 //! What differs between kernels, or may: `cargo xtask test-kernels` runs these on each that the
 //! README names, in guests.
 
-use std::{fs, os::unix::process::CommandExt as _};
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     process::Pid,
@@ -10,6 +14,9 @@ use rustix::{
 use testbed::libraries::Driver;
 
 use crate::harness::{Scene, assert_lines, run};
+
+/// What Kubernetes grants by default.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// Major and minor.
 fn kernel() -> (u32, u32) {
@@ -28,7 +35,9 @@ fn tour(variables: &[(&str, &str)]) {
     let scene = Scene::new(Driver::R580);
     let sidecar = scene.sidecar(&[variables, &[("TRACE_FUNCTIONS", "all")]].concat());
     run(scene.caller(&["--sequence"]));
+    let told = Instant::now();
     sidecar.stop();
+    assert!(told.elapsed() < GRACE_PERIOD, "it ended {:?} after SIGTERM", told.elapsed());
     assert_lines(&scene.whole_report(), &scene.counts());
     let phase = if variables.contains(&("TRACE_DETAIL", "entry")) { "entry" } else { "call" };
     assert!(scene.calls().iter().all(|call| call.phase == phase));
