@@ -61,14 +61,15 @@ pub(super) fn build(sh: &Shell, directory: &Path) -> Result<PathBuf> {
 
 /// Returns the path of the tests' program.
 fn build_tests(sh: &Shell) -> Result<PathBuf> {
-    // As `cargo xtask ci` builds them, so that nothing is compiled twice.
-    let build =
-        "cargo test --locked --package sidecar --test privileged --no-run --message-format json";
-    as_from_shell(cmd!(sh, "cargo build --locked --package testbed")).run()?;
-    let words = build.split(' ').skip(1);
-    let messages = as_from_shell(cmd!(sh, "cargo {words...}"))
-        .read()
-        .context("cannot build the tests with real probes")?;
+    // As `cargo xtask demo` and `ci` build them, so that nothing is compiled twice.
+    let programs = "build --locked --package sidecar --package testbed --package loadtest --bins";
+    let tests = "test --locked --package sidecar --test privileged --no-run --message-format json";
+    let cargo = |words: &str| {
+        let words = words.split(' ');
+        as_from_shell(cmd!(sh, "cargo {words...}"))
+    };
+    cargo(programs).run().context("cannot build the stand-ins")?;
+    let messages = cargo(tests).read().context("cannot build the tests with real probes")?;
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
