@@ -41,7 +41,7 @@ pub(super) fn run(Image { name, release, kernel }: &Image, initramfs: &Path) -> 
         // The second processor is there to be taken away; it sleeps until a check wakes it up.
         &["-accel", "tcg,thread=single", "-smp", "2", "-cpu", "max", "-m", "1500"],
         &["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"],
-        &["-append", "console=ttyS0 quiet loglevel=1 panic=-1 maxcpus=1"],
+        &["-append", "console=ttyS0 quiet loglevel=1 panic=-1 maxcpus=1 no_timer_check"],
     ]
     .concat();
     let files =
