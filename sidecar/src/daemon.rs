@@ -1,5 +1,6 @@
 //! The sidecar's life: start, record and upload until told to stop, then drain.
 
+mod detach;
 mod tracer;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -162,6 +162,11 @@ impl Discovery {
         Ok(())
     }
 
+    /// Whether dropping `self` takes the kernel its time for each probe.
+    pub fn detaches_slowly(&self) -> bool {
+        self.attacher.detaches_slowly()
+    }
+
     /// Follows the kernel's events until `stop` is set; dropping `self` then detaches.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Self> {
         let (mut cleaned, mut checked) = (Instant::now(), Instant::now());

@@ -29,6 +29,7 @@ mod pins;
 mod secrets;
 mod segments;
 mod status;
+mod test_kernels;
 mod uninstall;
 mod verify;
 
@@ -70,6 +71,7 @@ enum Command {
     Uninstall(uninstall::Uninstall),
     Manifests(manifests::Manifests),
     Ci(ci::Ci),
+    TestKernels(test_kernels::TestKernels),
     #[command(subcommand)]
     Bench(bench::Bench),
     #[command(subcommand)]
@@ -114,6 +116,7 @@ fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
         Command::Demo(task) => demo::run(ctx, &task)?,
         Command::Bench(task) => bench::run(ctx, &task)?,
         Command::Ci(task) => ci::run(ctx, &task)?,
+        Command::TestKernels(task) => test_kernels::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -30,6 +30,23 @@ pub(crate) const K3S_SOURCES: &str = "https://raw.githubusercontent.com/k3s-io/k
 pub(crate) const TOOLKIT: &str = "1.20.0";
 pub(crate) const TOOLKIT_REPOSITORY: &str = "https://nvidia.github.io/libnvidia-container";
 
+/// Kernels that `cargo xtask test-kernels` boots: one of Debian's suites has each.
+///
+/// Not by version: a mirror keeps the newest of a suite alone.
+pub(crate) const KERNELS: [Kernel; 3] = [
+    // Attaches probes by perf events.
+    Kernel { name: "6.1", suite: "bookworm" },
+    // By links; the oldest that returns from probes by a system call.
+    Kernel { name: "6.12", suite: "trixie" },
+    Kernel { name: "unstable", suite: "sid" },
+];
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kernel {
+    pub(crate) name: &'static str,
+    pub(crate) suite: &'static str,
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

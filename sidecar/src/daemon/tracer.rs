@@ -1,6 +1,7 @@
 //! The two threads that trace: one attaches probes, the other records what they see.
 
 use std::{
+    mem,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use super::detach;
 use crate::{
     config::Config,
     discovery::Discovery,
@@ -30,10 +32,13 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The two tracing threads.
 pub(super) struct Tracer<D = Discovery> {
-    stop: Arc<AtomicBool>,
+    stop_discovery: Arc<AtomicBool>,
+    stop_recorder: Arc<AtomicBool>,
     state: Arc<State>,
     recorder: thread::JoinHandle<Result<Totals>>,
     discovery: thread::JoinHandle<Result<D>>,
+    /// What becomes of discovery, and its probes, in the end.
+    release: fn(D),
     /// Resolves when everything that can be found is attached; an error if that failed.
     pub(super) ready: oneshot::Receiver<()>,
     /// Resolves when a thread ends before it was told to.
@@ -75,17 +80,18 @@ impl Tracer {
             notices,
             Arc::clone(state),
         )?;
-        let stop = Arc::new(AtomicBool::new(false));
         let (failure, failed) = oneshot::channel();
-        let ties = Ties {
-            stop: Arc::clone(&stop),
+        let failure = Arc::new(Mutex::new(Some(failure)));
+        let ties = || Ties {
+            stop: Arc::default(),
             state: Arc::clone(state),
-            failure: Arc::new(Mutex::new(Some(failure))),
+            failure: Arc::clone(&failure),
         };
-        let recorder = spawn("recorder", &ties, move |stop| recorder.run(stop))?;
+        let (of_recorder, of_discovery) = (ties(), ties());
+        let recorder = spawn("recorder", &of_recorder, move |stop| recorder.run(stop))?;
         let (tell, ready) = oneshot::channel();
         let (told, target) = (Arc::clone(state), config.target_process.clone());
-        let discovery = spawn("discovery", &ties, move |stop| {
+        let discovery = spawn("discovery", &of_discovery, move |stop| {
             discovery.scan()?;
             if !stop.load(Ordering::Acquire) {
                 told.enter(Phase::Recording);
@@ -95,29 +101,50 @@ impl Tracer {
             let _: Result<(), ()> = tell.send(());
             discovery.run(stop)
         })?;
-        Ok(Self { stop, state: Arc::clone(state), recorder, discovery, ready, failed })
+        Ok(Self {
+            stop_discovery: of_discovery.stop,
+            stop_recorder: of_recorder.stop,
+            state: Arc::clone(state),
+            recorder,
+            discovery,
+            release,
+            ready,
+            failed,
+        })
     }
 }
 
 impl<D> Tracer<D> {
-    /// Ends both threads; the probes are detached last, by the end of the process.
+    /// Ends both threads. Discovery first, so that what it still finds out is written; the recorder
+    /// does not wait for it for long. Neither this nor the end of the process waits until probes are
+    /// detached.
     pub(super) fn stop(self) -> Result<Totals> {
-        self.stop.store(true, Ordering::Release);
+        self.stop_discovery.store(true, Ordering::Release);
         self.state.enter(Phase::Stopping);
         let deadline = Instant::now() + DISCOVERY_TIMEOUT;
-        let totals = join(self.recorder, "recorder")?;
-        while !self.discovery.is_finished() {
-            if Instant::now() >= deadline {
-                warn!("discovery does not end within {DISCOVERY_TIMEOUT:?}: going on without it");
-                return Ok(totals);
-            }
+        while !self.discovery.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
-        let discovery = join(self.discovery, "discovery")?;
-        // Detaching takes the kernel up to half a second per probe: uploads must not wait for it.
-        std::mem::forget(discovery);
+        self.stop_recorder.store(true, Ordering::Release);
+        let totals = join(self.recorder, "recorder")?;
+        if self.discovery.is_finished() {
+            (self.release)(join(self.discovery, "discovery")?);
+        } else {
+            warn!("discovery does not end within {DISCOVERY_TIMEOUT:?}: going on without it");
+        }
         Ok(totals)
     }
+}
+
+/// Links of many probes are closed at once, by the end of the process. Perf events take up to 0.2 s
+/// for each probe: neither uploads nor the end may wait for that.
+fn release(discovery: Discovery) {
+    let slow = discovery.detaches_slowly();
+    let mut discovery = Some(discovery);
+    if slow && let Err(error) = detach::by_another_process(|| drop(discovery.take())) {
+        warn!("probes are detached one by one before the sidecar can end: {error:#}");
+    }
+    mem::forget(discovery);
 }
 
 /// How a thread is told to end, and how it tells that it ends.
@@ -212,7 +239,9 @@ mod tests {
         let discovery = move || hangs.recv().context("the test has ended");
         let state: Arc<State> = Arc::default();
         let tracer = Tracer {
-            stop,
+            stop_discovery: Arc::default(),
+            stop_recorder: stop,
+            release: |()| (),
             state: Arc::clone(&state),
             recorder: thread::spawn(recorder),
             discovery: thread::spawn(discovery),

@@ -121,6 +121,11 @@ impl Attacher {
         self.detail
     }
 
+    /// Whether the kernel takes its time for each probe when this is dropped.
+    pub fn detaches_slowly(&self) -> bool {
+        matches!(self.way, Way::PerfEvents)
+    }
+
     /// Puts probes on each function of `library`; `plan` says what its events carry, or why it must
     /// get no probe.
     ///

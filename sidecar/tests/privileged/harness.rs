@@ -23,7 +23,8 @@ pub(crate) use waiting::Waiting;
 
 const SIDECAR: &str = env!("CARGO_BIN_EXE_ebpf-cuda-tracer");
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Also for a guest whose processor is emulated.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with libraries, a trace directory, and the callee's own counts.
 pub(crate) struct Scene {
