@@ -41,7 +41,7 @@ pub async fn run(mut config: Config) -> Result<()> {
     let state = Arc::new(State::default());
     if let HttpAddress(Some(address)) = config.http_address {
         // Before the tracer, so that it can be asked while it starts.
-        serve(address, facts(&config, &options), &spool, &state).await?;
+        serve(address, facts(&config, &options), &spool, &state)?;
     }
     let mut tracer = Tracer::start(&config, options, &spool, &state)?;
     let (stop_uploads, stopped) = watch::channel(false);
@@ -119,13 +119,12 @@ async fn upload(
     Uploader::new(spool, bucket, state).run(config.upload_interval, stopped).await
 }
 
-async fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {
-    let listener = http::listen(address).await?;
+fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {
+    let listener = http::listen(address)?;
     let address = listener.local_addr().context("cannot tell where HTTP_ADDRESS is")?;
     info!("listening on http://{address}");
     let reporter = Reporter::new(facts, spool.clone(), Arc::clone(state));
-    tokio::spawn(http::serve(listener, Arc::new(reporter)));
-    Ok(())
+    http::serve(listener, Arc::new(reporter))
 }
 
 fn recorder_options(config: &Config) -> Result<recorder::Options> {
