@@ -35,8 +35,13 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-const DROPS: Allowed =
-    Allowed { crashes: false, uncounted_calls: false, drops: true, waiting: false };
+const DROPS: Allowed = Allowed {
+    crashes: false,
+    uncounted_calls: false,
+    drops: true,
+    waiting: false,
+    deletions: false,
+};
 
 const CALLS_PER_SECOND: u64 = 2000;
 
@@ -66,12 +71,9 @@ fn quota(size: Size) -> Ended {
     if fs::write(&probe, vec![0; 16 << 20]).is_ok() {
         return Ended::Skipped("this user has CAP_SYS_RESOURCE, which no quota binds".to_owned());
     }
-    // The witness holds what the sidecar deletes, so only another owner makes room.
-    fs::write(&probe, vec![0; 1 << 20]).unwrap();
-    let disk = stage.disk();
-    let heal = || {
-        succeed("chown", &["-R", "12345", path(&disk.join("witness")), path(&probe)]).unwrap();
-    };
+    // What belongs to somebody else makes room.
+    fs::write(&probe, vec![0; 6 << 20]).unwrap();
+    let heal = || succeed("chown", &["12345", path(&probe)]).unwrap();
     filled(&mut stage, size, heal)
 }
 
@@ -163,7 +165,7 @@ fn immutable(size: Size) -> Ended {
 }
 
 fn removed(size: Size) -> Ended {
-    taken_away(size, |traces| {
+    taken_away(size, Allowed { deletions: true, ..DROPS }, |traces| {
         // Only the open segment is in there.
         fs::remove_dir_all(traces).unwrap();
         thread::sleep(Duration::from_secs(2));
@@ -172,7 +174,7 @@ fn removed(size: Size) -> Ended {
 }
 
 fn moved(size: Size) -> Ended {
-    taken_away(size, |traces| {
+    taken_away(size, DROPS, |traces| {
         let elsewhere = traces.with_file_name("elsewhere");
         fs::rename(traces, &elsewhere).unwrap();
         thread::sleep(Duration::from_secs(2));
@@ -180,7 +182,7 @@ fn moved(size: Size) -> Ended {
     })
 }
 
-fn taken_away(size: Size, take: impl Fn(&Path)) -> Ended {
+fn taken_away(size: Size, allowed: Allowed, take: impl Fn(&Path)) -> Ended {
     let mut stage = Stage::new();
     // Closed segments are taken away with the directory, so there must be none at that moment.
     stage.set("TRACE_INTERVAL", "5");
@@ -202,7 +204,7 @@ fn taken_away(size: Size, take: impl Fn(&Path)) -> Ended {
     }
     outcome.problems.extend(load.stop());
     stage.stop_well(sidecar, &mut outcome.problems);
-    prove(&stage, DROPS, outcome)
+    prove(&stage, allowed, outcome)
 }
 
 fn descriptors(size: Size) -> Ended {

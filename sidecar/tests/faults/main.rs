@@ -37,6 +37,7 @@ use std::{
 };
 
 use clap::Parser as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use case::{Case, Ended, Size};
 use table::Row;
@@ -90,6 +91,9 @@ fn main() -> ExitCode {
     if env::var_os(INSIDE).is_none() {
         return enter_namespaces();
     }
+    // The witness keeps every segment open.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     if let Some(minutes) = soak {
         return soak::run(minutes);
     }

@@ -48,7 +48,7 @@ impl Stage {
         fs::create_dir(&root).unwrap();
         prepare(&disk);
         fs::create_dir(disk.join("traces")).unwrap();
-        let witness = Witness::start(&disk.join("traces"), &disk.join("witness"));
+        let witness = Witness::start(&disk.join("traces"));
         let server = Server::start(&root, BUCKET).unwrap();
         let settings = [
             ("TRACE_DIR", disk.join("traces").display().to_string()),

@@ -32,8 +32,13 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-const CRASHES: Allowed =
-    Allowed { crashes: true, uncounted_calls: false, drops: true, waiting: false };
+const CRASHES: Allowed = Allowed {
+    crashes: true,
+    uncounted_calls: false,
+    drops: true,
+    waiting: false,
+    deletions: false,
+};
 
 /// The longest time between a start and a kill: some come before it traces, most while it does.
 const MAX_LIFE_MS: u64 = 1500;

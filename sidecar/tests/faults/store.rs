@@ -1,6 +1,6 @@
 //! The store fails while programs are traced, and works again.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use testbed::s3::Fault;
 
@@ -91,19 +91,14 @@ fn throttled(size: Size) -> Ended {
 
 fn bucket_later(size: Size) -> Ended {
     let mut stage = Stage::new();
-    let bucket = stage.bucket();
-    remove(&bucket);
+    stage.server.faults().set(Fault::NoBucket).unwrap();
     let sidecar = stage.start();
     let load = Load::start(&stage, CALLS_PER_SECOND);
     thread::sleep(Duration::from_secs(size.of(8, 2)));
-    fs::create_dir(&bucket).unwrap();
+    stage.server.faults().clear().unwrap();
     stage.wait_for_objects(0);
     let mut outcome = Outcome { injected: 1, survived: 1, ..Outcome::default() };
     outcome.problems.extend(load.stop());
     stage.stop_well(sidecar, &mut outcome.problems);
     prove(&stage, Allowed::default(), outcome)
-}
-
-fn remove(directory: &Path) {
-    fs::remove_dir_all(directory).unwrap();
 }

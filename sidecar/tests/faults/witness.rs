@@ -1,13 +1,16 @@
 //! Keeps every segment that the sidecar begins, whoever deletes it later.
 //!
-//! A hard link to the open file shares what is written to it. So what the sidecar closed is known
-//! without asking it, also of segments that it has uploaded and deleted.
+//! A file stays while somebody has it open, and is deleted all the same: nothing that the sidecar
+//! sees is changed. So what it closed is known without asking it, also of segments that it has
+//! uploaded and deleted.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -21,32 +24,40 @@ use rustix::{
 };
 use trace::segment_name::{PART_SUFFIX, SegmentName};
 
+/// By the names that they get when they are closed.
+type Segments = Arc<Mutex<BTreeMap<String, File>>>;
+
 pub(crate) struct Witness {
-    directory: PathBuf,
+    segments: Segments,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Witness {
-    /// `directory` must be on the file system of `traces`.
-    pub(crate) fn start(traces: &Path, directory: &Path) -> Self {
-        fs::create_dir_all(directory).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (end, from, to) = (Arc::clone(&stop), traces.to_owned(), directory.to_owned());
-        let thread = thread::spawn(move || watch(&from, &to, &end));
-        Self { directory: directory.to_owned(), stop, thread: Some(thread) }
+    pub(crate) fn start(traces: &Path) -> Self {
+        let (stop, segments) = (Arc::new(AtomicBool::new(false)), Segments::default());
+        let (end, kept, traces) = (Arc::clone(&stop), Arc::clone(&segments), traces.to_owned());
+        let thread = thread::spawn(move || watch(&traces, &kept, &end));
+        Self { segments, stop, thread: Some(thread) }
     }
 
-    /// Closed segments, by name: those whose last line says so.
-    pub(crate) fn closed(&self) -> Vec<(String, PathBuf)> {
-        let files = fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap());
-        let mut closed: Vec<(String, PathBuf)> = files
-            .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
-            .filter(|(_, path)| is_closed(&fs::read(path).unwrap()))
-            .collect();
-        closed.sort();
-        closed
+    /// The contents of closed segments, by name: of those whose last line says so.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
+        let segments = self.segments.lock().unwrap();
+        let names: Vec<String> = segments.keys().cloned().collect();
+        drop(segments);
+        // One after the other: there may be gigabytes.
+        names.into_iter().filter_map(|name| {
+            let content = content(&self.segments.lock().unwrap()[&name]);
+            is_closed(&content).then_some((name, content))
+        })
     }
+}
+
+fn content(file: &File) -> Vec<u8> {
+    let mut content = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+    file.read_exact_at(&mut content, 0).unwrap();
+    content
 }
 
 impl Drop for Witness {
@@ -57,7 +68,7 @@ impl Drop for Witness {
     }
 }
 
-fn watch(traces: &Path, witnessed: &Path, stop: &AtomicBool) {
+fn watch(traces: &Path, segments: &Segments, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
         let events = WatchFlags::CREATE
@@ -68,7 +79,7 @@ fn watch(traces: &Path, witnessed: &Path, stop: &AtomicBool) {
         let is_watching = add_watch(&inotify, traces, events | WatchFlags::ONLYDIR).is_ok();
         let mut rounds = 0;
         while !stop.load(Ordering::Relaxed) && rounds < 20 {
-            link_all(traces, witnessed);
+            open_all(traces, segments);
             if !is_watching {
                 thread::sleep(Duration::from_millis(5));
                 rounds += 1;
@@ -87,23 +98,23 @@ fn watch(traces: &Path, witnessed: &Path, stop: &AtomicBool) {
     }
 }
 
-fn link_all(traces: &Path, witnessed: &Path) {
+fn open_all(traces: &Path, segments: &Segments) {
     let Ok(entries) = fs::read_dir(traces) else { return };
     for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
         let closed = name.strip_suffix(PART_SUFFIX).unwrap_or(&name);
-        if SegmentName::parse(closed).is_none() {
+        let mut segments = segments.lock().unwrap();
+        if SegmentName::parse(closed).is_none() || segments.contains_key(closed) {
             continue;
         }
-        let link = witnessed.join(closed);
-        if !link.exists() {
-            // It may have been renamed meanwhile: then it is found under its new name.
-            let _ = fs::hard_link(traces.join(&name), &link);
+        // It may have been renamed meanwhile: then it is found under its new name.
+        if let Ok(file) = File::open(traces.join(&name)) {
+            segments.insert(closed.to_owned(), file);
         }
     }
 }
 
 /// Whether the last line is the closing one.
-pub(crate) fn is_closed(content: &[u8]) -> bool {
+fn is_closed(content: &[u8]) -> bool {
     let Some(lines) = content.strip_suffix(b"\n") else { return false };
     let last = lines.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
     String::from_utf8_lossy(last).contains("\"segment_close\"")

@@ -35,6 +35,8 @@ pub enum Fault {
     Throttle(u32),
     /// Requests are refused with `RequestTimeTooSkewed`, as by a store whose clock differs.
     ClockSkew,
+    /// Requests are refused with `NoSuchBucket`, as before the bucket is made.
+    NoBucket,
 }
 
 /// The switch. It works from blocking and asynchronous code; a fault is in force when [`Faults::set`] returns.

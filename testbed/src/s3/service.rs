@@ -50,6 +50,7 @@ impl Service {
                 self.serve(request).await?
             }
             Fault::ClockSkew => refuse(request, 403, "RequestTimeTooSkewed").await?,
+            Fault::NoBucket => refuse(request, 404, "NoSuchBucket").await?,
             Fault::Status(status) => refuse(request, status, code_of(status)).await?,
             Fault::Slow(delay) => {
                 tokio::time::sleep(delay).await;
