@@ -42,7 +42,7 @@ pub async fn run(mut config: Config) -> Result<()> {
     let state = Arc::new(State::default());
     if let HttpAddress(Some(address)) = config.http_address {
         // Before the tracer, so that it can be asked while it starts.
-        serve(address, facts(&config, &options), &spool, &state).await?;
+        serve(address, facts(&config, &options), &spool, &state)?;
     }
     let mut tracer = Tracer::start(&config, options, &spool, &state)?;
     // Told to stop while it still attaches, it uploads what earlier runs have left.
@@ -142,13 +142,12 @@ async fn upload(
     watched(state, stopped, start).await
 }
 
-async fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {
-    let listener = http::listen(address).await?;
+fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {
+    let listener = http::listen(address)?;
     let address = listener.local_addr().context("cannot tell where HTTP_ADDRESS is")?;
     info!("listening on http://{address}");
     let reporter = Reporter::new(facts, spool.clone(), Arc::clone(state));
-    tokio::spawn(http::serve(listener, Arc::new(reporter)));
-    Ok(())
+    http::serve(listener, Arc::new(reporter))
 }
 
 fn recorder_options(config: &Config) -> Result<recorder::Options> {

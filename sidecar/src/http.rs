@@ -1,44 +1,38 @@
 //! `/healthz`, `/readyz`, `/metrics` and `/status`, for probes, Prometheus and `status`.
 //!
 //! Whoever can reach the port may ask whether it works and for numbers; command lines may hold
-//! secrets, so only this machine or pod is told of processes.
+//! secrets, so only who is in the pod already is told of processes.
+
+mod access;
+mod server;
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use hyper::{
     Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::rt::TokioIo;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
-use tracing::{debug, warn};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+pub use access::WAY_OUT;
+pub use server::{listen, serve};
 
 use crate::{
+    escape::{escape, escape_json},
     metrics,
     state::{Phase, State},
     status::Reporter,
 };
 
-/// A connection carries one request, and has this long for it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Every address of both families.
+pub(crate) const ANY_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// Connections at a time; others wait to be accepted.
-const MOST_CONNECTIONS: usize = 32;
-
-/// hyper reads no less; it bounds the head of a request.
-const BUFFER_BYTES: usize = 8 << 10;
+/// The longest path that an answer repeats.
+const MAX_QUOTED_CHARACTERS: usize = 100;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -47,112 +41,77 @@ const INDEX: &str = "\
 /healthz  200 while both tracing threads run and answer
 /readyz   200 while all libraries that can be found are attached and calls are recorded
 /metrics  numbers for Prometheus
-/status   all that is known, as JSON; from this machine or pod only
+/status   all that is known, as JSON; to 127.0.0.1 and ::1 only
 ";
 
-/// Takes the port, so that a start with a wrong address fails.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!(
-            "cannot listen on HTTP_ADDRESS {address}: choose another address or port (port 0 takes a \
-             free one), or set it to nothing to do without"
-        )
-    })
-}
-
-/// Answers until the process ends.
-pub async fn serve(listener: TcpListener, reporter: Arc<Reporter>) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let origin = Origin::of(peer.ip(), stream.local_addr().ok());
-                let reporter = Arc::clone(&reporter);
-                tokio::spawn(async move {
-                    converse(stream, origin, reporter).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Too many open files, most likely: the next attempt would fail at once too.
-                warn!("cannot accept a connection: {error}");
-                sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// This machine, or a container of the same pod.
-    Here,
-    Elsewhere,
-}
-
-impl Origin {
-    fn of(peer: IpAddr, local: Option<SocketAddr>) -> Self {
-        // What connects to an address of its own has that address too.
-        if peer.to_canonical().is_loopback() || local.is_some_and(|local| local.ip() == peer) {
-            Self::Here
-        } else {
-            Self::Elsewhere
-        }
-    }
-}
-
-async fn converse(stream: TcpStream, origin: Origin, reporter: Arc<Reporter>) {
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let reporter = Arc::clone(&reporter);
-        async move {
-            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            // A listing of a directory must not hold up uploads.
-            let answer = move || answer(&method, &path, origin, &reporter);
-            let answer = tokio::task::spawn_blocking(answer).await;
-            Ok::<_, Infallible>(answer.unwrap_or_else(|error| {
-                reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("cannot answer: {error}\n"))
-            }))
-        }
+/// Answers probes at once; of those who ask for more, one after the other.
+async fn answer<B>(
+    request: Request<B>,
+    peer: IpAddr,
+    reporter: Arc<Reporter>,
+    reports: Arc<Semaphore>,
+) -> Result<Response<String>, Infallible> {
+    let report = match route(&request, peer, &reporter) {
+        Route::Answer(answer) => return Ok(answer),
+        Route::Report(report) => report,
+    };
+    let place = reports.acquire_owned().await.expect("it is never closed");
+    let answer = spawn_blocking(move || {
+        let answer = report(&reporter);
+        drop(place);
+        answer
     });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    match timeout(PATIENCE, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(?origin, "a connection failed: {error}"),
-        Err(_) => debug!(?origin, "a connection took longer than {PATIENCE:?}"),
-    }
+    Ok(answer.await.unwrap_or_else(cannot_answer))
 }
 
-fn answer(method: &Method, path: &str, origin: Origin, reporter: &Reporter) -> Response<String> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+enum Route {
+    Answer(Response<String>),
+    /// It lists directories, so it may take a moment.
+    Report(fn(&Reporter) -> Response<String>),
+}
+
+fn route<B>(request: &Request<B>, peer: IpAddr, reporter: &Reporter) -> Route {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refused;
+        return Route::Answer(refused);
     }
-    match path {
+    Route::Answer(match request.uri().path() {
         "/" => reply(StatusCode::OK, TEXT, INDEX),
         "/healthz" => health(reporter.state()),
         "/readyz" => readiness(reporter.state().phase()),
-        "/metrics" => {
-            reply(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&reporter.status()))
-        }
-        "/status" if origin == Origin::Elsewhere => reply(
-            StatusCode::FORBIDDEN,
-            TEXT,
-            "from this machine or pod only, because command lines may hold secrets: use \
-             `kubectl exec ... -- ebpf-cuda-tracer status`\n",
-        ),
-        "/status" => match serde_json::to_string(&reporter.status()) {
-            Ok(json) => reply(StatusCode::OK, JSON, json + "\n"),
-            Err(error) => {
-                reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("cannot answer: {error}\n"))
-            }
+        "/metrics" => return Route::Report(report_metrics),
+        "/status" => match access::may_see_processes(peer, request) {
+            Ok(()) => return Route::Report(report_status),
+            Err(reason) => reply(
+                StatusCode::FORBIDDEN,
+                TEXT,
+                format!(
+                    "/status answers only 127.0.0.1 and ::1, because command lines may hold \
+                     secrets, and {reason}: {WAY_OUT}\n"
+                ),
+            ),
         },
-        _ => reply(StatusCode::NOT_FOUND, TEXT, format!("no {path} here, but\n{INDEX}")),
+        path => {
+            let quoted: String = path.chars().take(MAX_QUOTED_CHARACTERS).collect();
+            reply(StatusCode::NOT_FOUND, TEXT, format!("no {} here, but\n{INDEX}", escape(&quoted)))
+        }
+    })
+}
+
+fn report_metrics(reporter: &Reporter) -> Response<String> {
+    reply(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&reporter.status()))
+}
+
+fn report_status(reporter: &Reporter) -> Response<String> {
+    match serde_json::to_string(&reporter.status()) {
+        Ok(json) => reply(StatusCode::OK, JSON, escape_json(&json) + "\n"),
+        Err(error) => cannot_answer(error),
     }
+}
+
+fn cannot_answer(error: impl std::fmt::Display) -> Response<String> {
+    reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("cannot answer: {error}\n"))
 }
 
 /// Healthy while it starts and stops too: killing it would lose what it is doing.
@@ -188,13 +147,21 @@ fn reply(status: StatusCode, kind: &'static str, body: impl Into<String>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
     use super::*;
     use crate::status::tests::{busy, reporter};
 
+    const HERE: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    fn asked(method: Method, path: &str, peer: IpAddr, reporter: &Reporter) -> Response<String> {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost:9420");
+        match route(&request.body(()).unwrap(), peer, reporter) {
+            Route::Answer(answer) => answer,
+            Route::Report(report) => report(reporter),
+        }
+    }
+
     fn get(path: &str, reporter: &Reporter) -> (u16, String) {
-        let response = answer(&Method::GET, path, Origin::Here, reporter);
+        let response = asked(Method::GET, path, HERE, reporter);
         (response.status().as_u16(), response.into_body())
     }
 
@@ -227,31 +194,19 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_told_of_processes() {
+    fn only_the_pod_is_told_of_processes_and_others_are_told_why_not() {
         let (_directory, reporter) = busy();
-        let answered = |path, origin| answer(&Method::GET, path, origin, &reporter);
-        assert_eq!(answered("/status", Origin::Here).status(), StatusCode::OK);
-        assert_eq!(answered("/status", Origin::Elsewhere).status(), StatusCode::FORBIDDEN);
-        let metrics = answered("/metrics", Origin::Elsewhere).into_body();
+        let mesh = IpAddr::from([127, 0, 0, 6]);
+        let answered = |path, peer| asked(Method::GET, path, peer, &reporter);
+        assert_eq!(answered("/status", HERE).status(), StatusCode::OK);
+        let refused = answered("/status", mesh);
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        let text = refused.into_body();
+        assert!(text.contains("comes from 127.0.0.6") && text.contains("kubectl exec"), "{text}");
+        let metrics = answered("/metrics", mesh).into_body();
         for process in &reporter.status().processes {
             let command = process.caller.command.as_ref().unwrap();
             assert!(!metrics.contains(command.as_str()), "{command} is in {metrics}");
-        }
-    }
-
-    #[test]
-    fn loopback_and_own_addresses_are_here() {
-        let local = |ip| Some(SocketAddr::new(ip, 9420));
-        let (pod, node) = (IpAddr::from([10, 42, 0, 7]), IpAddr::from([10, 42, 0, 1]));
-        for (peer, local, expected) in [
-            (Ipv4Addr::LOCALHOST.into(), local(Ipv4Addr::LOCALHOST.into()), Origin::Here),
-            (Ipv6Addr::LOCALHOST.into(), local(Ipv6Addr::LOCALHOST.into()), Origin::Here),
-            (Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), None, Origin::Here),
-            (pod, local(pod), Origin::Here),
-            (node, local(pod), Origin::Elsewhere),
-            (node, None, Origin::Elsewhere),
-        ] {
-            assert_eq!(Origin::of(peer, local), expected, "{peer} to {local:?}");
         }
     }
 
@@ -260,8 +215,9 @@ mod tests {
         let (_directory, reporter) = reporter(None);
         let (code, body) = get("/health", &reporter);
         assert!(code == 404 && body.contains("no /health here") && body.contains("/healthz"));
+        assert!(get(&format!("/{}", "x".repeat(5000)), &reporter).1.len() < 1000);
         assert_eq!(get("/", &reporter), (200, INDEX.to_owned()));
-        let refused = answer(&Method::POST, "/healthz", Origin::Here, &reporter);
+        let refused = asked(Method::POST, "/healthz", HERE, &reporter);
         assert_eq!(
             (refused.status().as_u16(), &refused.headers()[ALLOW]),
             (405, &HeaderValue::from_static("GET, HEAD"))

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod discovery;
+pub mod escape;
 pub mod fetch;
 pub mod http;
 pub mod library;

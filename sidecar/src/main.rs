@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sidecar::{
     check_s3,
     config::{Command, Config, LogFormat},
-    daemon, fetch, status,
+    daemon, escape, fetch, status,
 };
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -46,13 +46,12 @@ fn main() -> ExitCode {
 
 fn start_logging(format: LogFormat, filter: &str) {
     let filter = EnvFilter::new(filter);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_coloured =
+        format == LogFormat::Human && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(escape::Log { is_coloured });
     match format {
-        LogFormat::Human => {
-            log.with_target(false)
-                .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-                .init();
-        }
+        LogFormat::Human => log.with_target(false).with_ansi(is_coloured).init(),
         LogFormat::Json => log.json().init(),
     }
 }

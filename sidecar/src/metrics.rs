@@ -208,8 +208,10 @@ impl Display for Seconds {
     }
 }
 
+/// Names of functions come from files, and may hold anything.
 fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    let escaped = |part| crate::escape::escape(part).replace('\\', "\\\\").replace('"', "\\\"");
+    value.split('\n').map(escaped).collect::<Vec<_>>().join("\\n")
 }
 
 #[cfg(test)]
@@ -304,5 +306,6 @@ mod tests {
     #[test]
     fn label_values_are_escaped() {
         assert_eq!(escape("a\\b\"c\nd"), r#"a\\b\"c\nd"#);
+        assert_eq!(escape("\u{1b}[2J\\u\u{9b}"), r"\\u001b[2J\\u\\u009b");
     }
 }

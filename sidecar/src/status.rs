@@ -60,7 +60,8 @@ pub struct Status {
     pub target_process: String,
     /// Processes in the sidecar's pid namespace, besides itself: what it could trace.
     pub visible_processes: usize,
-    /// Those that have mapped a CUDA library or called one, the oldest first.
+    /// Those that have mapped a CUDA library or called one: targets that run, targets that have
+    /// ended, others that run, others that have ended; of each the oldest first.
     pub processes: Vec<Process>,
     /// So many were too many to be kept.
     pub forgotten_processes: u64,
@@ -190,8 +191,9 @@ impl Reporter {
     fn processes(&self, target: &str) -> (Vec<Process>, u64) {
         let mut callers = self.state.callers();
         callers.find_exited();
-        let processes = callers
-            .to_vec()
+        let mut listed = callers.to_vec();
+        listed.sort_by_key(Caller::rank);
+        let processes = listed
             .into_iter()
             .map(|caller| Process { reason: reason(caller.matched_by.as_deref(), target), caller })
             .collect();

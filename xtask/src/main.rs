@@ -29,6 +29,7 @@ mod pins;
 mod secrets;
 mod segments;
 mod status;
+mod test_faults;
 mod test_kernels;
 mod uninstall;
 mod verify;
@@ -71,6 +72,7 @@ enum Command {
     Uninstall(uninstall::Uninstall),
     Manifests(manifests::Manifests),
     Ci(ci::Ci),
+    TestFaults(test_faults::TestFaults),
     TestKernels(test_kernels::TestKernels),
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -116,6 +118,7 @@ fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
         Command::Demo(task) => demo::run(ctx, &task)?,
         Command::Bench(task) => bench::run(ctx, &task)?,
         Command::Ci(task) => ci::run(ctx, &task)?,
+        Command::TestFaults(task) => test_faults::run(ctx, &task)?,
         Command::TestKernels(task) => test_kernels::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,
     }

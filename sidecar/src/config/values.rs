@@ -164,8 +164,8 @@ pub(super) fn http_address(value: &str) -> Result<HttpAddress, String> {
         return Ok(HttpAddress(None));
     }
     value.parse().map(|address| HttpAddress(Some(address))).map_err(|_| {
-        "accepted: an IP address and a port, such as 0.0.0.0:9420 for every interface, or nothing \
-         to turn it off"
+        "accepted: an IP address and a port, such as [::]:9420 for every address of IPv4 and IPv6, \
+         or nothing to turn it off"
             .to_owned()
     })
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{Known, Verdict, exists};
 
-/// More than a node runs at once; beyond it those that have ended are forgotten first.
+/// More than a node runs at once; beyond it those of the last [rank](Caller::rank) are forgotten
+/// first.
 const MOST: usize = 256;
 
 /// Characters of a command line that are kept.
@@ -111,9 +112,9 @@ impl Callers {
 
     fn add(&mut self, pid: u32) -> &mut Caller {
         if self.list.len() >= MOST {
-            let ended = self.list.iter().position(|caller| !caller.is_running);
-            let foreign = || self.list.iter().position(|caller| caller.matched_by.is_none());
-            self.list.remove(ended.or_else(foreign).unwrap_or(0));
+            // Of equals the last wins, so from the newest to the oldest.
+            let last = self.list.iter().enumerate().rev().max_by_key(|(_, caller)| caller.rank());
+            self.list.remove(last.map_or(0, |(index, _)| index));
             self.forgotten += 1;
         }
         self.list.push_back(Caller {
@@ -137,6 +138,12 @@ impl Callers {
 }
 
 impl Caller {
+    /// How little it matters: targets before others, and of each those that run before those that
+    /// have ended.
+    pub fn rank(&self) -> (bool, bool) {
+        (self.matched_by.is_none(), !self.is_running)
+    }
+
     /// A pid may have belonged to others before.
     fn is(&self, pid: u32) -> bool {
         self.pid == pid && self.is_running
@@ -235,7 +242,21 @@ mod tests {
         }
         assert_eq!((callers.to_vec().len(), callers.forgotten()), (MOST, 3));
         let pids: Vec<u32> = callers.to_vec().iter().map(|caller| caller.pid).take(2).collect();
-        assert_eq!(pids, [10, 11], "the ended, then the foreign, then the oldest");
+        assert_eq!(pids, [10, 11], "the foreign, then the ended, then the oldest");
+    }
+
+    #[test]
+    fn strangers_that_come_and_go_push_no_target_out_of_the_list() {
+        let mut callers = Callers::default();
+        callers.note(1, &target(), Evidence::Call);
+        callers.exited(1);
+        callers.note(2, &foreign(), Evidence::Call);
+        for pid in 10..10 + 2 * u32::try_from(MOST).unwrap() {
+            callers.note(pid, &foreign(), Evidence::Call);
+            callers.exited(pid);
+        }
+        let pids: Vec<u32> = callers.to_vec().iter().map(|caller| caller.pid).take(2).collect();
+        assert_eq!((callers.to_vec().len(), pids), (MOST, vec![1, 2]));
     }
 
     #[test]

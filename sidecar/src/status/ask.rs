@@ -13,7 +13,11 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{Status, text};
-use crate::config::{Config, HttpAddress};
+use crate::{
+    config::{Config, HttpAddress},
+    escape::{escape, escape_all, escape_json},
+    http::ANY_IPV6,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -22,43 +26,55 @@ const MOST_BYTES: usize = 16 << 20;
 
 /// Prints on stdout; fails if no sidecar answers.
 pub async fn run(config: &Config, as_json: bool) -> Result<()> {
-    let address = address(config.http_address)?;
-    let status = timeout(PATIENCE, ask(address))
+    let addresses = addresses(config.http_address)?;
+    let status = timeout(PATIENCE, ask(&addresses))
         .await
         .map_err(|_| anyhow::anyhow!("no answer in {PATIENCE:?}"))
         .flatten()
-        .with_context(|| format!("cannot ask the sidecar on {address}"))?;
+        .with_context(|| format!("cannot ask the sidecar on {}", addresses[0]))?;
     let out = if as_json {
-        serde_json::to_string_pretty(&status).context("cannot print the status")? + "\n"
+        let json = serde_json::to_string_pretty(&status).context("cannot print the status")?;
+        escape_json(&json) + "\n"
     } else {
-        text::of(&status)
+        text::of(&escaped(&status)?)
     };
     io::stdout().write_all(out.as_bytes()).context("cannot print the status")
 }
 
-/// Where the sidecar of the same settings is reached.
-fn address(HttpAddress(address): HttpAddress) -> Result<SocketAddr> {
-    let Some(mut address) = address else {
+/// Names and command lines come from traced processes, errors from the network: none of them may
+/// move the cursor.
+fn escaped(status: &Status) -> Result<Status> {
+    let value = serde_json::to_value(status).map(escape_all);
+    value.and_then(serde_json::from_value).context("cannot print the status")
+}
+
+/// Where the sidecar of the same settings is reached; the next is for where the first is not.
+fn addresses(HttpAddress(address): HttpAddress) -> Result<Vec<SocketAddr>> {
+    let Some(address) = address else {
         bail!("HTTP_ADDRESS is empty: a sidecar with this setting cannot be asked");
     };
+    let port = address.port();
     ensure!(
-        address.port() != 0,
+        port != 0,
         "HTTP_ADDRESS has port 0: the log of the sidecar says where it listens; pass that as \
          --http-address"
     );
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    Ok(address)
+    let [ipv4, ipv6] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        .map(|ip: IpAddr| SocketAddr::new(ip, port));
+    Ok(match address.ip() {
+        // It listens on both, or on IPv4 where there is no IPv6.
+        ip if ip == ANY_IPV6 => vec![ipv6, ipv4],
+        ip if ip.is_unspecified() => vec![ipv4],
+        _ => vec![address],
+    })
 }
 
-async fn ask(address: SocketAddr) -> Result<Status> {
-    let stream = TcpStream::connect(address).await.context(
+async fn ask(addresses: &[SocketAddr]) -> Result<Status> {
+    let stream = TcpStream::connect(addresses).await.context(
         "nothing answers there: is a sidecar running, and is HTTP_ADDRESS (or --http-address) the \
          same for both?",
     )?;
+    let address = stream.peer_addr().context("the connection failed")?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.context("the connection failed")?;
     // Ends with the request; its error is the request's too.
@@ -74,7 +90,14 @@ async fn ask(address: SocketAddr) -> Result<Status> {
     match status {
         StatusCode::OK => {}
         // It says why.
-        StatusCode::FORBIDDEN => bail!("{}", String::from_utf8_lossy(&body).trim_end()),
+        StatusCode::FORBIDDEN if address.ip().to_canonical().is_loopback() => {
+            bail!("{}", escape(String::from_utf8_lossy(&body).trim_end()))
+        }
+        StatusCode::FORBIDDEN => bail!(
+            "it answers this on 127.0.0.1 and ::1 only: let HTTP_ADDRESS be [::]:{port}, or \
+             127.0.0.1:{port}",
+            port = address.port()
+        ),
         other => bail!("what listens there is no sidecar: HTTP {other}"),
     }
     serde_json::from_slice(&body)
@@ -88,12 +111,14 @@ mod tests {
     #[test]
     fn a_sidecar_that_listens_everywhere_is_reached_on_this_machine() {
         for (setting, expected) in [
-            ("0.0.0.0:9420", "127.0.0.1:9420"),
-            ("[::]:9420", "[::1]:9420"),
-            ("10.1.2.3:1", "10.1.2.3:1"),
+            ("0.0.0.0:9420", &["127.0.0.1:9420"][..]),
+            ("[::]:9420", &["[::1]:9420", "127.0.0.1:9420"]),
+            ("10.1.2.3:1", &["10.1.2.3:1"]),
         ] {
             let setting = HttpAddress(Some(setting.parse().unwrap()));
-            assert_eq!(address(setting).unwrap().to_string(), expected);
+            let addresses = addresses(setting).unwrap();
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            assert_eq!(addresses, expected);
         }
     }
 }

@@ -100,6 +100,28 @@ fn a_status_is_flat_where_people_query_it() {
 }
 
 #[test]
+fn running_targets_come_first_and_ended_strangers_last() {
+    let (_directory, reporter) = reporter(None);
+    let executable = std::env::current_exe().unwrap();
+    let name = executable.file_name().unwrap().to_str().unwrap();
+    let (mut targets, mut strangers) = (Processes::new(name), Processes::new("\u{0}"));
+    let own = std::process::id();
+    let [target, stranger] = [targets.known(own), strangers.known(own)];
+    // Pids of processes that exist count as running; no process has these.
+    const GONE: [u32; 2] = [4_000_001, 4_000_002];
+    let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
+    let parent = u32::try_from(parent).unwrap();
+    for (pid, known) in
+        [(GONE[0], &stranger), (parent, &stranger), (GONE[1], &target), (own, &target)]
+    {
+        reporter.state().callers().note(pid, known, Evidence::Call);
+    }
+    let pids: Vec<u32> =
+        reporter.status().processes.iter().map(|process| process.caller.pid).collect();
+    assert_eq!(pids, [own, GONE[1], parent, GONE[0]]);
+}
+
+#[test]
 fn each_verdict_has_its_reason() {
     for (matched_by, expected) in [
         (None, "neither its executable, comm nor command line contains \"vllm\""),

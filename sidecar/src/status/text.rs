@@ -1,4 +1,4 @@
-//! A status for people.
+//! A status for people. Escapes nothing: what it is given is escaped already.
 
 use std::fmt::Write as _;
 
@@ -10,6 +10,12 @@ use crate::state::{Blocked, Caller, Coverage, Failing, Gap, Phase, Stalled};
 
 /// Functions that are shown; `--json` has all of them.
 const MOST_FUNCTIONS: usize = 10;
+
+/// Processes that are shown; `--json` has all that are known.
+const MAX_PROCESSES: usize = 20;
+
+/// Libraries that are shown; `--json` has all of them.
+const MAX_LIBRARIES: usize = 20;
 
 pub(super) fn of(status: &Status) -> String {
     let mut out = String::new();
@@ -67,7 +73,7 @@ fn processes(out: &mut String, status: &Status) {
         status.running(false)
     );
     line(out, "processes", &text);
-    for Process { caller, reason } in &status.processes {
+    for Process { caller, reason } in status.processes.iter().take(MAX_PROCESSES) {
         let verdict = if caller.matched_by.is_some() { "traced" } else { "not traced" };
         let did = match (caller.has_mapped, caller.has_called) {
             (_, true) => "called CUDA",
@@ -81,8 +87,12 @@ fn processes(out: &mut String, status: &Status) {
         push(out, format_args!("  {:>7}  {verdict}: {reason}; {did}{part}{ended}\n", caller.pid));
         push(out, format_args!("           {name}\n"));
     }
+    more(out, status.processes.len(), MAX_PROCESSES, "processes");
     if status.forgotten_processes > 0 {
-        push(out, format_args!("  and {} before them\n", status.forgotten_processes));
+        push(
+            out,
+            format_args!("  and {} that were too many to be kept\n", status.forgotten_processes),
+        );
     }
 }
 
@@ -109,7 +119,7 @@ fn libraries(out: &mut String, status: &Status) {
         return;
     }
     line(out, "libraries", &format!("{} with {} probes", libraries.len(), status.probes()));
-    for library in libraries {
+    for library in libraries.iter().take(MAX_LIBRARIES) {
         push(out, format_args!("  {}\n", library.path));
         let late =
             if library.attached_late { ", mapped before: earlier calls are missing" } else { "" };
@@ -124,6 +134,7 @@ fn libraries(out: &mut String, status: &Status) {
             ),
         );
     }
+    more(out, libraries.len(), MAX_LIBRARIES, "libraries");
 }
 
 fn coverage(out: &mut String, coverage: &Coverage) {
@@ -184,9 +195,7 @@ fn calls(out: &mut String, status: &Status) {
     for (name, hits) in functions.iter().take(MOST_FUNCTIONS) {
         push(out, format_args!("  {hits:>10}  {name}\n"));
     }
-    if let Some(more) = functions.len().checked_sub(MOST_FUNCTIONS).filter(|&more| more > 0) {
-        push(out, format_args!("  and {more} functions more\n"));
-    }
+    more(out, functions.len(), MOST_FUNCTIONS, "functions");
 }
 
 fn segments(out: &mut String, segments: &Segments) {
@@ -246,6 +255,13 @@ fn uploads(out: &mut String, Upload { destination, uploads }: &Upload) {
     }
 }
 
+/// What a list leaves out.
+fn more(out: &mut String, there: usize, shown: usize, what: &str) {
+    if there > shown {
+        push(out, format_args!("  and {} more {what}: --json has all\n", there - shown));
+    }
+}
+
 fn line(out: &mut String, what: &str, text: &str) {
     push(out, format_args!("{what:<10} {text}\n"));
 }
@@ -301,6 +317,24 @@ mod tests {
         }
         let executable = std::env::current_exe().unwrap().display().to_string();
         assert!(text.contains(&executable), "{text}");
+    }
+
+    #[test]
+    fn long_lists_are_bounded_and_say_what_they_leave_out() {
+        let (_directory, reporter) = busy();
+        let mut status = reporter.status();
+        let last = status.processes[1].clone();
+        status.processes.resize(100, last);
+        let library = status.libraries[0].clone();
+        status.libraries.resize(100, library);
+        status.forgotten_processes = 7;
+        let text = of(&status);
+        assert!(
+            text.contains("  and 80 more processes: --json has all\n  and 7 that were"),
+            "{text}"
+        );
+        assert!(text.contains("  and 80 more libraries: --json has all\n"), "{text}");
+        assert!(text.lines().count() < 120, "{text}");
     }
 
     #[test]
