@@ -113,7 +113,7 @@ impl Troubles {
         if !(trouble.kind == Kind::Unconfirmed && kind == Kind::Store) {
             trouble.kind = kind;
         }
-        trouble.error = error[..error.floor_char_boundary(MAX_REASON)].to_owned();
+        error[..error.floor_char_boundary(MAX_REASON)].clone_into(&mut trouble.error);
         is_its_own
     }
 
