@@ -232,7 +232,7 @@ mod tests {
         let (_directory, reporter) = busy();
         let text = text(&reporter.status());
         for (sample, expected) in [
-            ("build_info{version=\"0.1.0\",trace_format=\"2\"}", "1"),
+            ("build_info{version=\"0.1.0\",trace_format=\"3\"}", "1"),
             ("ready", "1"),
             ("hits_total{function=\"cuMemAlloc_v2\"}", "10"),
             ("events_total{outcome=\"recorded\"}", "6"),
