@@ -101,7 +101,9 @@ pub(crate) fn run(ctx: &Ctx, TestKernels { kernel, guests }: &TestKernels) -> Re
     if ctx.dry_run {
         for kernel in kernels {
             eprintln!("would boot {} and run:", kernel.name);
-            CHECKS.iter().for_each(|Check { test, .. }| eprintln!("  {test}"));
+            for Check { test, .. } in &CHECKS {
+                eprintln!("  {test}");
+            }
         }
         return Ok(());
     }

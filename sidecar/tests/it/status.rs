@@ -57,7 +57,7 @@ impl Served {
         let listener = http::listen(address.parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         http::serve(listener, reporter).unwrap();
-        Self { directory: directory, address, state }
+        Self { directory, address, state }
     }
 
     /// Everything that is answered to these bytes.

@@ -42,7 +42,8 @@ pub(super) fn build(sh: &Shell, directory: &Path) -> Result<PathBuf> {
         archive.directory(Path::new(mount_point))?;
     }
     archive.file("/init", include_bytes!("init.sh"))?;
-    let checks: String = CHECKS.iter().map(|check| format!("{}\n", check.test)).collect();
+    let checks: Vec<&str> = CHECKS.iter().map(|check| check.test).collect();
+    let checks = checks.join("\n") + "\n";
     archive.file("/checks", checks.as_bytes())?;
     archive.file("/bin/busybox", &read(&busybox)?)?;
     archive.file("/bin/setpriv", &read(&setpriv)?)?;
@@ -145,10 +146,8 @@ impl<W: Write> Archive<W> {
         // Number, mode, owner, group, links, time, size, four numbers of devices, and a checksum
         // that this form has not.
         let fields = [0, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
-        let mut header = "070701".to_owned();
-        for field in fields {
-            header += &format!("{field:08X}");
-        }
+        let fields: Vec<String> = fields.iter().map(|field| format!("{field:08X}")).collect();
+        let header = format!("070701{}", fields.concat());
         self.write(header.as_bytes())?;
         self.write(name.as_bytes())?;
         self.write(&[0])?;
@@ -193,7 +192,7 @@ mod tests {
             .map(|entry| entry[104..].split('\0').next().unwrap())
             .collect();
         assert_eq!(names, ["a", "a/b", "a/b/one", "a/two", "TRAILER!!!"]);
-        assert!(text.contains("one\0\0\012345\0\0\0070701"), "{text:?}");
+        assert!(text.contains("one\0\0\x0012345\0\0\x00070701"), "{text:?}");
     }
 
     #[test]
