@@ -17,7 +17,7 @@ mod filter;
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::bpf_get_attach_cookie,
+    helpers::{bpf_get_attach_cookie, generated::bpf_tail_call},
     macros::{raw_tracepoint, uprobe, uretprobe},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
@@ -29,6 +29,7 @@ use filter::{current_ids, forget_foreign, is_foreign, is_recording};
 /// A function was entered: one event without a duration.
 #[uprobe]
 fn call_entry(context: ProbeContext) -> u32 {
+    keep_the_threads_stack(context.as_ptr());
     if !is_recording() {
         return 0;
     }
@@ -49,6 +50,7 @@ fn call_entry(context: ProbeContext) -> u32 {
 /// A function was entered: what is known is kept until it returns.
 #[uprobe]
 fn call_begin(context: ProbeContext) -> u32 {
+    keep_the_threads_stack(context.as_ptr());
     if is_recording() {
         call::begin(&context);
     }
@@ -58,6 +60,7 @@ fn call_begin(context: ProbeContext) -> u32 {
 /// The same function has returned: one event for the whole call.
 #[uretprobe]
 fn call_end(context: RetProbeContext) -> u32 {
+    keep_the_threads_stack(context.as_ptr());
     if is_recording() {
         call::end(&context, false);
     }
@@ -67,6 +70,7 @@ fn call_end(context: RetProbeContext) -> u32 {
 /// The same for functions that keep the pointer to a name without reading it.
 #[uretprobe(sleepable)]
 fn call_end_named(context: RetProbeContext) -> u32 {
+    keep_the_threads_stack(context.as_ptr());
     if is_recording() {
         call::end(&context, true);
     }
@@ -81,6 +85,24 @@ fn process_executed(_context: RawTracePointContext) -> i32 {
         forget_foreign(tgid);
     }
     0
+}
+
+/// Nobody sets it.
+#[unsafe(no_mangle)]
+static NEVER: u64 = 0;
+
+/// Lets the program have its thread's stack.
+///
+/// From Linux 6.13 on a program of this kind whose stack takes 64 bytes or more gets one that all
+/// threads of a CPU share. But another thread can run it before it is done: where it sleeps, and
+/// anywhere if the kernel is preemptible. Then events have the parts of two calls. Programs with a
+/// tail call are spared; the verifier counts this one before it removes it as dead.
+#[inline(always)]
+fn keep_the_threads_stack(context: *mut core::ffi::c_void) {
+    if load(&NEVER) != 0 {
+        // SAFETY: never reached; the verifier would refuse it otherwise.
+        unsafe { bpf_tail_call(context, core::ptr::null_mut(), 0) };
+    }
 }
 
 /// Reads a global that the sidecar sets before loading, so the compiler must not fold it.

@@ -49,8 +49,8 @@ const CHECKS: [Check; 9] = [
         test: "kernels::what_the_kernel_cannot_do_is_said_and_what_it_asks_for_is_named",
     },
     Check {
-        what: "perf events lose nothing",
-        test: "accounting::kernels_without_links_trace_as_completely_by_perf_events",
+        what: "threads keep their calls, by links and by perf events",
+        test: "kernels::threads_that_share_a_processor_do_not_share_their_calls",
     },
     Check {
         what: "kill and restart",

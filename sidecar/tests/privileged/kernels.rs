@@ -2,6 +2,7 @@
 //! README names, in guests.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::process::CommandExt as _,
     time::{Duration, Instant},
@@ -41,6 +42,26 @@ fn tour(variables: &[(&str, &str)]) {
     assert_lines(&scene.whole_report(), &scene.counts());
     let phase = if variables.contains(&("TRACE_DETAIL", "entry")) { "entry" } else { "call" };
     assert!(scene.calls().iter().all(|call| call.phase == phase));
+}
+
+/// One thread may run the programs while another one's run is interrupted.
+#[test]
+fn threads_that_share_a_processor_do_not_share_their_calls() {
+    for attach_by in ["auto", "perf-events"] {
+        let scene = Scene::new(Driver::R580);
+        let functions = ("TRACE_FUNCTIONS", "cuInit,cuCtxSynchronize");
+        let sidecar = scene.sidecar(&[("ATTACH_BY", attach_by), functions]);
+        let arguments = ["--function", "cuCtxSynchronize", "--calls", "20000", "--threads", "2"];
+        run(scene.caller(&arguments));
+        sidecar.stop();
+        assert_lines(&scene.whole_report(), &scene.counts());
+        let mut by_thread = BTreeMap::<_, usize>::new();
+        for call in scene.calls().iter().filter(|call| call.func == "cuCtxSynchronize") {
+            assert_eq!(call.phase, "call", "{attach_by}: {call:?}");
+            *by_thread.entry(call.tid).or_default() += 1;
+        }
+        assert_eq!(by_thread.into_values().collect::<Vec<_>>(), [20_000, 20_000], "{attach_by}");
+    }
 }
 
 #[test]
