@@ -121,7 +121,7 @@ impl Settings {
                 return Err(explained(
                     format!("{flag} stands behind a setting"),
                     "all that follows a setting is taken for settings",
-                    format!("put {flag} in front of {}", first),
+                    format!("put {flag} in front of {first}"),
                 ));
             }
         }

@@ -89,12 +89,12 @@ pub(crate) fn look(directory: &Path) -> Result<Found> {
     for (path, first) in copies {
         let shown = first.strip_prefix(directory).unwrap_or(&first);
         let name = path.strip_prefix(directory).unwrap_or(&path);
-        others.push((name.to_owned(), format!("a copy of {shown:?}")));
+        others.push((name.to_owned(), format!("a copy of {}", quoted(shown))));
     }
     others.sort();
     let told = others.iter().take(MAX_TOLD).map(|(path, reason)| match &reason[..] {
-        "" => format!("{path:?}"),
-        reason => format!("{path:?} ({reason})"),
+        "" => quoted(path),
+        reason => format!("{} ({reason})", quoted(path)),
     });
     let others = Others { count: others.len(), names: told.collect() };
     Ok(Found { segments, others })
@@ -115,6 +115,11 @@ fn without_copies(files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<(PathBuf, PathBuf)>
         }
     }
     (kept, copies)
+}
+
+/// A name may hold anything, and goes to a terminal.
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
 }
 
 fn are_equal(one: &Path, other: &Path) -> io::Result<bool> {
