@@ -36,8 +36,8 @@ struct Files {
 /// The keys of a profile by the names of their variables: of this file, or of those of the SDK.
 pub(crate) fn keys(file: Option<&Path>, profile: &str) -> Result<BTreeMap<String, String>> {
     let (properties, looked) = if let Some(file) = file {
-        let text =
-            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("cannot read {} for AWS keys", file.display()))?;
         let found = section(&text, &[profile, &format!("profile {profile}")]);
         (found, file.display().to_string())
     } else {

@@ -87,9 +87,9 @@ pub(crate) fn look(directory: &Path) -> Result<Found> {
     segments.sort();
     let (segments, copies) = without_copies(segments);
     for (path, first) in copies {
-        let shown = quoted(first.strip_prefix(directory).unwrap_or(&first));
+        let shown = first.strip_prefix(directory).unwrap_or(&first);
         let name = path.strip_prefix(directory).unwrap_or(&path);
-        others.push((name.to_owned(), format!("a copy of {shown}")));
+        others.push((name.to_owned(), format!("a copy of {}", quoted(shown))));
     }
     others.sort();
     let told = others.iter().take(MAX_TOLD).map(|(path, reason)| match &reason[..] {
@@ -98,11 +98,6 @@ pub(crate) fn look(directory: &Path) -> Result<Found> {
     });
     let others = Others { count: others.len(), names: told.collect() };
     Ok(Found { segments, others })
-}
-
-/// Names of strangers may hold anything, and are printed.
-fn quoted(path: &Path) -> String {
-    format!("{:?}", path.as_os_str())
 }
 
 /// Of files with one name and one content only the first counts, and copies are told with it; of
@@ -120,6 +115,11 @@ fn without_copies(files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<(PathBuf, PathBuf)>
         }
     }
     (kept, copies)
+}
+
+/// A name may hold anything, and goes to a terminal.
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
 }
 
 fn are_equal(one: &Path, other: &Path) -> io::Result<bool> {
