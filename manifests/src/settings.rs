@@ -92,8 +92,8 @@ fn variables(config: &Config) -> BTreeMap<String, String> {
         aws_ec2_metadata_disabled,
     } = &config.s3;
     [
-        // All addresses of the pod: the kubelet probes from the node.
-        ("HTTP_ADDRESS", Some(format!("0.0.0.0:{TRACER_PORT}"))),
+        // All addresses of the pod, of either family: the kubelet probes from the node.
+        ("HTTP_ADDRESS", Some(format!("[::]:{TRACER_PORT}"))),
         ("TARGET_PROCESS", Some(target_process.clone())),
         ("TRACE_INTERVAL", Some(trace_interval.clone())),
         ("TRACE_DIR", Some(trace_dir.clone())),
