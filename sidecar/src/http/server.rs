@@ -9,7 +9,7 @@ use std::{
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
         AddressFamily, SocketFlags, SocketType, bind, listen as start_listening, socket_with,
@@ -121,38 +122,52 @@ pub fn serve(listener: TcpListener, reporter: Arc<Reporter>) -> Result<()> {
 async fn accept(listener: tokio::net::TcpListener, reporter: Arc<Reporter>) {
     let answers = Answers { reporter, reports: Arc::new(Semaphore::new(MAX_REPORTS)) };
     let mut places = Places::default();
-    let mut reserve = Reserve::new();
+    let reserve = Arc::new(Reserve::default());
+    reserve.renew();
     let mut is_failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 is_failing = false;
                 places.make_room();
+                let peer = peer.ip();
                 let has_asked = Arc::new(AtomicBool::new(false));
-                let conversation =
-                    converse(stream, peer.ip(), answers.clone(), Arc::clone(&has_asked));
-                let task = tokio::spawn(conversation).abort_handle();
-                places.held.push(Place { peer: peer.ip(), has_asked, task });
+                let conversation = converse(stream, peer, answers.clone(), Arc::clone(&has_asked));
+                let reserve = Arc::clone(&reserve);
+                let task = tokio::spawn(async move {
+                    conversation.await;
+                    reserve.renew();
+                });
+                places.held.push(Place { peer, has_asked, task: task.abort_handle() });
                 // A request that is there already is answered before the next connection can take
                 // its place.
                 yield_now().await;
-                reserve.renew();
             }
             Err(error) if is_of_connection(&error) => debug!("a connection broke off: {error}"),
+            // Too many open files, most likely, here or on the machine. The kernel says that also
+            // when nobody waits to be accepted.
+            Err(_) if !is_waited_for(&listener) => {
+                reserve.renew();
+                sleep(ACCEPT_PAUSE).await;
+            }
             Err(error) => {
                 if !is_failing {
                     warn!("cannot accept a connection, and tries again: {error}");
                 }
                 is_failing = true;
-                // Too many open files, most likely, here or on the machine.
-                places.clear();
                 if !reserve.release() {
                     sleep(ACCEPT_PAUSE).await;
+                    places.close_idle();
                 }
-                yield_now().await;
             }
         }
     }
+}
+
+/// Whether a connection can be accepted.
+fn is_waited_for(listener: &tokio::net::TcpListener) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// Errors of the connection that would have been accepted, not of accepting: accept(2).
@@ -176,24 +191,21 @@ fn is_of_connection(error: &io::Error) -> bool {
 }
 
 /// One descriptor that is given up when none is left, so that a probe still gets its answer.
-struct Reserve(Option<File>);
+#[derive(Default)]
+struct Reserve(Mutex<Option<File>>);
 
 impl Reserve {
-    fn new() -> Self {
-        let mut reserve = Self(None);
-        reserve.renew();
-        reserve
-    }
-
-    fn renew(&mut self) {
-        if self.0.is_none() {
-            self.0 = File::open("/dev/null").ok();
+    /// As soon as a connection has ended, before somebody else takes its descriptor.
+    fn renew(&self) {
+        let mut reserve = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reserve.is_none() {
+            *reserve = File::open("/dev/null").ok();
         }
     }
 
     /// Whether there was one.
-    fn release(&mut self) -> bool {
-        self.0.take().is_some()
+    fn release(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 }
 
@@ -233,9 +245,14 @@ impl Places {
         idle.rev().max_by_key(|(_, place)| of(place.peer)).map_or(0, |(index, _)| index)
     }
 
-    fn clear(&mut self) {
-        for place in self.held.drain(..) {
-            place.task.abort();
+    /// Closes one that has asked nothing, if there is one.
+    fn close_idle(&mut self) {
+        self.held.retain(|place| !place.task.is_finished());
+        if !self.held.is_empty() {
+            let place = self.least_useful();
+            if !self.held[place].has_asked.load(Ordering::Relaxed) {
+                self.held.remove(place).task.abort();
+            }
         }
     }
 }

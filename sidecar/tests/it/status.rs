@@ -29,7 +29,7 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// A server, to the end of the test's process.
 struct Served {
-    _directory: TempDir,
+    directory: TempDir,
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -57,7 +57,7 @@ impl Served {
         let listener = http::listen(address.parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         http::serve(listener, reporter).unwrap();
-        Self { _directory: directory, address, state }
+        Self { directory, address, state }
     }
 
     /// Everything that is answered to these bytes.
@@ -274,7 +274,7 @@ fn command_lines_are_for_the_pod_itself_not_for_a_mesh_and_not_for_a_web_page() 
 fn nothing_that_a_process_calls_itself_reaches_the_terminal_as_a_command() {
     const EVIL: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\r\nprocesses  0";
     let served = Served::start();
-    let name = served._directory.path().join(EVIL);
+    let name = served.directory.path().join(EVIL);
     std::fs::copy("/bin/sleep", &name).unwrap();
     let mut child = std::process::Command::new(&name).arg("600").spawn().unwrap();
     let mut processes = sidecar::process::Processes::new("owned");
