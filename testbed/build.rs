@@ -1,5 +1,5 @@
 //! Compiles the stand-in CUDA libraries and the C programs that call them; `src/libraries.rs`,
-//! `src/signatures.rs` and `src/leaver.rs` embed them.
+//! `src/signatures.rs`, `src/leaver.rs` and `src/contexts.rs` embed them.
 
 #[path = "build/signatures.rs"]
 mod signatures;
@@ -37,17 +37,18 @@ fn main() {
     };
     runtime.build(None, &out.join("libcudart.so"));
     build_signatures(&driver, &runtime, &out.join("signatures"));
-    build_leaver(&out);
+    build_caller(&out, "leaver", "the program that leaves calls");
+    build_caller(&out, "contexts", "the program that calls from odd contexts");
 }
 
-fn build_leaver(out: &Path) {
+fn build_caller(out: &Path, name: &str, what: &str) {
     let mut compiler = compiler();
     // Frames are as the source says: no call takes the place of its caller's.
     compiler
         .args(["-O1", "-std=gnu11", "-Wall", "-Wextra", "-fno-optimize-sibling-calls", "-o"])
-        .args([&out.join("standin-leaver"), Path::new("native/leaver.c")])
+        .args([out.join(format!("standin-{name}")), format!("native/{name}.c").into()])
         .args([&out.join("libcuda.r550.so"), Path::new("-lpthread")]);
-    run(compiler, "the program that leaves calls");
+    run(compiler, what);
 }
 
 /// The same libraries with all functions of the default set, and the program that calls them.

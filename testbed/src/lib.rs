@@ -3,6 +3,7 @@
 //! Nothing in the product knows that these are stand-ins: the libraries have the symbols, prologues and call chains of
 //! NVIDIA's, the server has vLLM's processes and protocol, and the object store speaks S3.
 
+pub mod contexts;
 pub mod counts;
 pub mod cuda;
 pub mod leaver;

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc as channel, watch};
+use tokio::sync::{Mutex, mpsc as channel, watch};
 
 pub use faults::{Fault, Faults};
 pub use log::Request;
@@ -78,7 +78,12 @@ impl Server {
         builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
         builder.set_access(Corrupter { fault: fault.clone() });
         let log = Log::default();
-        let service = Service { s3: builder.build(), fault: fault.clone(), log: log.clone() };
+        let service = Service {
+            s3: builder.build(),
+            fault: fault.clone(),
+            log: log.clone(),
+            wire: Mutex::default(),
+        };
 
         let (send, commands) = channel::unbounded_channel();
         let (ready, started) = mpsc::sync_channel(1);

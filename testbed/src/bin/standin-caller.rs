@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,12 @@ struct Options {
     /// Call for this long instead.
     #[arg(long)]
     seconds: Option<f64>,
+    /// Call until stdin ends instead; prints `{"pid":N,"calling":true}` first.
+    #[arg(long, conflicts_with_all = ["calls", "seconds", "wait_stdin", "sequence"])]
+    until_stdin_ends: bool,
+    /// Microseconds that each thread sleeps after each turn.
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Do not call cuInit first.
@@ -68,6 +75,8 @@ enum Arguments {
     Valid,
 }
 
+static STDIN_HAS_ENDED: AtomicBool = AtomicBool::new(false);
+
 fn main() -> Result<()> {
     let options = Options::parse();
     if options.exec {
@@ -82,6 +91,14 @@ fn main() -> Result<()> {
             .context("cannot read the line to wait for from stdin")?;
     }
     init(&options, &libraries)?;
+    if options.until_stdin_ends {
+        print_line(&json!({"pid": std::process::id(), "calling": true}))?;
+        thread::spawn(|| {
+            // An error is an end too.
+            drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+            STDIN_HAS_ENDED.store(true, Ordering::Relaxed);
+        });
+    }
     if !options.fork {
         return run(&options, &libraries);
     }
@@ -221,6 +238,26 @@ fn repeat_plain(options: &Options, function: Function) -> u64 {
 }
 
 fn repeat_call<Answer>(options: &Options, call: impl Fn() -> Answer) -> u64 {
+    let pause = Duration::from_micros(options.pause);
+    if options.until_stdin_ends || !pause.is_zero() {
+        let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+        let mut calls = 0;
+        loop {
+            let is_over = if options.until_stdin_ends {
+                STDIN_HAS_ENDED.load(Ordering::Relaxed)
+            } else {
+                end.map_or(calls == options.calls, |end| Instant::now() >= end)
+            };
+            if is_over {
+                return calls;
+            }
+            black_box(call());
+            calls += 1;
+            if !pause.is_zero() {
+                thread::sleep(pause);
+            }
+        }
+    }
     let Some(seconds) = options.seconds else {
         for _ in 0..options.calls {
             black_box(call());

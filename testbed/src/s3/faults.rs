@@ -27,6 +27,16 @@ pub enum Fault {
     Cut,
     /// An uploaded object is stored with its first byte changed; answers and HEAD describe what was stored.
     Corrupt,
+    /// Connections are taken, and nothing is read from them or answered.
+    BlackHole,
+    /// Uploads are stored, and their connections closed without an answer; the rest is served.
+    LoseAnswer,
+    /// Bodies of requests are read at no more than so many bytes a second, all together.
+    Throttle(u32),
+    /// Requests are refused with `RequestTimeTooSkewed`, as by a store whose clock differs.
+    ClockSkew,
+    /// Requests are refused with `NoSuchBucket`, as before the bucket is made.
+    NoBucket,
 }
 
 /// The switch. It works from blocking and asynchronous code; a fault is in force when [`Faults::set`] returns.
