@@ -1,6 +1,9 @@
 //! Starts the sidecar and its targets, and reads what they left.
 
+// By path, because the suite of faults has this file too.
+#[path = "harness/sidecar.rs"]
 mod sidecar;
+#[path = "harness/waiting.rs"]
 mod waiting;
 
 use std::{
@@ -23,7 +26,7 @@ pub(crate) use waiting::Waiting;
 
 const SIDECAR: &str = env!("CARGO_BIN_EXE_ebpf-cuda-tracer");
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with libraries, a trace directory, and the callee's own counts.
 pub(crate) struct Scene {
@@ -97,6 +100,13 @@ impl Scene {
         command
     }
 
+    /// The sidecar as it is, to be started in another way than here.
+    pub(crate) fn sidecar_command(&self) -> Command {
+        let mut command = Command::new(SIDECAR);
+        self.configure(&mut command);
+        command
+    }
+
     fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("TARGET_PROCESS", "standin")
@@ -123,13 +133,7 @@ impl Scene {
 
     /// What the libraries counted, by function, over all processes.
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
-        let mut sum = BTreeMap::new();
-        for counts in testbed::counts::read(&self.counts_directory()).unwrap() {
-            for (function, count) in counts.functions {
-                *sum.entry(function).or_default() += count;
-            }
-        }
-        sum
+        testbed::counts::sum(&testbed::counts::read(&self.counts_directory()).unwrap())
     }
 
     pub(crate) fn segments(&self) -> Vec<PathBuf> {

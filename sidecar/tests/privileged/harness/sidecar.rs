@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Instant,
 };
@@ -17,7 +17,14 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        let mut sidecar = Self::spawn(command);
+        sidecar.wait_for("ready: tracing");
+        sidecar
+    }
+
+    /// Waits for nothing.
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, log) = channel();
@@ -27,9 +34,11 @@ impl Sidecar {
                 let _ = sender.send(line.unwrap());
             }
         });
-        let mut sidecar = Self { child, log, seen: Vec::new() };
-        sidecar.wait_for("ready: tracing");
-        sidecar
+        Self { child, log, seen: Vec::new() }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a log line that contains `text`.
@@ -67,6 +76,13 @@ impl Sidecar {
         assert!(status.success(), "{status}: {:#?}", self.seen);
     }
 
+    /// Whatever its end is, with all that it said.
+    pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
+        let status = self.child.wait().unwrap();
+        self.seen.extend(self.log.iter());
+        (status, std::mem::take(&mut self.seen))
+    }
+
     /// Where it answers HTTP.
     pub(crate) fn address(&mut self) -> String {
         self.seen.extend(self.log.try_iter());
@@ -84,7 +100,7 @@ impl Sidecar {
         self.child.wait().unwrap();
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
