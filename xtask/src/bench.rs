@@ -9,6 +9,7 @@ mod pipeline;
 mod place;
 mod probe;
 mod sidecar;
+mod soak;
 mod statistics;
 mod table;
 mod usage;
@@ -24,6 +25,7 @@ pub(crate) enum Bench {
     Probe(probe::Probe),
     Pipeline(pipeline::Pipeline),
     Gpu(gpu::Gpu),
+    Soak(soak::Soak),
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
@@ -31,5 +33,6 @@ pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
         Bench::Probe(task) => probe::run(ctx, task),
         Bench::Pipeline(task) => pipeline::run(ctx, task),
         Bench::Gpu(task) => gpu::run(ctx, task),
+        Bench::Soak(task) => soak::run(ctx, task),
     }
 }

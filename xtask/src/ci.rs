@@ -7,7 +7,7 @@ use xshell::cmd;
 
 use crate::{
     ctx::{Ctx, as_from_shell},
-    demo, doctor, verify,
+    demo, doctor, test_faults, verify,
 };
 
 /// Run every check and test; needs stable Rust, a C compiler and root
@@ -42,8 +42,11 @@ pub(crate) fn run(ctx: &Ctx, Ci { require_pod, engine }: &Ci) -> Result<()> {
     ctx.step("format", || cargo(cmd!(sh, "cargo fmt --all -- --check")))?;
     ctx.step("clippy", || cargo(cmd!(sh, "cargo clippy --locked --all-targets -- -D warnings")))?;
     // `--all-targets` leaves out what `cargo test` leaves out.
-    ctx.step("clippy of the privileged tests", || {
-        cargo(cmd!(sh, "cargo clippy --locked --package sidecar --test privileged -- -D warnings"))
+    ctx.step("clippy of the privileged tests and of the faults", || {
+        cargo(cmd!(
+            sh,
+            "cargo clippy --locked --package sidecar --test privileged --test faults -- -D warnings"
+        ))
     })?;
     ctx.step("tests", || cargo(cmd!(sh, "cargo test --locked")))?;
     // One at a time: they share the kernel's probes and each counts the hits of all.
@@ -53,6 +56,7 @@ pub(crate) fn run(ctx: &Ctx, Ci { require_pod, engine }: &Ci) -> Result<()> {
             "cargo test --locked --package sidecar --test privileged -- --test-threads=1"
         ))
     })?;
+    ctx.step("faults, in short", || test_faults::run(ctx, &test_faults::TestFaults::short()))?;
     // The README's first command, once with the other prologues, compressed, and without S3 for a
     // while; then as written, so that it is this one's trace that stays for the commands below it.
     ctx.step("demo with an outage of S3", || demo::run(ctx, &demo::Demo::rough()))?;

@@ -28,6 +28,7 @@ mod pins;
 mod secrets;
 mod segments;
 mod status;
+mod test_faults;
 mod uninstall;
 mod verify;
 
@@ -69,6 +70,7 @@ enum Command {
     Uninstall(uninstall::Uninstall),
     Manifests(manifests::Manifests),
     Ci(ci::Ci),
+    TestFaults(test_faults::TestFaults),
     #[command(subcommand)]
     Bench(bench::Bench),
     #[command(subcommand)]
@@ -113,6 +115,7 @@ fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
         Command::Demo(task) => demo::run(ctx, &task)?,
         Command::Bench(task) => bench::run(ctx, &task)?,
         Command::Ci(task) => ci::run(ctx, &task)?,
+        Command::TestFaults(task) => test_faults::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,
     }
     Ok(ExitCode::SUCCESS)
