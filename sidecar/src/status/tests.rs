@@ -101,14 +101,14 @@ fn a_status_is_flat_where_people_query_it() {
 
 #[test]
 fn running_targets_come_first_and_ended_strangers_last() {
+    // Pids of processes that exist count as running; no process has these.
+    const GONE: [u32; 2] = [4_000_001, 4_000_002];
     let (_directory, reporter) = reporter(None);
     let executable = std::env::current_exe().unwrap();
     let name = executable.file_name().unwrap().to_str().unwrap();
     let (mut targets, mut strangers) = (Processes::new(name), Processes::new("\u{0}"));
     let own = std::process::id();
     let [target, stranger] = [targets.known(own), strangers.known(own)];
-    // Pids of processes that exist count as running; no process has these.
-    const GONE: [u32; 2] = [4_000_001, 4_000_002];
     let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
     let parent = u32::try_from(parent).unwrap();
     for (pid, known) in

@@ -171,3 +171,44 @@ fn binary_prints_its_endpoint_and_ends_on_sigterm() {
     crate::terminate(&child);
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn an_upload_whose_answer_is_lost_is_stored() {
+    let (root, server, client) = start();
+    server.faults().set(Fault::LoseAnswer).unwrap();
+    assert!(client.send("PUT", "/traces/a", "", &[], b"one").is_err());
+    assert_eq!(fs::read(root.path().join("traces/a")).unwrap(), b"one");
+    let head = client.send("HEAD", "/traces/a", "", &[], b"").unwrap();
+    assert_eq!((head.status, server.put_count("a")), (200, 1));
+}
+
+#[test]
+fn refusals_have_the_codes_of_a_store_and_a_slow_one_stores_what_was_sent() {
+    let (root, server, client) = start();
+    for (fault, status, code) in [
+        (Fault::ClockSkew, 403, "RequestTimeTooSkewed"),
+        (Fault::NoBucket, 404, "NoSuchBucket"),
+        (Fault::Status(503), 503, "SlowDown"),
+    ] {
+        server.faults().set(fault).unwrap();
+        let put = client.send("PUT", "/traces/a", "", &[], b"one").unwrap();
+        assert_eq!(put.status, status, "{put:?}");
+        assert!(String::from_utf8_lossy(&put.body).contains(&format!("<Code>{code}</Code>")));
+    }
+    server.faults().set(Fault::Throttle(1 << 20)).unwrap();
+    assert_eq!(client.send("PUT", "/traces/a", "", &[], b"two").unwrap().status, 200);
+    assert_eq!(fs::read(root.path().join("traces/a")).unwrap(), b"two");
+}
+
+#[test]
+fn a_black_hole_answers_nothing_also_when_it_ends() {
+    let (root, server, client) = start();
+    server.faults().set(Fault::BlackHole).unwrap();
+    let put = std::thread::spawn(move || client.send("PUT", "/traces/a", "", &[], b"one").is_err());
+    while server.requests().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.faults().clear().unwrap();
+    assert!(put.join().unwrap());
+    assert!(!root.path().join("traces/a").exists());
+}
