@@ -8,11 +8,14 @@
 #[path = "../../trace/tests/it/counting.rs"]
 mod allocations;
 pub mod books;
+#[cfg(feature = "store")]
 pub mod check_s3;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "store")]
 pub mod daemon;
 pub mod discovery;
+#[cfg(feature = "store")]
 pub mod fetch;
 pub mod http;
 pub mod library;
@@ -24,12 +27,15 @@ pub mod probes;
 pub mod process;
 pub mod record;
 pub mod recorder;
+#[cfg(feature = "store")]
 pub mod s3;
 pub mod segment;
 pub mod sideband;
+#[cfg(feature = "store")]
 mod signals;
 pub mod spool;
 pub mod state;
 pub mod status;
 pub mod untrusted_file;
+#[cfg(feature = "store")]
 pub mod upload;

@@ -12,7 +12,7 @@ use std::{
 
 use identity::read_parent;
 pub use identity::{Identity, all_pids, exists};
-pub use mappings::mapped_files;
+pub use mappings::{executable_files, mapped_files};
 pub use role::{Role, RoleBy};
 use tracing::debug;
 use verdict::matches;

@@ -5,6 +5,11 @@ use std::{fs, path::PathBuf};
 /// Paths of executable file mappings, as the process sees them.
 pub fn mapped_files(pid: u32) -> Vec<PathBuf> {
     let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return Vec::new() };
+    executable_files(&maps)
+}
+
+/// The same of the content of `/proc/PID/maps`.
+pub fn executable_files(maps: &str) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
         maps.lines().filter_map(executable_file).map(PathBuf::from).collect();
     paths.dedup();
