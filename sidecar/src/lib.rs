@@ -8,6 +8,7 @@
 #[path = "../../trace/tests/it/counting.rs"]
 mod allocations;
 pub mod books;
+pub mod capabilities;
 #[cfg(feature = "store")]
 pub mod check_s3;
 pub mod clock;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::{
+    capabilities,
     config::Config,
     discovery::Discovery,
     probes::{self, Probes},
@@ -47,6 +48,7 @@ impl Tracer {
             detail: config.trace_detail,
             rate_limit: config.trace_rate_limit,
         })?;
+        let attaches_by_perf_events = attacher.uses_perf_events();
         let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
         let (notices, received) = mpsc::channel();
         let run = options.run.to_string();
@@ -74,6 +76,7 @@ impl Tracer {
             state: Arc::clone(state),
             failure: Arc::new(Mutex::new(Some(failure))),
         };
+        capabilities::finish_start(attaches_by_perf_events, &config.trace_dir);
         let recorder = spawn("recorder", &ties, move |stop| recorder.run(stop))?;
         discovery.scan()?;
         let discovery = spawn("discovery", &ties, move |stop| discovery.run(stop))?;

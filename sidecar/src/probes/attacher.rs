@@ -104,6 +104,11 @@ impl Attacher {
         self.detail
     }
 
+    /// One by one, as kernels before 6.6 do.
+    pub fn uses_perf_events(&self) -> bool {
+        matches!(self.way, Way::PerfEvents)
+    }
+
     /// Puts probes on each function of `library`; `plan` says what its events carry.
     ///
     /// Returns the functions that refused, with the reason.
