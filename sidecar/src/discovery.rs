@@ -164,7 +164,7 @@ impl Discovery {
 
     /// Whether dropping `self` takes the kernel its time for each probe.
     pub fn detaches_slowly(&self) -> bool {
-        self.attacher.detaches_slowly()
+        self.attacher.uses_perf_events()
     }
 
     /// Follows the kernel's events until `stop` is set; dropping `self` then detaches.

@@ -8,12 +8,16 @@
 #[path = "../../trace/tests/it/counting.rs"]
 mod allocations;
 pub mod books;
+pub mod capabilities;
+#[cfg(feature = "store")]
 pub mod check_s3;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "store")]
 pub mod daemon;
 pub mod discovery;
 pub mod escape;
+#[cfg(feature = "store")]
 pub mod fetch;
 pub mod http;
 pub mod library;
@@ -25,13 +29,16 @@ pub mod probes;
 pub mod process;
 pub mod record;
 pub mod recorder;
+#[cfg(feature = "store")]
 pub mod s3;
 pub mod segment;
 pub mod sideband;
+#[cfg(feature = "store")]
 mod signals;
 pub mod spool;
 pub mod state;
 pub mod status;
 pub mod time_limit;
 pub mod untrusted_file;
+#[cfg(feature = "store")]
 pub mod upload;

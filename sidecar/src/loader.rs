@@ -194,6 +194,11 @@ fn tell_cut(executable: &Path, cause: &str) {
     }
 }
 
+/// The CUDA libraries that the content of an `ld.so.cache` names.
+pub fn libraries_in_cache(content: &[u8]) -> Vec<PathBuf> {
+    cache::parse(content, is_cuda_library)
+}
+
 /// Whether a file of this name is a CUDA driver or runtime library: `libcuda.so.1`,
 /// `libcuda.so.580.65.06`, `libcudart.so.13`, and the copies with a hash in their names that wheels
 /// carry, `libcudart-9335f6a2.so.12` and `libcudart.faf08d9a.so.13`.

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use sidecar::{
-    check_s3,
+    capabilities, check_s3,
     config::{Command, Config, LogFormat},
     daemon, escape, fetch, status,
 };
+use tokio::runtime::Runtime;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
@@ -20,9 +21,7 @@ fn main() -> ExitCode {
         }
     };
     start_logging(config.log_format, &config.rust_log);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+    let result = start_runtime(&config).and_then(|runtime| {
         let result = runtime.block_on(async {
             match config.command.clone() {
                 None => daemon::run(config).await,
@@ -42,6 +41,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Its threads serve HTTP and upload. The daemon itself runs on the main thread, which traces.
+fn start_runtime(config: &Config) -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all();
+    if config.command.is_none() {
+        capabilities::seal_process()?;
+        let trace_dir = config.trace_dir.clone();
+        builder.on_thread_start(move || capabilities::keep_files_only(&trace_dir));
+    }
+    Ok(builder.build()?)
 }
 
 fn start_logging(format: LogFormat, filter: &str) {

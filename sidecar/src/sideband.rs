@@ -253,15 +253,27 @@ fn descriptor_of(sampler: &Sampler) -> BorrowedFd<'_> {
 
 /// What a record tells, and when it was written.
 fn interpret(raw: &perf_event::Record<'_>) -> Option<(u64, Told)> {
-    let is_replaced = raw.misc() & COMM_EXEC != 0;
     // A record of a kind that the library does not know is of no interest here.
-    let record = raw.parse_record().ok()?;
+    told_with_time(raw.parse_record().ok()?, raw.misc(), &raw.to_contiguous())
+}
+
+/// What a record tells of a process; `misc` is of its header, `body` all that follows that.
+pub fn event_of(record: Record<'_>, misc: u16, body: &[u8]) -> Option<ProcessEvent> {
+    match told_with_time(record, misc, body)? {
+        (_, Told::Event(event)) => Some(event),
+        _ => None,
+    }
+}
+
+/// What a record tells, and when it was written.
+fn told_with_time(record: Record<'_>, misc: u16, body: &[u8]) -> Option<(u64, Told)> {
+    let is_replaced = misc & COMM_EXEC != 0;
     let at_ns = match record {
         Record::Fork(_)
         | Record::Comm(_)
         | Record::Mmap2(_)
         | Record::Exit(_)
-        | Record::Lost(_) => time_behind(raw)?,
+        | Record::Lost(_) => time_behind(body)?,
         // Of no interest, and maybe without a time.
         _ => return None,
     };
@@ -269,8 +281,8 @@ fn interpret(raw: &perf_event::Record<'_>) -> Option<(u64, Told)> {
 }
 
 /// What `sample_id_all` puts behind a record, which is the time alone.
-fn time_behind(raw: &perf_event::Record<'_>) -> Option<u64> {
-    raw.to_contiguous().last_chunk().copied().map(u64::from_ne_bytes)
+fn time_behind(body: &[u8]) -> Option<u64> {
+    body.last_chunk().copied().map(u64::from_ne_bytes)
 }
 
 fn told_by(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<Told> {

@@ -1,9 +1,11 @@
 //! `cargo xtask build`: the sidecar as an image of one static program, and into K3s's containerd.
 
 mod archive;
+mod bom;
 mod context;
 pub(crate) mod engine;
 mod import;
+mod paths;
 pub(crate) use context::{static_directory, static_path, static_program, static_programs};
 pub(crate) use import::remove_all;
 
@@ -31,7 +33,8 @@ const MOST_BYTES: u64 = 25_000_000;
 /// Build the sidecar's image and import it into K3s
 ///
 /// Prints the image's name on stdout; `deploy` uses it from then on. The tag is derived from what
-/// is in the image, so an unchanged one is neither built nor imported again.
+/// is in the image, so an unchanged one is neither built nor imported again. The same sources give the
+/// same image wherever they are built, by the same compiler and with the same certificates.
 #[derive(Debug, Default, Clone, Args)]
 pub(crate) struct Build {
     /// podman, docker or buildah, or the path of one; without it the first that works

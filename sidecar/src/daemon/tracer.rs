@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::detach;
 use crate::{
+    capabilities,
     config::Config,
     discovery::Discovery,
     probes::{self, Probes},
@@ -60,6 +61,7 @@ impl Tracer {
             detail: config.trace_detail,
             rate_limit: config.trace_rate_limit,
         })?;
+        let attaches_by_perf_events = attacher.uses_perf_events();
         let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
         let (notices, received) = mpsc::channel();
         let run = options.run.to_string();
@@ -87,6 +89,7 @@ impl Tracer {
             state: Arc::clone(state),
             failure: Arc::clone(&failure),
         };
+        capabilities::finish_start(attaches_by_perf_events, &config.trace_dir);
         let (of_recorder, of_discovery) = (ties(), ties());
         let recorder = spawn("recorder", &of_recorder, move |stop| recorder.run(stop))?;
         let (tell, ready) = oneshot::channel();

@@ -43,7 +43,7 @@ pub(super) fn read(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 }
 
 /// As [`read`]; entries that lead nowhere are passed over, and so is a file that is no cache.
-fn parse(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+pub(super) fn parse(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Some(bytes) = without_old_part(bytes) else { return Vec::new() };
     let is_cache = bytes.starts_with(MAGIC)
         && bytes.get(ENDIANNESS_AT).is_some_and(|flags| flags & 3 != BIG_ENDIAN);

@@ -121,8 +121,9 @@ impl Attacher {
         self.detail
     }
 
-    /// Whether the kernel takes its time for each probe when this is dropped.
-    pub fn detaches_slowly(&self) -> bool {
+    /// Whether probes are attached one by one, as kernels before 6.6 do; they take their time to
+    /// detach, too.
+    pub fn uses_perf_events(&self) -> bool {
         matches!(self.way, Way::PerfEvents)
     }
 

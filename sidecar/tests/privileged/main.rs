@@ -8,6 +8,7 @@
 mod accounting;
 mod arguments;
 mod calls;
+mod capabilities;
 mod coverage;
 mod crash;
 mod engine;

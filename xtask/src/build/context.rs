@@ -1,24 +1,31 @@
-//! What goes into the image: the static program and the certificates, in a directory of their own.
+//! What goes into the image: the static program, its bill of materials and the certificates, in a directory of
+//! their own. The same sources, compiler and certificates give the same bytes, wherever they are built.
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::{bom, paths};
 use crate::{
     cluster::names::IMAGE,
     command::Command,
     ctx::{target_directory, workspace_root},
 };
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "ebpf-cuda-tracer";
 
 /// Where the sidecar's TLS looks first, in the image.
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
+
+/// What the program is made of.
+const BOM: &str = "usr/share/sbom/ebpf-cuda-tracer.cdx.json";
 
 /// Where distributions keep them; the first is that of Debian and Ubuntu.
 const ON_THIS_MACHINE: [&str; 4] = [
@@ -57,7 +64,7 @@ fn statically(verb: &str, what: &str) -> Command {
         .arg(TARGET)
         .words("--target-dir")
         .path(&static_target())
-        .variable("RUSTFLAGS", "-C target-feature=+crt-static")
+        .variable("RUSTFLAGS", format!("-C target-feature=+crt-static{}", paths::remapped()))
 }
 
 /// Where the sidecar is then; it runs outside of the image as well.
@@ -93,7 +100,15 @@ impl Context {
         let certificates = root.join(CERTIFICATES);
         fs::create_dir_all(certificates.parent().expect("the path has directories"))
             .context("cannot create the build context")?;
-        copy(&static_path(), &root.join(PROGRAM))?;
+        let program = root.join(PROGRAM);
+        copy(&static_path(), &program)?;
+        let content = fs::read(&program).context("cannot read the program")?;
+        paths::check(&content)?;
+        let materials = bom::of(&content).context("cannot tell what the program is made of")?;
+        let bom = root.join(BOM);
+        fs::create_dir_all(bom.parent().expect("the path has directories"))
+            .and_then(|()| fs::write(&bom, &materials))
+            .with_context(|| format!("cannot write {}", bom.display()))?;
         copy(&workspace_root().join("sidecar/Dockerfile"), &self.directory.join("Dockerfile"))?;
         match authorities(ca_file)? {
             Some(file) => {
@@ -105,13 +120,17 @@ impl Context {
                  install ca-certificates, or name a file with --ca-file"
             ),
         }
+        for path in [PROGRAM, BOM, CERTIFICATES] {
+            settle(&root, Path::new(path)).context("cannot settle the build context")?;
+        }
         Ok(format!("{IMAGE}:{}", self.tag()?))
     }
 
     /// Of names and contents, so that the same content has the same tag wherever it is built.
     fn tag(&self) -> Result<String> {
         let root = Path::new("root");
-        let files = [PathBuf::from("Dockerfile"), root.join(PROGRAM), root.join(CERTIFICATES)];
+        let files =
+            ["Dockerfile".into(), root.join(PROGRAM), root.join(BOM), root.join(CERTIFICATES)];
         let mut sums = String::new();
         for file in files {
             let path = self.directory.join(&file);
@@ -141,6 +160,17 @@ fn authorities(ca_file: Option<&Path>) -> Result<Option<PathBuf>> {
         bail!("{} holds no certificate in PEM form", file.display());
     }
     Ok(Some(file.to_owned()))
+}
+
+/// Gives a file and the directories above it, as far as they are in the image, the same mode and time everywhere:
+/// a umask and a clock are of the machine that builds.
+fn settle(root: &Path, file: &Path) -> std::io::Result<()> {
+    for path in file.ancestors().map(|part| root.join(part)).filter(|path| path.exists()) {
+        let mode = if path.is_dir() || file == Path::new(PROGRAM) { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        File::open(&path)?.set_modified(SystemTime::UNIX_EPOCH)?;
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -10,6 +10,7 @@ case "$*" in
     while [ "$1" != --target-dir ]; do shift; done
     mkdir -p "$2/x86_64-unknown-linux-gnu/release"
     echo program >"$2/x86_64-unknown-linux-gnu/release/ebpf-cuda-tracer" ;;
+"tree "*"--package sidecar "*) echo 'sidecar v0.1.0 (/source/sidecar)|MIT OR Apache-2.0' ;;
 *"--package manifests"*)
     case "$*$S3_BUCKET" in
     *"--only node"*) echo 'kind: RuntimeClass' ;;

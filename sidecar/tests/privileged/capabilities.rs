@@ -1,0 +1,213 @@
+//! What the sidecar may do: each capability that it asks for is needed, and the others are given back.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use sidecar::{
+    config::{AttachBy, Detail},
+    library::Library,
+    probes::{Probes, Settings},
+    sideband::Sideband,
+};
+use sidecar_common::Plan;
+use testbed::libraries::Driver;
+use trace::function::Selection;
+
+use crate::harness::{Scene, Sidecar, Waiting, assert_lines, run};
+
+const NOBODY: u32 = 65_534;
+
+// Bits as `capability.h` numbers them.
+const DAC_OVERRIDE: u64 = 1 << 1;
+const DAC_READ_SEARCH: u64 = 1 << 2;
+const SYS_PTRACE: u64 = 1 << 19;
+const SYS_ADMIN: u64 = 1 << 21;
+const PERFMON: u64 = 1 << 38;
+const BPF: u64 = 1 << 39;
+const CHECKPOINT_RESTORE: u64 = 1 << 40;
+const TRACING: u64 = SYS_PTRACE | PERFMON | BPF | CHECKPOINT_RESTORE;
+
+/// What Docker and containerd give a container that asks for nothing, without the right to look into others.
+const ORDINARY_CONTAINER: &str = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,\
+                                  net_raw,sys_chroot,mknod,audit_write,setfcap";
+
+/// The lines of `/proc/PID/task/TID/status`, by the name of the thread.
+fn threads(sidecar: &Sidecar) -> Vec<(String, BTreeMap<String, String>)> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
+    let status = |path: PathBuf| -> BTreeMap<String, String> {
+        let text = fs::read_to_string(path.join("status")).unwrap();
+        let field = |line: &str| {
+            let (name, value) = line.split_once(":\t")?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        text.lines().filter_map(field).collect()
+    };
+    tasks.map(|task| status(task.unwrap().path())).map(|all| (all["Name"].clone(), all)).collect()
+}
+
+/// No thread holds more, and none could get more.
+#[track_caller]
+fn assert_kept(sidecar: &Sidecar, tracing: u64, others: u64) {
+    let threads = threads(sidecar);
+    let names: Vec<&str> = threads.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["recorder", "discovery", "tokio"] {
+        assert!(names.iter().any(|found| found.starts_with(name)), "no {name} in {names:?}");
+    }
+    for (name, status) in &threads {
+        let set = |field: &str| u64::from_str_radix(&status[field], 16).unwrap();
+        let kept = if name.starts_with("tokio") { others } else { tracing };
+        for field in ["CapPrm", "CapEff", "CapBnd"] {
+            assert_eq!(set(field), kept, "{field} of {name}: {:x} instead of {kept:x}", set(field));
+        }
+        assert_eq!((set("CapInh"), set("CapAmb")), (0, 0), "{name}");
+        assert_eq!(status["NoNewPrivs"], "1", "{name}");
+    }
+}
+
+#[test]
+fn root_keeps_only_what_later_libraries_need_and_traces_them() {
+    let scene = Scene::new(Driver::R550);
+    // Mapped after the start, from a home that is closed to others.
+    let home = scene.path("home");
+    fs::create_dir(&home).unwrap();
+    let library = home.join("libcuda.so.1");
+    scene.hide_driver(&library);
+    chown(&library, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::set_permissions(&library, Permissions::from_mode(0o600)).unwrap();
+    chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
+
+    let mut sidecar = scene.sidecar(&[]);
+    assert_kept(&sidecar, TRACING | DAC_READ_SEARCH, DAC_READ_SEARCH);
+    let library = library.to_str().unwrap();
+    let calls = ["--library", library, "--function", "cuCtxSynchronize", "--calls", "100"];
+    let early = Waiting::start(scene.caller(&[&calls[..], &["--wait-stdin"]].concat()));
+    sidecar.wait_for("attached to a CUDA library");
+    early.go_and_end();
+    sidecar.stop();
+    assert_lines(&scene.whole_report(), &scene.counts());
+}
+
+#[test]
+fn perf_events_keep_sys_admin_which_each_probe_needs() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar(&[
+        ("ATTACH_BY", "perf-events"),
+        ("TRACE_FUNCTIONS", "cuInit,cuCtxSynchronize,cudaMalloc,cuMemAlloc_v2"),
+    ]);
+    assert_kept(&sidecar, TRACING | SYS_ADMIN | DAC_READ_SEARCH, DAC_READ_SEARCH);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100"]));
+    sidecar.stop();
+    assert_lines(&scene.whole_report(), &scene.counts());
+}
+
+#[test]
+fn a_trace_directory_of_another_user_is_written_to_the_end() {
+    let scene = Scene::new(Driver::R550);
+    chown(scene.traces(), Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::set_permissions(scene.traces(), Permissions::from_mode(0o700)).unwrap();
+    // So that segments are created after the start.
+    let sidecar = scene.sidecar(&[("TRACE_SEGMENT_SIZE", "100000")]);
+    let files = DAC_READ_SEARCH | DAC_OVERRIDE;
+    assert_kept(&sidecar, TRACING | files, files);
+    run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "3000"]));
+    sidecar.stop();
+    assert!(scene.segments().len() > 1, "{:?}", scene.segments());
+    assert_lines(&scene.whole_report(), &scene.counts());
+}
+
+#[test]
+fn of_the_capabilities_of_a_container_none_is_too_many() {
+    let all = ["bpf", "perfmon", "sys_ptrace"];
+    for missing in all {
+        let scene = Scene::new(Driver::R550);
+        let others: Vec<&str> = all.into_iter().filter(|name| *name != missing).collect();
+        let refused = scene.refused_with_capabilities(&others.join(","));
+        for name in all {
+            let named = format!("CAP_{} is missing, needed to", name.to_uppercase());
+            assert_eq!(refused.contains(&named), name == missing, "{missing}: {refused}");
+        }
+    }
+}
+
+/// What `action` comes to on a thread that lacks these.
+fn without<T: Send>(
+    missing: CapabilitySet,
+    action: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> Result<T, String> {
+    let on_thread = || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective -= missing;
+        set_capabilities(None, sets).unwrap();
+        action().map_err(|error| format!("{error:#}"))
+    };
+    std::thread::scope(|scope| scope.spawn(on_thread).join().unwrap())
+}
+
+/// The kernel itself, without the check that comes before: SYS_ADMIN stands in for what was split from it.
+#[test]
+fn the_kernel_refuses_without_each_capability_what_it_is_needed_for() {
+    let load = |attach_by| {
+        Probes::load(Settings {
+            ring_buffer_size: 1 << 16,
+            attach_by,
+            detail: Detail::Call,
+            rate_limit: 0,
+        })
+    };
+    let by_links = || load(AttachBy::Auto).map(|_| ());
+    let watch = || Sideband::open().map(|_| ());
+    let admin = CapabilitySet::SYS_ADMIN;
+    assert_eq!(without(admin, by_links), Ok(()));
+    assert_eq!(without(admin, watch), Ok(()));
+    without(admin | CapabilitySet::BPF, by_links).unwrap_err();
+    without(admin | CapabilitySet::PERFMON, by_links).unwrap_err();
+    without(admin | CapabilitySet::PERFMON, watch).unwrap_err();
+
+    let scene = Scene::new(Driver::R550);
+    // It has all rights, as one of another container has some that the tracer lacks.
+    let target = Waiting::start(scene.caller(&["--function", "cuInit", "--wait-stdin"]));
+    let path = PathBuf::from(format!("/proc/{}/root/proc/self/exe", target.pid()));
+    let open = || Ok(fs::metadata(&path).map(|_| ())?);
+    assert_eq!(without(CapabilitySet::empty(), open), Ok(()));
+    without(CapabilitySet::SYS_PTRACE, open).unwrap_err();
+    target.go_and_end();
+
+    let file = scene.libraries().join("libcuda.so.1");
+    let selection = Selection::parse("cuInit").unwrap();
+    let attach = || {
+        let library = Library::open(&fs::canonicalize(&file)?, &selection)?.expect("a driver");
+        let mut attacher = load(AttachBy::PerfEvents)?.attacher;
+        let refused = attacher.attach(&library, |_| Ok(Plan::bare(0)))?;
+        anyhow::ensure!(refused.is_empty(), "{refused:?}");
+        Ok(())
+    };
+    assert_eq!(without(CapabilitySet::empty(), attach), Ok(()));
+    without(admin, attach).unwrap_err();
+}
+
+#[test]
+fn a_container_beside_it_cannot_look_into_the_sidecar_whose_environment_holds_keys() {
+    let scene = Scene::new(Driver::R550);
+    let sidecar = scene.sidecar(&[("AWS_SECRET_ACCESS_KEY", "planted")]);
+    let tasks = fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
+    let looked_at = tasks.map(|task| task.unwrap().path().join("environ"));
+    let only = format!("-all,+{}", ORDINARY_CONTAINER.replace(',', ",+"));
+    let can_read = |path: &Path| {
+        let mut cat = Command::new("setpriv");
+        cat.args(["--inh-caps", &only, "--bounding-set", &only, "cat"]).arg(path);
+        cat.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(can_read(Path::new("/proc/self/environ")), "it can read its own");
+    for path in looked_at {
+        assert!(fs::read(&path).unwrap().windows(7).any(|window| window == b"planted"));
+        assert!(!can_read(&path), "{} can be read by another container", path.display());
+    }
+    sidecar.stop();
+}
