@@ -119,7 +119,7 @@ mod tests {
         const DIGITS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
         let mut name = "_Z1f1PI1AS0_E".to_owned();
         for digit in DIGITS[1..=levels].iter().copied().map(char::from) {
-            name.push_str(&format!("S_IS{digit}_S{digit}_E"));
+            name.extend(["S_IS", &digit.to_string(), "_S", &digit.to_string(), "_E"]);
         }
         name
     }
