@@ -117,9 +117,11 @@ mod tests {
     /// `f(P<A, A>, P<P<A, A>, P<A, A>>, ...)`: each parameter is a pair of the one before it.
     fn doubling(levels: usize) -> String {
         const DIGITS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-        let digits = DIGITS[1..=levels].iter().copied().map(char::from);
-        let pairs: Vec<String> = digits.map(|digit| format!("S_IS{digit}_S{digit}_E")).collect();
-        format!("_Z1f1PI1AS0_E{}", pairs.concat())
+        let mut name = "_Z1f1PI1AS0_E".to_owned();
+        for digit in DIGITS[1..=levels].iter().copied().map(char::from) {
+            name.extend(["S_IS", &digit.to_string(), "_S", &digit.to_string(), "_E"]);
+        }
+        name
     }
 
     #[test]

@@ -24,6 +24,7 @@ static function *called;
 static volatile long *count;
 static long calls;
 static jmp_buf back;
+static volatile long cleaned;
 
 static void fail(const char *what)
 {
@@ -73,8 +74,15 @@ static void cancel(void)
     pthread_testcancel();
 }
 
+// As a destructor in C++: run when the stack is unwound.
+static void clean(int *unused)
+{
+    cleaned++;
+}
+
 static void *call_back(void *callback)
 {
+    int value __attribute__((cleanup(clean))) = 0;
     ((calling_back *)called)(count, callback);
     return NULL;
 }
@@ -140,6 +148,10 @@ int main(int arguments, char **argument)
                 ((calling_back *)called)(count, jump);
             in_a_thread(leave);
             in_a_thread(cancel);
+        }
+        if (cleaned != 2 * calls) {
+            fprintf(stderr, "%ld of %ld frames were unwound\n", cleaned, 2 * calls);
+            return 3;
         }
     } else {
         return 2;
