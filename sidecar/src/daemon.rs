@@ -37,7 +37,7 @@ pub async fn run(mut config: Config) -> Result<()> {
     preflight::check(config.attach_by)?;
     config.trace_detail = preflight::safe_detail(config.trace_detail);
     let spool = Spool::open(&config.trace_dir)?;
-    let options = recorder_options(&config)?;
+    let options = recorder_options(&config);
     let state = Arc::new(State::default());
     if let HttpAddress(Some(address)) = config.http_address {
         // Before the tracer, so that it can be asked while it starts.
@@ -133,7 +133,7 @@ async fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<Sta
     Ok(())
 }
 
-fn recorder_options(config: &Config) -> Result<recorder::Options> {
+fn recorder_options(config: &Config) -> recorder::Options {
     let system = rustix::system::uname();
     let start = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
     let settings = [
@@ -146,7 +146,7 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
         ("trace_interval_s", config.trace_interval.as_secs_f64().to_string()),
         ("ring_buffer_bytes", config.ring_buffer_size.to_string()),
     ];
-    Ok(recorder::Options {
+    recorder::Options {
         run: Run::new(&system.nodename().to_string_lossy(), &start),
         start_ns: clock::monotonic_ns(),
         interval: config.trace_interval,
@@ -156,7 +156,7 @@ fn recorder_options(config: &Config) -> Result<recorder::Options> {
         ring_bytes: config.ring_buffer_size.into(),
         kernel_release: system.release().to_string_lossy().into_owned(),
         settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
-    })
+    }
 }
 
 /// As the variable has it.
@@ -190,7 +190,7 @@ mod tests {
             "--attach-by=perf-events",
             "--trace-detail=entry",
         ];
-        let settings = recorder_options(&Config::parse_from(arguments).unwrap()).unwrap().settings;
+        let settings = recorder_options(&Config::parse_from(arguments).unwrap()).settings;
         for (name, value) in
             [("trace_rate_limit", "100"), ("attach_by", "perf-events"), ("trace_detail", "entry")]
         {

@@ -196,13 +196,14 @@ impl Bucket {
     ) -> Result<ListObjectsV2Output, failure::ListError> {
         let is_old = self.habits.has(Habit::OldListings);
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
-        let error = match is_old {
-            true => None,
-            false => match request.send().await {
+        let error = if is_old {
+            None
+        } else {
+            match request.send().await {
                 Ok(listing) => return Ok(listing),
                 Err(error) if failure::may_be_a_header(&error) => Some(error),
                 Err(error) => return Err(error),
-            },
+            }
         };
         let old = self.client.list_objects().bucket(&self.name).prefix(prefix).max_keys(1);
         match (old.send().await, error) {

@@ -120,7 +120,7 @@ fn proxy(variables: &[&'static str]) -> Result<Option<Proxy>> {
     let url = if value.contains("://") { value } else { format!("http://{value}") };
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let shown = format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host));
-    let proxy = Proxy { variable, shown, url };
+    let proxy = Proxy { variable, url, shown };
     let is_known = matches!(
         proxy.url.split("://").next(),
         Some(scheme) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
