@@ -285,7 +285,7 @@ impl<S: Store> Uploader<S> {
 
     /// In the log once for each, and in the state.
     fn tell_of_troubles(&mut self) {
-        for (name, error) in self.troubles.untold(self.stored) {
+        for (name, error) in self.troubles.untold() {
             warn!(
                 segment = %name,
                 error,

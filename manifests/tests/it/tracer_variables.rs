@@ -42,6 +42,8 @@ fn every_variable_is_one_that_the_sidecar_reads() {
 fn names_are_all_that_the_config_map_can_hold() {
     let flags = [
         "--s3-endpoint=http://minio:9000",
+        "--s3-addressing=path",
+        "--s3-checksums=never",
         "--aws-region=eu-central-1",
         "--s3-addressing=path",
         "--s3-checksums=never",

@@ -135,7 +135,9 @@ pub(super) fn is_refusal<E: Cause>(error: &SdkError<E>) -> bool {
 pub(super) fn is_about_keys<E: Cause>(error: &SdkError<E>) -> bool {
     match error.code() {
         Some(code) => KEY_CODES.contains(&code),
-        None => status(error).is_none() && root_cause(error).contains("no providers in chain"),
+        None => {
+            status(error).is_none() && root_cause(error).contains("no credentials found in chain")
+        }
     }
 }
 

@@ -31,6 +31,8 @@ struct Trouble {
     next: Option<Instant>,
     attempts: u32,
     error: String,
+    /// Others were stored before it failed again.
+    is_own: bool,
     told: bool,
 }
 
@@ -102,10 +104,11 @@ impl Troubles {
             next: None,
             attempts: 0,
             error: String::new(),
+            is_own: false,
             told: false,
         });
-        let is_its_own = !kind.is_of_the_store() || trouble.is_its_own(stored);
-        let longest = if is_its_own { MAX_OWN_RETRY } else { MAX_RETRY };
+        trouble.is_own = !kind.is_of_the_store() || stored > trouble.stored_before;
+        let longest = if trouble.is_own { MAX_OWN_RETRY } else { MAX_RETRY };
         let wait = FIRST_RETRY.saturating_mul(1 << trouble.attempts.min(16)).min(longest);
         trouble.next = (kind != Kind::TooLarge).then(|| now + wait);
         trouble.attempts = trouble.attempts.saturating_add(1);
@@ -114,7 +117,7 @@ impl Troubles {
             trouble.kind = kind;
         }
         error[..error.floor_char_boundary(MAX_REASON)].clone_into(&mut trouble.error);
-        is_its_own
+        trouble.is_own
     }
 
     /// Returns whether it had been told of.
@@ -135,13 +138,11 @@ impl Troubles {
     }
 
     /// Those whose reason is their own and was not told, oldest first. They count as told then.
-    pub(super) fn untold(&mut self, stored: u64) -> Vec<(&SegmentName, &str)> {
+    pub(super) fn untold(&mut self) -> Vec<(&SegmentName, &str)> {
         let mut untold: Vec<_> = self
             .0
             .iter_mut()
-            .filter(|(_, trouble)| {
-                !trouble.told && (!trouble.kind.is_of_the_store() || trouble.is_its_own(stored))
-            })
+            .filter(|(_, trouble)| trouble.is_own && !trouble.told)
             .map(|(name, trouble)| {
                 trouble.told = true;
                 (name, &*trouble.error)
@@ -170,11 +171,5 @@ impl Troubles {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
-    }
-}
-
-impl Trouble {
-    fn is_its_own(&self, stored: u64) -> bool {
-        stored > self.stored_before
     }
 }
