@@ -184,7 +184,7 @@ fn the_kernel_refuses_without_each_capability_what_it_is_needed_for() {
     let attach = || {
         let library = Library::open(&fs::canonicalize(&file)?, &selection)?.expect("a driver");
         let mut attacher = load(AttachBy::PerfEvents)?.attacher;
-        let refused = attacher.attach(&library, |_| Ok(Plan::bare(0)))?;
+        let (_attachment, refused) = attacher.attach(&library, |_| Ok(Plan::bare(0)))?;
         anyhow::ensure!(refused.is_empty(), "{refused:?}");
         Ok(())
     };

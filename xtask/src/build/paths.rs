@@ -31,10 +31,11 @@ fn prefixes() -> Vec<(PathBuf, &'static str)> {
 
 /// As words of `RUSTFLAGS`, each with a space before it. They do not make cargo build anything anew.
 pub(super) fn remapped() -> String {
-    prefixes()
+    let flags = prefixes();
+    let flags = flags
         .iter()
-        .map(|(path, instead)| format!(" --remap-path-prefix={}={instead}", path.display()))
-        .collect()
+        .map(|(path, instead)| format!(" --remap-path-prefix={}={instead}", path.display()));
+    flags.collect::<Vec<String>>().concat()
 }
 
 /// Fails if the program holds one of them all the same.

@@ -90,10 +90,6 @@ impl Sidecar {
         self.seen.iter().find_map(address).expect("it says where")
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGTERM alone.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");
