@@ -39,7 +39,7 @@ pub struct Tracer {
     pub tracer_memory_limit: Memory,
 
     /// More variables of the tracer's container: NAME=VALUE, as a shell would split them
-    #[arg(long, env = "TRACER_ENV", default_value = "", value_name = "VARIABLES",
+    #[arg(long, env = "TRACER_ENV", hide_env_values = true, default_value = "", value_name = "VARIABLES",
           hide_default_value = true, value_parser = variables)]
     pub tracer_env: Variables,
 
@@ -128,7 +128,7 @@ pub struct S3 {
     pub s3_prefix: String,
 
     /// Endpoint of an S3-compatible store; absent: AWS
-    #[arg(long, env = "S3_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    #[arg(long, env = "S3_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = endpoint)]
     pub s3_endpoint: Option<String>,
 
     /// Where the bucket is named: in the path or in the host; auto finds out what the store takes

@@ -47,12 +47,12 @@ pub struct Vllm {
     pub enforce_eager: bool,
 
     /// More arguments of `vllm serve`, as a shell would split them
-    #[arg(long, env = "VLLM_ARGS", default_value = "", value_name = "ARGS", hide_default_value = true,
+    #[arg(long, env = "VLLM_ARGS", hide_env_values = true, default_value = "", value_name = "ARGS", hide_default_value = true,
           allow_hyphen_values = true, value_parser = vllm_arguments)]
     pub vllm_args: Words,
 
     /// More variables of vLLM's container: NAME=VALUE, as a shell would split them
-    #[arg(long, env = "VLLM_ENV", default_value = "", value_name = "VARIABLES",
+    #[arg(long, env = "VLLM_ENV", hide_env_values = true, default_value = "", value_name = "VARIABLES",
           hide_default_value = true, value_parser = variables)]
     pub vllm_env: Variables,
 

@@ -103,3 +103,23 @@ fn the_example_of_the_help_is_accepted() {
     assert!(text(&output.stdout).contains("- Qwen/Qwen2.5-0.5B\n"));
     assert!(text(&output.stdout).contains("optional: true\n"));
 }
+
+#[test]
+fn neither_help_nor_errors_repeat_what_may_be_a_secret() {
+    let secrets = "X_TOKEN=planted";
+    let variables = [
+        ("TRACER_ENV", secrets),
+        ("VLLM_ENV", secrets),
+        ("VLLM_ARGS", "--hf-token planted"),
+        ("S3_ENDPOINT", "http://me:planted@host"),
+    ];
+    for (flags, code) in
+        [(&["--help"][..], 0), (&["--check"], 2), (&["--tracer-env=X-Y=planted"], 2)]
+    {
+        let output = manifests(&variables, flags);
+        assert_eq!(output.status.code(), Some(code), "{flags:?}");
+        for said in [text(&output.stdout), text(&output.stderr)] {
+            assert!(!said.contains("planted"), "{flags:?}: {said}");
+        }
+    }
+}

@@ -4,6 +4,8 @@ use std::{env, ffi::OsString};
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, builder::Resettable, error::ErrorKind};
 
+use trace::secrets::mask;
+
 use super::{Command, Config, HTTP_ADDRESS, complaint::name_the_variable, values::endpoint};
 use crate::s3::names_the_bucket;
 
@@ -77,7 +79,7 @@ fn sdk_endpoint() -> Result<Option<String>, clap::Error> {
         let Some(value) = env::var_os(variable).filter(|value| !value.is_empty()) else { continue };
         let value = value.to_string_lossy();
         return endpoint(&value).map(Some).map_err(|accepted| {
-            let message = format!("{variable} is {value:?}: {accepted}");
+            let message = format!("{variable} is {:?}: {accepted}", mask(&value));
             Config::command().error(ErrorKind::ValueValidation, message)
         });
     }
