@@ -19,6 +19,7 @@ use crate::{
 const TYPE_META: &[u8] = b"\"type\":\"meta\"";
 
 /// What a case cannot have whole.
+#[expect(clippy::struct_excessive_bools, reason = "each is an allowance of its own")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Allowed {
     /// The sidecar was killed: its last segments are cut, and its counters are gone.

@@ -145,6 +145,7 @@ impl Stage {
         fs::read_dir(self.stored()).map_or(0, Iterator::count)
     }
 
+    #[expect(clippy::unused_self, reason = "cases wait for what their stage comes to")]
     #[track_caller]
     pub(crate) fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
         let deadline = Instant::now() + TIMEOUT;

@@ -26,10 +26,9 @@ impl Row {
     pub(crate) fn verdict(&self) -> String {
         match &self.ended {
             Ended::Proved(outcome) if outcome.is_good() => "ok".to_owned(),
-            Ended::Proved(Outcome { lost: 0, .. }) => "FAILED".to_owned(),
-            Ended::Proved(_) => "LOST".to_owned(),
+            Ended::Proved(Outcome { lost: 1.., .. }) => "LOST".to_owned(),
             Ended::Skipped(_) => "skipped".to_owned(),
-            Ended::Failed(_) => "FAILED".to_owned(),
+            Ended::Proved(_) | Ended::Failed(_) => "FAILED".to_owned(),
         }
     }
 
@@ -80,21 +79,25 @@ pub(crate) fn text(rows: &[Row]) -> String {
                 format!("{cell:<width$}")
             }
         });
-        out += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+        add_row(&mut out, cells);
         if index == 0 {
             let rule = widths.iter().enumerate().map(|(column, &width)| {
                 let right = if (1..6).contains(&column) { ":" } else { "-" };
                 "-".repeat(width - 1) + right
             });
-            out += &format!("| {} |\n", rule.collect::<Vec<_>>().join(" | "));
+            add_row(&mut out, rule);
         }
     }
     for row in rows {
         for remark in row.remarks() {
-            out += &format!("{}: {remark}\n", row.name);
+            out.extend([row.name, ": ", &remark, "\n"]);
         }
     }
     out
+}
+
+fn add_row(out: &mut String, cells: impl Iterator<Item = String>) {
+    out.extend(["| ", &cells.collect::<Vec<_>>().join(" | "), " |\n"]);
 }
 
 fn cut(text: &str) -> String {

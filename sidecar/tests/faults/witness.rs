@@ -90,7 +90,7 @@ fn watch(traces: &Path, segments: &Segments, stop: &AtomicBool) {
             // Interrupted or not: it looks again.
             if poll(&mut ready, Some(&wait)).is_ok_and(|count| count > 0) {
                 // What happened is seen by looking.
-                let _ = read(&inotify, &mut [0_u8; 64 << 10]);
+                let _ = read(&inotify, &mut vec![0_u8; 64 << 10]);
             } else {
                 rounds += 1;
             }

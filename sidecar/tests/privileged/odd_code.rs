@@ -234,7 +234,7 @@ fn an_indirect_function_is_refused_by_name_and_the_others_are_traced() {
 fn functions_in_writable_code_are_refused_by_name() {
     for method in METHODS {
         let odd = Odd::new("library.c", &[]);
-        odd.change_library(make_code_writable);
+        odd.change_library(|bytes| make_code_writable(bytes));
         let sidecar = odd.scene.sidecar(&[("ATTACH_BY", method)]);
         assert_eq!(odd.call("call", "cuEventRecord", 100), 100);
         sidecar.stop();
@@ -244,7 +244,7 @@ fn functions_in_writable_code_are_refused_by_name() {
 }
 
 /// Sets the flag of each executable segment, as packers do.
-fn make_code_writable(bytes: &mut Vec<u8>) {
+fn make_code_writable(bytes: &mut [u8]) {
     let count = usize::from(bytes[56]);
     for header in bytes[64..].chunks_exact_mut(56).take(count) {
         let is_code = header[..4] == 1_u32.to_le_bytes() && header[4] & 1 != 0;
