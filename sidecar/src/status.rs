@@ -5,7 +5,7 @@ mod text;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -129,6 +129,10 @@ impl Facts {
 impl Reporter {
     pub fn new(facts: Facts, spool: Spool, state: Arc<State>) -> Self {
         Self { facts, spool, state }
+    }
+
+    pub fn trace_dir(&self) -> &Path {
+        &self.facts.trace_dir
     }
 
     pub fn state(&self) -> &State {

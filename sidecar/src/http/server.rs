@@ -37,7 +37,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::answer;
-use crate::status::Reporter;
+use crate::{capabilities, status::Reporter};
 
 /// From the first byte of a connection's life to the last of its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -114,7 +114,11 @@ pub fn serve(listener: TcpListener, reporter: Arc<Reporter>) -> Result<()> {
     };
     thread::Builder::new()
         .name("http".to_owned())
-        .spawn(move || runtime.block_on(accept(listener, reporter)))
+        .spawn(move || {
+            // What anybody can connect to needs no rights over processes; nor do its helpers.
+            capabilities::keep_files_only(reporter.trace_dir());
+            runtime.block_on(accept(listener, reporter));
+        })
         .context("cannot start the thread http")?;
     Ok(())
 }

@@ -31,7 +31,8 @@ const SYS_ADMIN: u64 = 1 << 21;
 const PERFMON: u64 = 1 << 38;
 const BPF: u64 = 1 << 39;
 const CHECKPOINT_RESTORE: u64 = 1 << 40;
-const TRACING: u64 = SYS_PTRACE | PERFMON | BPF | CHECKPOINT_RESTORE;
+const LEASE: u64 = 1 << 28;
+const TRACING: u64 = SYS_PTRACE | LEASE | PERFMON | BPF | CHECKPOINT_RESTORE;
 
 /// What Docker and containerd give a container that asks for nothing, without the right to look into others.
 const ORDINARY_CONTAINER: &str = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,\
@@ -61,7 +62,8 @@ fn assert_kept(sidecar: &Sidecar, tracing: u64, others: u64) {
     }
     for (name, status) in &threads {
         let set = |field: &str| u64::from_str_radix(&status[field], 16).unwrap();
-        let kept = if name.starts_with("tokio") { others } else { tracing };
+        let is_of_network = ["tokio", "http"].iter().any(|prefix| name.starts_with(prefix));
+        let kept = if is_of_network { others } else { tracing };
         for field in ["CapPrm", "CapEff", "CapBnd"] {
             assert_eq!(set(field), kept, "{field} of {name}: {:x} instead of {kept:x}", set(field));
         }

@@ -175,7 +175,8 @@ fn an_outage_of_the_store_shows_and_the_end_of_the_trace_can_be_watched() {
 
     server.faults().set(Fault::Refuse).unwrap();
     run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "10"]));
-    let status = status_when(&address, "failing", |status| uploads(status).store_failures > 0);
+    let status = status_when(&address, "failing", |status| uploads(status).failing.is_some());
+    assert!(uploads(&status).store_failures > 0);
     assert!(uploads(&status).failing.unwrap().error.contains("Connection refused"));
     assert_eq!(status.segments.waiting, 1);
     let (_, metrics) = get(&address, "/metrics");

@@ -10,7 +10,10 @@ use std::{
 };
 
 use testbed::libraries::Driver;
-use trace::line::{ENTRY_PHASE, Kernel, Library, Line, Meta};
+use trace::{
+    check::{Problem, check},
+    line::{ENTRY_PHASE, Kernel, Library, Line, Meta},
+};
 
 use crate::harness::Scene;
 
@@ -75,7 +78,12 @@ impl Odd {
     }
 
     fn lines_of(&self, function: &str) -> u64 {
-        self.scene.whole_report().functions.get(function).map_or(0, |total| total.lines)
+        let report = check(&self.scene.segments());
+        // A library without any probe is said to be unseen, which is right here.
+        let is_said = |problem: &Problem| matches!(problem, Problem::Unseen { .. });
+        assert!(report.problems.iter().all(is_said), "{:?}", report.problems);
+        assert_eq!(report.dropped, 0);
+        report.functions.get(function).map_or(0, |total| total.lines)
     }
 
     fn library_line(&self) -> Library {
