@@ -45,8 +45,6 @@ fn names_are_all_that_the_config_map_can_hold() {
         "--s3-addressing=path",
         "--s3-checksums=never",
         "--aws-region=eu-central-1",
-        "--s3-addressing=path",
-        "--s3-checksums=never",
         "--aws-ec2-metadata-disabled=true",
         "--trace-functions=all",
         "--trace-detail=entry",
