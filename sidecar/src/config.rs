@@ -1,12 +1,16 @@
 //! Settings: environment variables (or flags of the same name), checked before anything starts.
 
 mod complaint;
+mod endpoint;
 mod parse;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
+#[cfg(feature = "store")]
+pub(crate) use endpoint::host_of;
+pub(crate) use endpoint::names_the_bucket;
 use trace::{function::Selection, segment_name::Format};
 
 use values::{

@@ -37,7 +37,7 @@ use tokio::time::timeout;
 use trace::{secrets::mask, segment_name::Format};
 use tracing::info;
 
-use crate::config::{Addressing, Checksums, Config};
+use crate::config::{Addressing, Checksums, Config, names_the_bucket};
 use confirm::{Seen, Stored};
 pub use connection::Connection;
 use digest::Digest;
@@ -46,7 +46,6 @@ use failure::Caller;
 pub use failure::PutError;
 use habits::{Habit, Habits};
 pub use listing::Listing;
-pub use place::names_the_bucket;
 pub use trial::{Permitted, Trial};
 
 /// A store that has not answered by then does not answer. Uploads get the time for their bytes on

@@ -6,8 +6,8 @@ use clap::{Arg, CommandFactory as _, FromArgMatches as _, builder::Resettable, e
 
 use trace::secrets::mask;
 
+use super::names_the_bucket;
 use super::{Command, Config, HTTP_ADDRESS, complaint::name_the_variable, values::endpoint};
-use crate::s3::names_the_bucket;
 
 impl Config {
     /// Reads arguments and environment. An error names the variable, the value and what is
