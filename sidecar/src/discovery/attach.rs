@@ -157,6 +157,10 @@ impl Discovery {
         };
         if let Some(examined) = examined {
             self.cover(pid, file, path, &examined);
+            if matches!(examined, Examined::Refused(_)) {
+                // Children that were forked meanwhile have it too.
+                self.cover_all(file, path, &examined);
+            }
         }
         Ok(())
     }
