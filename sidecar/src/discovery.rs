@@ -71,6 +71,8 @@ pub struct Discovery {
     files: HashMap<FileKey, Examined>,
     /// The same by what mappings call it, for those that have been mapped.
     mapped: HashMap<MappedFile, (FileKey, Examined)>,
+    /// Mapped files that could not be opened: where they were, and why.
+    unopened: HashMap<MappedFile, (PathBuf, String)>,
     /// Libraries with probes, by their index in [`Examined::Library`].
     libraries: Vec<Attached>,
     coverage: Coverage,
@@ -129,6 +131,7 @@ impl Discovery {
             numbers: HashMap::new(),
             files: HashMap::new(),
             mapped: HashMap::new(),
+            unopened: HashMap::new(),
             libraries: Vec::new(),
             coverage: Coverage::default(),
             retries: Vec::new(),

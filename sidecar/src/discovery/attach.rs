@@ -157,9 +157,14 @@ impl Discovery {
         };
         if let Some(examined) = examined {
             self.cover(pid, file, path, &examined);
-            if matches!(examined, Examined::Refused(_)) {
+            if let Examined::Refused(reason) = examined {
                 // Children that were forked meanwhile have it too.
-                self.cover_all(file, path, &examined);
+                if self.unopened.len() >= MAX_COMPLAINTS {
+                    self.unopened.clear();
+                }
+                self.unopened.insert(file, (path.to_owned(), reason));
+            } else {
+                self.unopened.remove(&file);
             }
         }
         Ok(())

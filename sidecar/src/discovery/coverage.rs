@@ -138,6 +138,9 @@ impl Discovery {
             return;
         }
         for file in self.history.files_of(pid) {
+            if let Some((path, reason)) = self.unopened.get(&file).cloned() {
+                self.say(pid, file, &path, Judgement::unseen(reason), false);
+            }
             let Some((_, examined)) = self.mapped.get(&file) else { continue };
             let (path, judgement) = match examined.clone() {
                 Examined::Plain => continue,
