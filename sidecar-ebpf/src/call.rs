@@ -258,7 +258,7 @@ fn name(
         if length < 0 && rest < NAME_BYTES as u64 {
             // The text goes on where its page ends, so that the next one is its own too. Any other
             // page may be one that never answers.
-            let goes_on = read_text(text, rest, pointer) == rest as i64;
+            let goes_on = read_text(text, rest, pointer) == rest.cast_signed();
             if goes_on && bring_in(pointer + rest) {
                 length = read_text(text, NAME_BYTES as u64, pointer);
             }
