@@ -211,8 +211,15 @@ impl<S: Store> Uploader<S> {
                 continue;
             }
             tried = true;
-            self.state.uploads().store_failures += 1;
             let is_its_own = self.troubles.note(&segment.name, kind, &error, self.stored);
+            {
+                // At once: to ask whether the store is there may take long.
+                let mut uploads = self.state.uploads();
+                uploads.store_failures += 1;
+                if !is_its_own {
+                    uploads.failing(error.clone());
+                }
+            }
             in_a_row += 1;
             let is_down = in_a_row == 1 && self.check().await.is_err();
             if is_down || !is_its_own {
