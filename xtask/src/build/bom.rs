@@ -35,9 +35,10 @@ pub(super) fn of(program: &[u8]) -> Result<String> {
     Ok(format!("{:#}\n", bill(&crates, &checksums(&lock), &runtime())))
 }
 
-/// Procedural macros and build scripts run on the machine that builds.
+/// The sidecar and the eBPF program that it embeds. Procedural macros and build scripts run on the machine that builds.
 fn tree() -> Command {
-    Command::new("cargo tree --locked --package sidecar --edges normal,no-proc-macro --target")
+    Command::new("cargo tree --locked --package sidecar --package sidecar-ebpf")
+        .words("--edges normal,no-proc-macro --target")
         .arg(TARGET)
         .words("--prefix none --format")
         .arg("{p}|{l}")
@@ -64,17 +65,26 @@ fn crates(tree: &str) -> Result<BTreeSet<Crate>> {
 
 /// Crates that the program names and the list lacks.
 fn unlisted(program: &[u8], crates: &BTreeSet<Crate>) -> Vec<String> {
-    const LONGEST: usize = 100;
     let listed: BTreeSet<String> =
         crates.iter().map(|Crate { name, version, .. }| format!("{name}-{version}")).collect();
     let mut named = BTreeSet::new();
     let marker = REGISTRY.as_bytes();
     for (at, _) in program.windows(marker.len()).enumerate().filter(|(_, bytes)| *bytes == marker) {
-        let behind = program[at + marker.len()..].iter().take(LONGEST);
-        let name: Vec<u8> = behind.copied().take_while(|byte| *byte != b'/').collect();
-        named.insert(String::from_utf8_lossy(&name).into_owned());
+        named.extend(package_directory(&program[at + marker.len()..]));
     }
     named.difference(&listed).cloned().collect()
+}
+
+/// The `name-version` that `path` begins with, if it is the directory of a package. A package can have a directory
+/// `registry` of its own, with files behind it.
+fn package_directory(path: &[u8]) -> Option<String> {
+    const MAX_LENGTH: usize = 128;
+    let end = path.iter().take(MAX_LENGTH).position(|byte| *byte == b'/')?;
+    let name = std::str::from_utf8(&path[..end]).ok()?;
+    let has_version =
+        name.split('-').skip(1).any(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c));
+    (has_version && is_plain).then(|| name.to_owned())
 }
 
 /// SHA-256 by name and version, as the registry has them.
@@ -189,8 +199,15 @@ ring v0.17.14|Apache-2.0 AND ISC (*)
         let crates = crates(TREE).unwrap();
         let program =
             b"\0/registry/ring-0.17.14/src/lib.rs\0/registry/openssl-0.10.1/src/lib.rs/registry/";
-        assert_eq!(unlisted(program, &crates), ["", "openssl-0.10.1"]);
+        assert_eq!(unlisted(program, &crates), ["openssl-0.10.1"]);
         assert_eq!(unlisted(b"/registry/zstd-sys-2.1.3+zstd.1.5.7/x", &crates), [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_of_a_package_that_is_called_registry_is_no_package() {
+        let crates = crates(TREE).unwrap();
+        let program = b"/registry/ring-0.17.14/src/registry/stack.rs\xff'\xff'Jan/Feb-1/registry/extensions.rs>err-2;/";
+        assert_eq!(unlisted(program, &crates), [""; 0]);
     }
 
     /// The independent truth are the lines that cargo gives for the checkout of this test.
@@ -198,7 +215,9 @@ ring v0.17.14|Apache-2.0 AND ISC (*)
     fn this_checkout_lists_what_it_links_and_no_tool_that_builds_it() {
         let crates = crates(&tree().read().unwrap()).unwrap();
         let has = |name: &str| crates.iter().any(|found| found.name == name);
-        for linked in ["sidecar", "trace", "aya", "aws-sdk-s3", "ring", "zstd-sys", "tokio"] {
+        for linked in
+            ["sidecar", "trace", "aya", "aya-ebpf", "aws-sdk-s3", "ring", "zstd-sys", "tokio"]
+        {
             assert!(has(linked), "{linked}");
         }
         for builds in ["cc", "syn", "serde_derive", "testbed", "xtask", "insta"] {
