@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "store")]
 pub mod daemon;
+pub mod demangle;
 pub mod discovery;
 pub mod escape;
 #[cfg(feature = "store")]

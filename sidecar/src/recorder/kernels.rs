@@ -1,18 +1,17 @@
 //! Which kernel a handle stands for, learnt from the calls that tie handles to names.
 
-mod demangle;
-
 use std::{
     collections::{HashMap, hash_map::Entry},
     mem,
     sync::Arc,
 };
 
-use demangle::Demangler;
 use trace::{
     line::{Kernel, Meta},
     writer::push_meta,
 };
+
+use crate::demangle::Demangler;
 
 /// What is said of a kernel that no traced call has named.
 const NEVER_NAMED: &str = "no traced call has named it";

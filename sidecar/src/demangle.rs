@@ -15,7 +15,7 @@ use cpp_demangle::{BorrowedSymbol, DemangleOptions, DemangleWrite, ParseOptions}
 use rustix::time::{ClockId, clock_gettime};
 
 /// Of the 28 743 kernels of a start of vLLM the longest has 10 228 bytes.
-const MAX_DEMANGLED_BYTES: usize = 16 << 10;
+pub const MAX_DEMANGLED_BYTES: usize = 16 << 10;
 
 /// An empty piece takes time too.
 const MAX_PIECES: usize = MAX_DEMANGLED_BYTES;
@@ -32,13 +32,13 @@ const MAX_TRIAL: Duration = Duration::from_millis(2);
 const MAX_SPENT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
-pub(super) struct Demangler {
+pub struct Demangler {
     spent: Duration,
 }
 
 impl Demangler {
     /// `None` for what is not mangled, was cut, has too much text, or takes too long.
-    pub(super) fn demangle(&mut self, name: &str) -> Option<String> {
+    pub fn demangle(&mut self, name: &str) -> Option<String> {
         if !name.starts_with("_Z") {
             return None;
         }

@@ -1,0 +1,13 @@
+//! The mangled name of a kernel, as a module of the traced process gives it.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sidecar::demangle::{Demangler, MAX_DEMANGLED_BYTES};
+
+fuzz_target!(|name: &[u8]| {
+    let name = format!("_Z{}", String::from_utf8_lossy(name));
+    if let Some(text) = Demangler::default().demangle(&name) {
+        assert!(text.len() <= MAX_DEMANGLED_BYTES, "{} bytes", text.len());
+    }
+});
