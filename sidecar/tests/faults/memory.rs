@@ -1,6 +1,7 @@
 //! Under the manifest's limit of memory nothing gets the sidecar killed.
 
 use std::{
+    net::TcpStream,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -20,12 +21,19 @@ use crate::{
 /// `TRACER_MEMORY_LIMIT` of the manifests.
 const LIMIT: u64 = 512 << 20;
 
-/// Of one command line: no single argument may be longer.
+/// No single argument may be longer than 128 KiB, and all of them no longer than 2 MiB.
 const ARGUMENT_BYTES: usize = 120 << 10;
+const ARGUMENTS: usize = 12;
+
+/// Each claims a command line of 1 GiB.
+const GIANTS: usize = 4;
+
+/// More than the sidecar serves.
+const IDLE_CONNECTIONS: usize = 200;
 
 pub(crate) const CASES: &[Case] = &[Case {
     name: "memory-limit",
-    about: "512 MiB, full load, a store that is gone, long command lines, many processes",
+    about: "512 MiB, full load, no store, command lines of 1.4 MiB and 1 GiB, 200 idle connections",
     run: limited,
 }];
 
@@ -48,10 +56,12 @@ fn limited(size: Size) -> Ended {
     let load = Load::full(&stage, 4);
     let mut outcome = Outcome { injected: 1, ..Outcome::default() };
     let crowd = crowd(&stage, size.of(400, 50));
+    let idle: Vec<_> = (0..IDLE_CONNECTIONS).map(|_| TcpStream::connect(&address)).collect();
     for _ in 0..size.of(20, 4) {
         thread::sleep(Duration::from_secs(1));
         outcome.problems.extend(unhealthy(&address, "at the limit of memory"));
     }
+    drop(idle);
     stage.server.faults().clear().unwrap();
     outcome.problems.extend(load.stop());
     for mut child in crowd {
@@ -74,12 +84,14 @@ fn limited(size: Size) -> Ended {
 
 /// Targets with long command lines that have mapped the library, and call when they are let go.
 fn crowd(stage: &Stage, count: u64) -> Vec<Child> {
-    let long = "x".repeat(ARGUMENT_BYTES);
     let program = testbed::contexts::install(&stage.scene.libraries()).unwrap();
-    let start = |_| {
-        // It takes no notice of the last argument.
-        let mut command = stage.scene.program(&program, &["waiting", "1", &long]);
+    let start = |context: &str, padding: &[String]| {
+        // It takes no notice of the arguments behind the second.
+        let mut command = stage.scene.program(&program, &[context, "1"]);
+        command.args(padding);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     };
-    (0..count).map(start).collect()
+    let padding = vec!["x".repeat(ARGUMENT_BYTES); ARGUMENTS];
+    let many = (0..count).map(|_| start("waiting", &padding));
+    many.chain((0..GIANTS).map(|_| start("long-command", &[]))).collect()
 }
