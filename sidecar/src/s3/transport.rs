@@ -3,12 +3,7 @@
 //! Read from the variables that other programs know: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY in
 //! either case, AWS_CA_BUNDLE, and SSL_CERT_FILE, which the TLS library reads itself.
 
-use std::{
-    env, fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    time::Duration,
-};
+use std::{env, fs, panic::catch_unwind, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aws_sdk_s3::config::SharedHttpClient;
@@ -187,20 +182,26 @@ fn certificates(variable: &str, path: &Path) -> Result<Vec<u8>> {
 }
 
 fn client(proxy: Option<ProxyConfig>, trust: Option<TrustStore>) -> Result<SharedHttpClient> {
-    let mut context = TlsContext::builder();
-    if let Some(trust) = trust {
-        context = context.with_trust_store(trust);
+    if trust.is_none() {
+        // A debug build of the TLS client panics where the system has no authorities, also for a store without TLS.
+        let with_system = catch_unwind(|| client_of(proxy.clone(), TrustStore::default()));
+        return with_system.unwrap_or_else(|_| client_of(proxy, TrustStore::empty()));
     }
-    let context = context.build().map_err(|error| anyhow::anyhow!("{error}"))?;
+    // It panics where a certificate is none.
+    catch_unwind(|| client_of(proxy, trust.unwrap_or_default()))
+        .unwrap_or_else(|_| bail!("AWS_CA_BUNDLE has a certificate that TLS cannot use"))
+}
+
+fn client_of(proxy: Option<ProxyConfig>, trust: TrustStore) -> Result<SharedHttpClient> {
+    let context = TlsContext::builder().with_trust_store(trust).build();
+    let context = context.map_err(|error| anyhow::anyhow!("{error}"))?;
     let connector = move || {
         let mut builder = Connector::builder();
         builder.set_proxy_config(proxy.clone());
         builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context.clone())
     };
-    // It panics where a certificate is none.
-    catch_unwind(AssertUnwindSafe(|| drop(connector().build())))
-        .ok()
-        .context("AWS_CA_BUNDLE has a certificate that TLS cannot use")?;
+    // Where it panics, it does so here and not amid an upload.
+    drop(connector().build());
     let client = aws_smithy_http_client::Builder::new().build_with_connector_fn(
         move |settings, components| {
             let mut builder = connector();

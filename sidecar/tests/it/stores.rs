@@ -506,6 +506,16 @@ fn answers_with(bytes: &'static [u8]) -> String {
 }
 
 #[test]
+fn a_store_without_tls_needs_no_authorities_of_the_system() {
+    let directory = TempDir::new().unwrap();
+    let none = directory.path().to_str().unwrap();
+    let (server, _) = store(|_, _| None);
+    passes(&check(&server.endpoint, &[("SSL_CERT_DIR", none)]));
+    // Nothing listens there; what matters is that it is asked.
+    fails_with(&check("https://127.0.0.1:1", &[("SSL_CERT_DIR", none)]), "cannot reach");
+}
+
+#[test]
 fn a_file_of_authorities_that_cannot_be_used_is_named() {
     let directory = TempDir::new().unwrap();
     let empty = directory.path().join("empty.pem");
