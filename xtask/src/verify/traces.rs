@@ -82,8 +82,12 @@ fn to_text(report: &Report, others: &Others) -> String {
         lines.push(format!("problem    {} more, see --json", problems.len() - SHOWN));
     }
     lines.push(if report.is_whole() {
-        "whole: for every function, calls counted in the kernel = lines + ignored + suppressed"
-            .to_owned()
+        let from = match coverage.as_ref().map(|coverage| coverage.counts) {
+            Some(CoverageCounts { from: 1.., .. }) => " from the moments above on",
+            Some(CoverageCounts { events_lost: 1.., .. }) => ", but for processes that nothing told of",
+            _ => "",
+        };
+        format!("whole{from}: for every function, calls counted in the kernel = lines + ignored + suppressed")
     } else {
         format!("not whole: {} problems, {dropped} calls dropped", problems.len())
     });
@@ -136,6 +140,21 @@ mod tests {
         ignored    0, of processes that are not targets
         not whole: 0 problems, 2 calls dropped
         ");
+    }
+
+    #[test]
+    fn a_trace_that_began_late_is_not_said_to_be_whole_without_more() {
+        let last_line = |counts| {
+            let coverage = Some(CoverageReport { counts, late: Vec::new() });
+            let text = to_text(&Report { coverage, ..Report::default() }, &Others::default());
+            text.lines().last().unwrap().split_once(':').unwrap().0.to_owned()
+        };
+        let exact = CoverageCounts { exact: 2, from: 0, unseen: 0, events_lost: 0 };
+        assert_eq!(last_line(exact), "whole");
+        let late = CoverageCounts { from: 1, ..exact };
+        assert_eq!(last_line(late), "whole from the moments above on");
+        let doubtful = CoverageCounts { events_lost: 1, ..exact };
+        assert_eq!(last_line(doubtful), "whole, but for processes that nothing told of");
     }
 
     #[test]
