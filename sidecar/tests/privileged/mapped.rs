@@ -85,6 +85,28 @@ fn a_library_that_is_deleted_once_it_is_loaded_is_traced() {
     }
 }
 
+/// As in the deployment, whose default profile leaves that capability out.
+#[test]
+fn a_deleted_library_is_traced_with_checkpoint_restore_and_said_to_be_unseen_without() {
+    for (more, expected, lines) in [
+        (",checkpoint_restore", CoverageKind::From, 100),
+        ("", CoverageKind::Unseen, 0),
+    ] {
+        let scene = Scene::new(Driver::R580);
+        let library = hidden(&scene, "libcuda.so.1");
+        let target =
+            Waiting::start(calls(&scene, &library, &["--load-as", "deleted", "--wait-stdin"]));
+        let pid = target.pid();
+        let sidecar = scene.sidecar_with_capabilities(&format!("bpf,perfmon,sys_ptrace{more}"));
+        target.go_and_end();
+        sidecar.stop();
+        let (report, _) = report(&scene);
+        let seen = report.functions.get(FUNCTION).map_or(0, |total| total.lines);
+        assert_eq!((covered(&scene, pid), seen), (Some(expected), lines), "{more:?}");
+        assert_eq!(scene.counts()[FUNCTION], 100);
+    }
+}
+
 #[test]
 fn a_library_that_was_replaced_before_the_sidecar_started_is_traced() {
     let scene = Scene::new(Driver::R550);
