@@ -12,6 +12,7 @@ use tracing::warn;
 
 use crate::{
     loader::{in_root, is_cuda_library},
+    preflight::missing_right_for,
     process::{MappedFile, Mapping, Mappings, exists},
     untrusted_file,
 };
@@ -44,6 +45,8 @@ pub(super) enum Unopened {
     Gone,
     /// It is not where the mapping says, and opening the mapping itself is not allowed.
     Replaced,
+    /// A capability is missing: which, and the way out.
+    NoRight(String),
     Io(io::Error),
 }
 
@@ -56,6 +59,7 @@ impl fmt::Display for Unopened {
                  process; opening it through the mapping takes the capability CHECKPOINT_RESTORE \
                  or SYS_ADMIN",
             ),
+            Self::NoRight(reason) => write!(formatter, "the mapped file cannot be opened: {reason}"),
             Self::Io(error) => write!(formatter, "the mapped file cannot be opened: {error}"),
         }
     }
@@ -95,20 +99,27 @@ fn open_by_path(pid: u32, mapping: &Mapping, error: io::Error) -> Result<File, U
     if !exists(pid) {
         return Err(Unopened::Gone);
     }
-    let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
-    let unopened = || if is_refused { Unopened::Replaced } else { Unopened::Io(error) };
-    if mapping.is_deleted {
-        return Err(unopened());
-    }
     // The list of mappings has paths as the sidecar sees them where it can see them, otherwise as
     // the process does.
     let candidates = [from_outside(pid, &mapping.path), mapping.path.clone()];
-    let found = candidates.iter().filter_map(|path| untrusted_file::open(path).ok());
-    let mut found: Vec<File> = found.collect();
+    let mut found = Vec::new();
+    let mut missing = missing_right_for(&error);
+    if !mapping.is_deleted {
+        for path in &candidates {
+            match untrusted_file::open(path) {
+                Ok(opened) => found.push(opened),
+                Err(error) => missing = missing.or_else(|| missing_right_for(&error)),
+            }
+        }
+    }
     let certain = found.iter().position(|opened| is_certainly(opened, mapping.file));
     match certain.or_else(|| found.iter().position(|opened| is_likely(opened, mapping.file))) {
         Some(index) => Ok(found.swap_remove(index)),
-        None => Err(unopened()),
+        None => Err(match missing {
+            Some(reason) => Unopened::NoRight(reason),
+            None if error.kind() == io::ErrorKind::PermissionDenied => Unopened::Replaced,
+            None => Unopened::Io(error),
+        }),
     }
 }
 

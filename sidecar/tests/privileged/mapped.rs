@@ -4,7 +4,10 @@
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{PermissionsExt as _, chown},
+    },
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -19,6 +22,7 @@ use trace::{
 use crate::harness::{Scene, Waiting, assert_lines, run, standin_caller};
 
 const FUNCTION: &str = "cuCtxSynchronize";
+const NOBODY: u32 = 65_534;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A driver at a path that no search leads to.
@@ -88,10 +92,9 @@ fn a_library_that_is_deleted_once_it_is_loaded_is_traced() {
 /// As in the deployment, whose default profile leaves that capability out.
 #[test]
 fn a_deleted_library_is_traced_with_checkpoint_restore_and_said_to_be_unseen_without() {
-    for (more, expected, lines) in [
-        (",checkpoint_restore", CoverageKind::From, 100),
-        ("", CoverageKind::Unseen, 0),
-    ] {
+    for (more, expected, lines) in
+        [(",checkpoint_restore", CoverageKind::From, 100), ("", CoverageKind::Unseen, 0)]
+    {
         let scene = Scene::new(Driver::R580);
         let library = hidden(&scene, "libcuda.so.1");
         let target =
@@ -105,6 +108,24 @@ fn a_deleted_library_is_traced_with_checkpoint_restore_and_said_to_be_unseen_wit
         assert_eq!((covered(&scene, pid), seen), (Some(expected), lines), "{more:?}");
         assert_eq!(scene.counts()[FUNCTION], 100);
     }
+}
+
+#[test]
+fn a_library_in_a_closed_home_needs_dac_read_search_which_is_asked_for_by_name() {
+    let scene = Scene::new(Driver::R580);
+    let library = hidden(&scene, "libcuda.so.1");
+    let home = library.parent().unwrap();
+    chown(home, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::set_permissions(home, fs::Permissions::from_mode(0o700)).unwrap();
+    let target = Waiting::start(calls(&scene, &library, &["--wait-stdin"]));
+    let pid = target.pid();
+    let sidecar = scene.sidecar_with_capabilities("bpf,perfmon,sys_ptrace");
+    target.go_and_end();
+    sidecar.stop();
+    assert_eq!(covered(&scene, pid), Some(CoverageKind::Unseen));
+    let lines = coverage_lines(&scene);
+    let reason = lines.iter().find_map(|(of, line)| line.reason.clone().filter(|_| *of == pid));
+    assert!(reason.clone().unwrap().contains("add DAC_READ_SEARCH"), "{reason:?}");
 }
 
 #[test]
