@@ -1,5 +1,5 @@
 //! Compiles the stand-in CUDA libraries and the C programs that call them; `src/libraries.rs`,
-//! `src/signatures.rs`, `src/leaver.rs` and `src/contexts.rs` embed them.
+//! `src/signatures.rs`, `src/leaver.rs`, `src/contexts.rs` and `src/hostile.rs` embed them.
 
 #[path = "build/signatures.rs"]
 mod signatures;
@@ -39,6 +39,7 @@ fn main() {
     build_signatures(&driver, &runtime, &out.join("signatures"));
     build_caller(&out, "leaver", "the program that leaves calls");
     build_caller(&out, "contexts", "the program that calls from odd contexts");
+    build_caller(&out, "hostile", "the program that fills memory");
 }
 
 fn build_caller(out: &Path, name: &str, what: &str) {

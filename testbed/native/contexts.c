@@ -6,9 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/prctl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -176,38 +173,6 @@ static void run_forked(long times)
     }
 }
 
-// A command line of 1 GiB, of which no page is in memory. It takes no right.
-static int claim_long_command(void)
-{
-    size_t size = 1UL << 30;
-    char *text = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (text == MAP_FAILED)
-        return -1;
-    FILE *stat = fopen("/proc/self/stat", "r");
-    unsigned long field[53] = {0};
-    char line[4096] = "";
-    if (!stat || !fgets(line, sizeof line, stat))
-        return -1;
-    fclose(stat);
-    // Behind the name, which may hold blanks; the first field there is the third.
-    char *rest = strrchr(line, ')') + 4;
-    for (int i = 4; i < 53; i++)
-        field[i] = strtoul(rest, &rest, 10);
-    struct prctl_mm_map map = {
-        .start_code = field[26], .end_code = field[27], .start_stack = field[28],
-        .start_data = field[45], .end_data = field[46], .start_brk = field[47], .brk = (unsigned long)sbrk(0),
-        .arg_start = (unsigned long)text, .arg_end = (unsigned long)text + size,
-        .env_start = field[50], .env_end = field[51], .exe_fd = -1,
-    };
-    return prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
-}
-
-static void wait_for_end_of_input(void)
-{
-    while (getchar() != EOF)
-        continue;
-}
-
 int main(int count, char **arguments)
 {
     const char *context = count > 1 ? arguments[1] : "";
@@ -219,15 +184,8 @@ int main(int count, char **arguments)
         return wrong ? 1 : 0;
     } else if (!strcmp(context, "waiting")) {
         call();
-        wait_for_end_of_input();
-        call();
-    } else if (!strcmp(context, "long-command")) {
-        if (claim_long_command()) {
-            perror("PR_SET_MM_MAP");
-            return 4;
-        }
-        call();
-        wait_for_end_of_input();
+        while (getchar() != EOF)
+            continue;
         call();
     } else if (!strcmp(context, "coroutines")) {
         run_coroutines(coroutine, times);
@@ -244,7 +202,7 @@ int main(int count, char **arguments)
     } else if (!strcmp(context, "forked")) {
         run_forked(times);
     } else {
-        fprintf(stderr, "%s is none of: once, waiting, long-command, coroutines, coroutines-within, signals, recursion, cancelled, vforked, "
+        fprintf(stderr, "%s is none of: once, waiting, coroutines, coroutines-within, signals, recursion, cancelled, vforked, "
                         "forked\n", context);
         return 2;
     }

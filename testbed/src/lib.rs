@@ -6,6 +6,7 @@
 pub mod contexts;
 pub mod counts;
 pub mod cuda;
+pub mod hostile;
 pub mod leaver;
 pub mod libraries;
 pub mod s3;
