@@ -232,6 +232,12 @@ impl Discovery {
             self.history.note(&event);
             self.queue.push_back(event);
         }
+        if self.history.take_overflow() {
+            let at_ns = clock::monotonic_ns();
+            self.coverage.events_lost(at_ns);
+            let counts = self.coverage.counts();
+            self.tell(Notice::Coverage { at_ns, line: None, counts });
+        }
         Ok(())
     }
 
@@ -292,6 +298,7 @@ impl Discovery {
         self.tell(Notice::Coverage { at_ns, line: None, counts });
         let gone = self.processes().find_exited();
         for pid in gone {
+            self.history.ended(pid);
             self.tell_change(pid, Change::Replaced { at_ns });
         }
         let pids = all_pids();
