@@ -13,13 +13,14 @@ use std::{
 };
 
 pub use environment::environment;
-use identity::read_parent;
-pub use identity::{Identity, all_pids, arguments, exists};
+pub use identity::{Identity, all_pids, arguments, exists, read_parent};
 pub use mappings::{MappedFile, Mapping, Mappings, mapped_files};
 pub use role::{Role, RoleBy};
 use tracing::debug;
-use verdict::matches;
 pub use verdict::{Known, MatchedBy, Verdict};
+use verdict::{Late, matches};
+
+use crate::clock;
 
 /// Ended processes that are known at a time: programs may be started faster than they are forgotten.
 /// One that is forgotten too early is kept in the trace when an event of it comes, as one that could
@@ -52,6 +53,7 @@ impl Processes {
         if let Some(known) = self.known.get_mut(&pid).filter(|known| known.exited.is_none()) {
             known.parent = Some(parent);
             if !known.verdict.is_target() {
+                known.late = late(known, verdict);
                 known.verdict = verdict;
             }
             return;
@@ -67,7 +69,9 @@ impl Processes {
     /// due when the loader maps the first library.
     pub fn executed(&mut self, pid: u32, comm: &str, is_replaced: bool) {
         if let Some(known) = self.known.get_mut(&pid).filter(|_| is_replaced) {
-            known.has_launched = false;
+            // The kernel leaves none of its calls out from then on.
+            (known.has_launched, known.examined, known.is_left_out) = (false, false, false);
+            known.late = None;
         }
         if self.examine(pid) {
             return;
@@ -97,12 +101,23 @@ impl Processes {
         if verdict.is_target() {
             debug!(pid, ?verdict, ?identity, "found a target");
         }
-        let examined = identity.command.is_some();
+        let examined = identity.command.is_some() && !verdict.is_open();
         // Judged by all that was read.
         identity.shorten();
         let identity = Arc::new(identity);
-        let has_launched = self.alive(pid).is_some_and(|known| known.has_launched);
-        let known = Known { parent, identity, verdict, has_launched, examined, ..Known::default() };
+        let before = self.alive(pid).cloned().unwrap_or_default();
+        let late = late(&before, verdict);
+        let Known { has_launched, is_left_out, .. } = before;
+        let known = Known {
+            parent,
+            identity,
+            verdict,
+            has_launched,
+            examined,
+            is_left_out,
+            late,
+            ..Known::default()
+        };
         self.known.insert(pid, known);
         self.find_role(pid);
         true
@@ -132,10 +147,12 @@ impl Processes {
         let before = self.alive(pid).map_or(Verdict::Foreign, |known| known.verdict.inherited());
         match matches(&self.target, identity) {
             Some(matched_by) => Verdict::Target(matched_by),
-            None if before.is_target() || self.has_target_ancestor(parent) => {
-                Verdict::Target(MatchedBy::Ancestor)
-            }
-            None => Verdict::Foreign,
+            None if before.is_target() => Verdict::Target(MatchedBy::Ancestor),
+            None => match self.target_ancestor(parent) {
+                Some(true) => Verdict::Target(MatchedBy::Ancestor),
+                Some(false) if !identity.is_command_unread => Verdict::Foreign,
+                Some(false) | None => Verdict::Target(MatchedBy::Unread),
+            },
         }
     }
 
@@ -148,12 +165,27 @@ impl Processes {
         self.known.get(&pid).is_some_and(|known| known.verdict.is_target())
     }
 
-    /// Examined, and found to be no target: its calls are left out.
-    pub fn is_foreign(&self, pid: u32) -> bool {
-        self.alive(pid).is_some_and(|known| known.examined && !known.verdict.is_target())
+    /// When a target became one, if calls that it made before may be missing: it was known to be no
+    /// target until then.
+    pub fn late_ns(&self, pid: u32) -> Option<u64> {
+        self.alive(pid)?.late.map(|late| late.since_ns)
     }
 
-    /// The answer for a process that calls CUDA.
+    /// Those targets, each once.
+    pub fn take_late(&mut self) -> Vec<u32> {
+        let mut taken = Vec::new();
+        for (&pid, known) in &mut self.known {
+            if known.exited.is_none()
+                && let Some(late) = known.late.as_mut().filter(|late| !late.is_told)
+            {
+                late.is_told = true;
+                taken.push(pid);
+            }
+        }
+        taken
+    }
+
+    /// The answer for a process that calls CUDA: its calls are left out if it is no target.
     ///
     /// One that was foreign is looked at again: the kernel's news of what it has executed since
     /// may still be on its way. If it has ended, and its end has not been heard of either, nobody
@@ -166,7 +198,9 @@ impl Processes {
         if !is_certain && (has_exited || !self.examine(pid)) {
             self.ended_unexamined(pid);
         }
-        self.known[&pid].clone()
+        let known = self.known.get_mut(&pid).expect("examined, or noted as ended");
+        known.is_left_out |= !known.verdict.is_target();
+        known.clone()
     }
 
     /// A caller of CUDA that can no longer be looked at.
@@ -242,28 +276,40 @@ impl Processes {
         self.known.get(&pid).filter(|known| known.exited.is_none())
     }
 
-    /// Ancestors that were never seen are read on the way up.
-    fn has_target_ancestor(&self, mut parent: Option<u32>) -> bool {
+    /// Whether there is a target above; `None` if one of those above cannot be read. Ancestors that
+    /// were never seen are read on the way up.
+    fn target_ancestor(&self, mut parent: Option<u32>) -> Option<bool> {
         // Parents of parents end at 1, or at 0 for the first process of a namespace.
         const DEEPEST: usize = 64;
+        let none = |is_unread: bool| (!is_unread).then_some(false);
+        let mut is_unread = false;
         for _ in 0..DEEPEST {
-            let Some(pid) = parent.filter(|&pid| pid > 0) else { return false };
+            let Some(pid) = parent.filter(|&pid| pid > 0) else { return none(is_unread) };
             let (is_target, grandparent) = match self.known.get(&pid) {
                 Some(known) if known.examined => {
                     (known.verdict.inherited().is_target(), known.parent)
                 }
                 _ => {
-                    let Some(identity) = Identity::read(pid) else { return false };
+                    let Some(identity) = Identity::read(pid) else { return none(is_unread) };
+                    is_unread |= identity.is_command_unread;
                     (matches(&self.target, &identity).is_some(), read_parent(pid))
                 }
             };
             if is_target {
-                return true;
+                return Some(true);
             }
             parent = grandparent;
         }
-        false
+        none(is_unread)
     }
+}
+
+/// For a process that has got a verdict: since when it is a target, if it was something else.
+fn late(before: &Known, verdict: Verdict) -> Option<Late> {
+    let becomes_late = verdict.is_target() && before.is_foreign();
+    before
+        .late
+        .or_else(|| becomes_late.then(|| Late { since_ns: clock::monotonic_ns(), is_told: false }))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ impl Recorder {
         self.state.callers().note(pid, &known, Evidence::Call);
         let is_target = known.verdict.is_target();
         self.set_foreign(pid, !is_target);
-        self.announcements.decide(pid, is_target, clock::monotonic_ns());
+        self.announcements.decide(pid, known.verdict, clock::monotonic_ns());
         is_target
     }
 
