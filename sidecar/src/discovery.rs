@@ -147,7 +147,7 @@ impl Discovery {
         let pids = all_pids();
         for &pid in &pids {
             self.state.discovery_steps(Some(pid));
-            self.processes().examine(pid);
+            Processes::look_at(&self.processes, pid);
         }
         let own = std::process::id();
         for directory in self.extra_directories.clone() {
@@ -250,7 +250,7 @@ impl Discovery {
         match event {
             ProcessEvent::Forked { pid, parent, at_ns } => {
                 let before = self.processes().is_target(pid);
-                self.processes().forked(pid, parent);
+                Processes::note_fork(&self.processes, pid, parent);
                 self.coverage.began(pid);
                 self.note_if_late(pid);
                 self.tell_change(pid, Change::Forked { parent, at_ns });
@@ -258,7 +258,7 @@ impl Discovery {
                 self.cover_inherited(pid);
             }
             ProcessEvent::Executed { pid, comm, is_replaced, at_ns } => {
-                self.processes().executed(pid, &comm, is_replaced);
+                Processes::note_exec(&self.processes, pid, &comm, is_replaced);
                 self.caller_changed(pid);
                 let change = if is_replaced {
                     self.coverage.began(pid);
@@ -316,7 +316,7 @@ impl Discovery {
     fn look_at(&mut self, pid: u32) -> Result<()> {
         self.state.discovery_steps(Some(pid));
         let before = self.processes().is_target(pid);
-        self.processes().examine(pid);
+        Processes::look_at(&self.processes, pid);
         self.note_if_late(pid);
         self.caller_changed(pid);
         self.tell_if_changed(pid, before);
@@ -361,7 +361,7 @@ impl Discovery {
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {
-        self.processes.lock().expect("no thread panics while it holds the lock")
+        Processes::lock(&self.processes)
     }
 
     /// Calls that a process made while it was known to be no target are not in the trace.

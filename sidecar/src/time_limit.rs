@@ -146,6 +146,12 @@ fn begin(job: Job) -> bool {
     })
 }
 
+/// The next job of this thread has to wait so long.
+#[cfg(test)]
+pub(crate) fn stall_helper(time: Duration) {
+    assert!(begin(Box::new(move || thread::sleep(time))));
+}
+
 fn left_behind() -> MutexGuard<'static, LeftBehind> {
     LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
 }

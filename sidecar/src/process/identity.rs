@@ -38,10 +38,9 @@ pub struct Identity {
 
 impl Identity {
     /// `None` if the process is gone; of a zombie the name is left.
-    pub(super) fn read(pid: u32) -> Option<Self> {
+    pub(super) fn read(pid: u32, limit: Duration) -> Option<Self> {
         let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        let arguments =
-            time_limit::run(pid, "look at arguments", READ_TIMEOUT, move || arguments(pid));
+        let arguments = time_limit::run(pid, "look at arguments", limit, move || arguments(pid));
         let is_command_unread = arguments.is_none();
         let command = arguments.filter(|line| !line.is_empty());
         Some(Self {
