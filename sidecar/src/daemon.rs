@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -26,7 +26,7 @@ use crate::{
     spool::Spool,
     state::State,
     status::{Facts, Reporter},
-    upload::{Uploader, watched},
+    upload::{Uploader, beside_leftovers, watched},
 };
 use tracer::Tracer;
 
@@ -56,8 +56,11 @@ pub async fn run(mut config: Config) -> Result<()> {
     let (stop_uploads, stopped) = watch::channel(false);
     // After the tracer: reading gigabytes, and finding region and credentials, can take seconds.
     let leftovers = tokio::task::spawn_blocking({
-        let spool = spool.clone();
-        move || spool.close_leftovers()
+        let (spool, state) = (spool.clone(), Arc::clone(&state));
+        move || {
+            spool.close_leftovers(|name, bytes| state.uploads().begin_closing(name, bytes));
+            state.uploads().end_closing();
+        }
     });
     let uploads = (config.upload_enabled && config.s3_bucket.is_some())
         .then(|| tokio::spawn(upload(config.clone(), spool.clone(), state, leftovers, stopped)));
@@ -128,18 +131,19 @@ async fn upload(
 ) -> u64 {
     let period = config.upload_interval;
     let store = Arc::new(Connection::new(config));
-    // The first pass takes them along.
-    if let Err(error) = leftovers.await {
-        warn!(%error, "segments that a crash had left open are not closed");
-    }
-    let start = {
-        let (state, stopped) = (Arc::clone(&state), stopped.clone());
-        move || {
-            let uploader = Uploader::new(spool.clone(), Arc::clone(&store), Arc::clone(&state));
-            uploader.run(period, stopped.clone())
-        }
-    };
-    watched(state, stopped, start).await
+    let wake = Arc::new(Notify::new());
+    beside_leftovers(leftovers, Arc::clone(&wake), move || {
+        let (spool, store, wake) = (spool.clone(), Arc::clone(&store), Arc::clone(&wake));
+        let start = {
+            let (state, stopped) = (Arc::clone(&state), stopped.clone());
+            move || {
+                let uploader = Uploader::new(spool.clone(), Arc::clone(&store), Arc::clone(&state));
+                uploader.woken_by(Arc::clone(&wake)).run(period, stopped.clone())
+            }
+        };
+        watched(Arc::clone(&state), stopped.clone(), start)
+    })
+    .await
 }
 
 fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {

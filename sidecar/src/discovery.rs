@@ -147,7 +147,7 @@ impl Discovery {
         let pids = all_pids();
         for &pid in &pids {
             self.state.discovery_steps(Some(pid));
-            self.processes().examine(pid);
+            Processes::look_at(&self.processes, pid);
         }
         let own = std::process::id();
         for directory in self.extra_directories.clone() {
@@ -199,6 +199,7 @@ impl Discovery {
                 checked = Instant::now();
             }
             if cleaned.elapsed() > MEMORY_OF_EXITED {
+                self.follow_late()?;
                 self.processes().forget_exited(MEMORY_OF_EXITED);
                 self.history.forget_ended();
                 self.coverage.forget_ended();
@@ -220,6 +221,9 @@ impl Discovery {
             }
             self.examine_mapped(pid, file, &path)?;
         }
+        if Instant::now() < deadline {
+            self.follow_late()?;
+        }
         Ok(self)
     }
 
@@ -232,6 +236,12 @@ impl Discovery {
             self.history.note(&event);
             self.queue.push_back(event);
         }
+        if self.history.take_overflow() {
+            let at_ns = clock::monotonic_ns();
+            self.coverage.events_lost(at_ns);
+            let counts = self.coverage.counts();
+            self.tell(Notice::Coverage { at_ns, line: None, counts });
+        }
         Ok(())
     }
 
@@ -240,21 +250,21 @@ impl Discovery {
         match event {
             ProcessEvent::Forked { pid, parent, at_ns } => {
                 let before = self.processes().is_target(pid);
-                self.processes().forked(pid, parent);
+                Processes::note_fork(&self.processes, pid, parent);
                 self.coverage.began(pid);
+                self.note_if_late(pid);
                 self.tell_change(pid, Change::Forked { parent, at_ns });
                 self.tell_if_changed(pid, before);
                 self.cover_inherited(pid);
             }
             ProcessEvent::Executed { pid, comm, is_replaced, at_ns } => {
-                let was_foreign = self.processes().is_foreign(pid);
-                self.processes().executed(pid, &comm, is_replaced);
+                Processes::note_exec(&self.processes, pid, &comm, is_replaced);
                 self.caller_changed(pid);
                 let change = if is_replaced {
                     self.coverage.began(pid);
                     Change::Replaced { at_ns }
                 } else {
-                    self.note_new_target(pid, was_foreign);
+                    self.note_if_late(pid);
                     Change::Described
                 };
                 self.tell_change(pid, change);
@@ -292,6 +302,7 @@ impl Discovery {
         self.tell(Notice::Coverage { at_ns, line: None, counts });
         let gone = self.processes().find_exited();
         for pid in gone {
+            self.history.ended(pid);
             self.tell_change(pid, Change::Replaced { at_ns });
         }
         let pids = all_pids();
@@ -305,9 +316,8 @@ impl Discovery {
     fn look_at(&mut self, pid: u32) -> Result<()> {
         self.state.discovery_steps(Some(pid));
         let before = self.processes().is_target(pid);
-        let was_foreign = self.processes().is_foreign(pid);
-        self.processes().examine(pid);
-        self.note_new_target(pid, was_foreign);
+        Processes::look_at(&self.processes, pid);
+        self.note_if_late(pid);
         self.caller_changed(pid);
         self.tell_if_changed(pid, before);
         self.prepare(pid)
@@ -351,14 +361,26 @@ impl Discovery {
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {
-        self.processes.lock().expect("no thread panics while it holds the lock")
+        Processes::lock(&self.processes)
     }
 
     /// Calls that a process made while it was known to be no target are not in the trace.
-    fn note_new_target(&mut self, pid: u32, was_foreign: bool) {
-        if was_foreign && self.processes().is_target(pid) {
-            self.coverage.became_target(pid, clock::monotonic_ns());
+    fn note_if_late(&mut self, pid: u32) {
+        let late_ns = self.processes().late_ns(pid);
+        if let Some(since_ns) = late_ns {
+            self.coverage.became_target(pid, since_ns);
         }
+    }
+
+    /// Targets that the recorder has found out to be such, by what they are when they call.
+    fn follow_late(&mut self) -> Result<()> {
+        let late = self.processes().take_late();
+        for pid in late {
+            self.note_if_late(pid);
+            self.caller_changed(pid);
+            self.prepare(pid)?;
+        }
+        Ok(())
     }
 
     fn tell_if_changed(&self, pid: u32, was_target: bool) {

@@ -2,6 +2,7 @@
 
 mod environment;
 mod identity;
+mod look;
 mod mappings;
 mod role;
 mod verdict;
@@ -13,18 +14,24 @@ use std::{
 };
 
 pub use environment::environment;
-use identity::read_parent;
-pub use identity::{Identity, all_pids, arguments, exists};
+use identity::READ_TIMEOUT;
+pub use identity::{Identity, all_pids, arguments, exists, read_parent};
+use look::{Brief, DEEPEST, Look};
 pub use mappings::{MappedFile, Mapping, Mappings, mapped_files};
 pub use role::{Role, RoleBy};
 use tracing::debug;
-use verdict::matches;
 pub use verdict::{Known, MatchedBy, Verdict};
+use verdict::{Late, matches};
+
+use crate::clock;
 
 /// Ended processes that are known at a time: programs may be started faster than they are forgotten.
 /// One that is forgotten too early is kept in the trace when an event of it comes, as one that could
 /// not be examined.
 const MAX_EXITED: usize = 1 << 14;
+
+/// What was read of processes above another one.
+type Above = HashMap<u32, (Option<Identity>, Option<u32>)>;
 
 /// Every process seen so far, and the rule that decides.
 pub struct Processes {
@@ -44,7 +51,17 @@ impl Processes {
     ///
     /// Events of different CPUs come in any order, so it may have been examined already.
     pub fn forked(&mut self, pid: u32, parent: u32) {
-        self.examine_if_unfinished(parent);
+        let look = self.is_unfinished(parent).then(|| self.look(parent));
+        self.forked_from(pid, parent, look);
+    }
+
+    fn forked_from(&mut self, pid: u32, parent: u32, look: Option<Look>) {
+        if let Some(look) = look
+            && self.is_unfinished(parent)
+            && !self.take(look)
+        {
+            self.exited(parent);
+        }
         let (identity, verdict) = match self.known.get(&parent) {
             Some(known) => (known.identity.clone(), known.verdict.inherited()),
             None => (Arc::default(), Verdict::Foreign),
@@ -52,6 +69,7 @@ impl Processes {
         if let Some(known) = self.known.get_mut(&pid).filter(|known| known.exited.is_none()) {
             known.parent = Some(parent);
             if !known.verdict.is_target() {
+                known.late = late(known, verdict);
                 known.verdict = verdict;
             }
             return;
@@ -66,10 +84,18 @@ impl Processes {
     /// The kernel tells of it before arguments and environment are in place; then another look is
     /// due when the loader maps the first library.
     pub fn executed(&mut self, pid: u32, comm: &str, is_replaced: bool) {
+        let look = self.look(pid);
+        self.executed_as(pid, comm, is_replaced, look);
+    }
+
+    fn executed_as(&mut self, pid: u32, comm: &str, is_replaced: bool, look: Look) {
+        let above = look.above.clone();
         if let Some(known) = self.known.get_mut(&pid).filter(|_| is_replaced) {
-            known.has_launched = false;
+            // The kernel leaves none of its calls out from then on.
+            (known.has_launched, known.examined, known.is_left_out) = (false, false, false);
+            known.late = None;
         }
-        if self.examine(pid) {
+        if self.take(look) {
             return;
         }
         if !is_replaced && self.known.get(&pid).is_some_and(|known| known.examined) {
@@ -79,7 +105,7 @@ impl Processes {
         // Gone already: its name and its ancestors are all there is to judge by.
         let identity = Identity { comm: Some(comm.to_owned()), ..Identity::default() };
         let parent = self.alive(pid).and_then(|known| known.parent);
-        let verdict = self.judge(pid, &identity, parent);
+        let verdict = self.judge(pid, &identity, parent, &above);
         let identity = Arc::new(identity);
         self.known.insert(pid, Known { parent, identity, verdict, ..Known::default() });
         self.exited(pid);
@@ -87,40 +113,69 @@ impl Processes {
 
     /// Reads what `/proc` says of a process; false, and nothing is changed, if it has ended.
     pub fn examine(&mut self, pid: u32) -> bool {
-        let identity = Identity::read(pid);
+        let look = self.look(pid);
+        self.take(look)
+    }
+
+    fn look(&self, pid: u32) -> Look {
+        Look::of(pid, READ_TIMEOUT, |pid| self.brief(pid))
+    }
+
+    fn brief(&self, pid: u32) -> Option<Brief> {
+        let known = self.known.get(&pid)?;
+        let Known { examined: is_examined, has_launched, .. } = *known;
+        // One that has ended had another parent than the one that has its number now.
+        let parent = known.parent.filter(|_| is_examined || known.exited.is_none());
+        Some(Brief { parent, is_examined, has_launched })
+    }
+
+    fn take(&mut self, mut look: Look) -> bool {
+        let pid = look.pid;
+        let identity = look.identity.take();
         let Some(mut identity) = identity.filter(|identity| !identity.is_of_ended()) else {
             return false;
         };
         let remembered = self.alive(pid).and_then(|known| known.parent);
-        let parent = remembered.or_else(|| read_parent(pid));
-        let verdict = self.judge(pid, &identity, parent);
+        let parent = remembered.or(look.parent);
+        let verdict = self.judge(pid, &identity, parent, &look.above);
         if verdict.is_target() {
             debug!(pid, ?verdict, ?identity, "found a target");
         }
-        let examined = identity.command.is_some();
+        let examined = identity.command.is_some() && !verdict.is_open();
         // Judged by all that was read.
         identity.shorten();
         let identity = Arc::new(identity);
-        let has_launched = self.alive(pid).is_some_and(|known| known.has_launched);
-        let known = Known { parent, identity, verdict, has_launched, examined, ..Known::default() };
+        let before = self.alive(pid).cloned().unwrap_or_default();
+        let late = late(&before, verdict);
+        let Known { has_launched, is_left_out, .. } = before;
+        let known = Known {
+            parent,
+            identity,
+            verdict,
+            has_launched,
+            examined,
+            is_left_out,
+            late,
+            ..Known::default()
+        };
         self.known.insert(pid, known);
-        self.find_role(pid);
+        self.find_role(pid, &look);
         true
     }
 
-    /// A process launched its first kernel, which says what it is where nothing else does.
-    pub fn launched(&mut self, pid: u32) {
+    fn note_launch(&mut self, pid: u32, look: &Look) {
         if let Some(known) = self.known.get_mut(&pid) {
             known.has_launched = true;
-            self.find_role(pid);
+            self.find_role(pid, look);
         }
     }
 
-    fn find_role(&mut self, pid: u32) {
+    fn find_role(&mut self, pid: u32, look: &Look) {
+        let maps_vllm = |pid: u32| look.vllm.get(&pid).copied().unwrap_or(false);
         let role = self.known.get(&pid).and_then(|known| {
             let above = |known: &Known| self.known.get(&known.parent?);
             let parent = above(known);
-            Role::of(pid, known, parent, parent.and_then(above))
+            Role::of(pid, known, parent, parent.and_then(above), maps_vllm)
         });
         if let Some(known) = self.known.get_mut(&pid) {
             known.role = role;
@@ -128,14 +183,16 @@ impl Processes {
     }
 
     /// Once a target, always a target, whatever it executes.
-    fn judge(&mut self, pid: u32, identity: &Identity, parent: Option<u32>) -> Verdict {
+    fn judge(&self, pid: u32, identity: &Identity, parent: Option<u32>, above: &Above) -> Verdict {
         let before = self.alive(pid).map_or(Verdict::Foreign, |known| known.verdict.inherited());
         match matches(&self.target, identity) {
             Some(matched_by) => Verdict::Target(matched_by),
-            None if before.is_target() || self.has_target_ancestor(parent) => {
-                Verdict::Target(MatchedBy::Ancestor)
-            }
-            None => Verdict::Foreign,
+            None if before.is_target() => Verdict::Target(MatchedBy::Ancestor),
+            None => match self.target_ancestor(parent, above) {
+                Some(true) => Verdict::Target(MatchedBy::Ancestor),
+                Some(false) if !identity.is_command_unread => Verdict::Foreign,
+                Some(false) | None => Verdict::Target(MatchedBy::Unread),
+            },
         }
     }
 
@@ -148,37 +205,77 @@ impl Processes {
         self.known.get(&pid).is_some_and(|known| known.verdict.is_target())
     }
 
-    /// Examined, and found to be no target: its calls are left out.
-    pub fn is_foreign(&self, pid: u32) -> bool {
-        self.alive(pid).is_some_and(|known| known.examined && !known.verdict.is_target())
+    /// When a target became one, if calls that it made before may be missing: it was known to be no
+    /// target until then.
+    pub fn late_ns(&self, pid: u32) -> Option<u64> {
+        self.alive(pid)?.late.map(|late| late.since_ns)
     }
 
-    /// The answer for a process that calls CUDA.
+    /// Those targets, each once.
+    pub fn take_late(&mut self) -> Vec<u32> {
+        let mut taken = Vec::new();
+        for (&pid, known) in &mut self.known {
+            if known.exited.is_none()
+                && let Some(late) = known.late.as_mut().filter(|late| !late.is_told)
+            {
+                late.is_told = true;
+                taken.push(pid);
+            }
+        }
+        taken
+    }
+
+    /// The answer for a process that calls CUDA: its calls are left out if it is no target.
     ///
     /// One that was foreign is looked at again: the kernel's news of what it has executed since
     /// may still be on its way. If it has ended, and its end has not been heard of either, nobody
     /// knows what it was in between.
     pub fn known(&mut self, pid: u32) -> Known {
-        let known = self.known.get(&pid);
-        let has_exited = known.is_some_and(Known::has_exited);
-        let is_certain =
-            known.is_some_and(|known| known.examined && (known.verdict.is_target() || has_exited));
-        if !is_certain && (has_exited || !self.examine(pid)) {
-            self.ended_unexamined(pid);
+        if let Some(known) = self.certain(pid) {
+            return known;
         }
-        self.known[&pid].clone()
+        let look = self.look(pid);
+        self.known_by(look)
+    }
+
+    /// What is known of a process that need not be looked at again.
+    fn certain(&self, pid: u32) -> Option<Known> {
+        let known = self.known.get(&pid)?;
+        let is_certain = known.examined && (known.verdict.is_target() || known.has_exited());
+        is_certain.then(|| known.clone())
+    }
+
+    fn known_by(&mut self, look: Look) -> Known {
+        if let Some(known) = self.certain(look.pid) {
+            return known;
+        }
+        let pid = look.pid;
+        let (left, parent, above) = (look.identity.clone(), look.parent, look.above.clone());
+        let has_exited = self.known.get(&pid).is_some_and(Known::has_exited);
+        if has_exited || !self.take(look) {
+            self.ended_unexamined(pid, left, parent, &above);
+        }
+        let known = self.known.get_mut(&pid).expect("examined, or noted as ended");
+        known.is_left_out |= !known.verdict.is_target();
+        known.clone()
     }
 
     /// A caller of CUDA that can no longer be looked at.
-    fn ended_unexamined(&mut self, pid: u32) {
+    fn ended_unexamined(
+        &mut self,
+        pid: u32,
+        left: Option<Identity>,
+        parent: Option<u32>,
+        above: &Above,
+    ) {
         let mut known = self.known.get(&pid).cloned().unwrap_or_default();
         // A zombie still has its name; if that is another one, it has executed another program.
         if known.exited.is_none()
-            && let Some(mut left) = Identity::read(pid)
+            && let Some(mut left) = left
             && left.comm != known.identity.comm
         {
-            known.parent = known.parent.or_else(|| read_parent(pid));
-            known.verdict = self.judge(pid, &left, known.parent);
+            known.parent = known.parent.or(parent);
+            known.verdict = self.judge(pid, &left, known.parent, above);
             left.shorten();
             known.identity = Arc::new(left);
         }
@@ -232,38 +329,46 @@ impl Processes {
         self.known.get(&pid).is_none_or(|known| !known.examined && known.exited.is_none())
     }
 
-    fn examine_if_unfinished(&mut self, pid: u32) {
-        if self.is_unfinished(pid) && !self.examine(pid) {
-            self.exited(pid);
-        }
-    }
-
     fn alive(&self, pid: u32) -> Option<&Known> {
         self.known.get(&pid).filter(|known| known.exited.is_none())
     }
 
-    /// Ancestors that were never seen are read on the way up.
-    fn has_target_ancestor(&self, mut parent: Option<u32>) -> bool {
-        // Parents of parents end at 1, or at 0 for the first process of a namespace.
-        const DEEPEST: usize = 64;
+    /// Whether there is a target above; `None` if one of those above cannot be read. Those that the
+    /// list does not know were read on the way up.
+    fn target_ancestor(&self, mut parent: Option<u32>, read: &Above) -> Option<bool> {
+        let none = |is_unread: bool| (!is_unread).then_some(false);
+        let mut is_unread = false;
         for _ in 0..DEEPEST {
-            let Some(pid) = parent.filter(|&pid| pid > 0) else { return false };
+            let Some(pid) = parent.filter(|&pid| pid > 0) else { return none(is_unread) };
             let (is_target, grandparent) = match self.known.get(&pid) {
                 Some(known) if known.examined => {
                     (known.verdict.inherited().is_target(), known.parent)
                 }
-                _ => {
-                    let Some(identity) = Identity::read(pid) else { return false };
-                    (matches(&self.target, &identity).is_some(), read_parent(pid))
-                }
+                _ => match read.get(&pid) {
+                    Some((Some(identity), parent)) => {
+                        is_unread |= identity.is_command_unread;
+                        (matches(&self.target, identity).is_some(), *parent)
+                    }
+                    Some((None, _)) => return none(is_unread),
+                    // It has come between since: a later look will tell.
+                    None => return None,
+                },
             };
             if is_target {
-                return true;
+                return Some(true);
             }
             parent = grandparent;
         }
-        false
+        none(is_unread)
     }
+}
+
+/// For a process that has got a verdict: since when it is a target, if it was something else.
+fn late(before: &Known, verdict: Verdict) -> Option<Late> {
+    let becomes_late = verdict.is_target() && before.is_foreign();
+    before
+        .late
+        .or_else(|| becomes_late.then(|| Late { since_ns: clock::monotonic_ns(), is_told: false }))
 }
 
 #[cfg(test)]

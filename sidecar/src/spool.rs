@@ -66,9 +66,13 @@ impl Spool {
     /// Reads the files whole, so it may take long; a second call does nothing. The end of the
     /// process may interrupt it. What is not closed then, or cannot be closed, on a full disk for
     /// one, is left for the next start: this one may still upload what makes room.
-    pub fn close_leftovers(&self) {
+    ///
+    /// `begin` is told of each file before it is read, and how long it is.
+    pub fn close_leftovers(&self, begin: impl Fn(&str, u64)) {
         let parts = mem::take(&mut *self.leftovers());
         for part in parts {
+            let name = part.file_name().unwrap_or_default().to_string_lossy();
+            begin(&name, fs::metadata(&part).map_or(0, |metadata| metadata.len()));
             match leftover::close(&part) {
                 Ok(closed) => {
                     warn!(segment = %closed.display(), "closed a segment that a crash had left open");
@@ -186,7 +190,7 @@ mod tests {
         fs::write(&ours, "half a li").unwrap();
         assert_eq!(spool.closed().unwrap(), [], "opening reads no segment");
         for _ in 0..2 {
-            spool.clone().close_leftovers();
+            spool.clone().close_leftovers(|_, _| ());
             let closed = spool.closed().unwrap();
             assert_eq!(closed.len(), 1);
             assert_eq!(closed[0].name.to_string(), NAME);
@@ -205,7 +209,7 @@ mod tests {
             std::os::unix::fs::symlink(&elsewhere, traces.join(name)).unwrap();
         }
         let spool = Spool::open(&traces).unwrap();
-        spool.close_leftovers();
+        spool.close_leftovers(|_, _| ());
         assert_eq!(spool.closed().unwrap(), []);
         assert_eq!(fs::read_to_string(elsewhere).unwrap(), "half a li");
     }

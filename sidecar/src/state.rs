@@ -23,6 +23,10 @@ use crate::books::Tally;
 /// own that are far below: beyond this something does not answer, and never will.
 pub const MAX_STEP: Duration = Duration::from_secs(30);
 
+/// How long a leftover segment may take to be closed: at least, and by its bytes a second.
+const MIN_TO_CLOSE: Duration = Duration::from_secs(30);
+const SLOWEST_DISK: u64 = 4 << 20;
+
 /// Shared by all threads; each part has one writer, save the list of callers.
 #[derive(Debug, Default)]
 pub struct State {
@@ -103,6 +107,9 @@ pub struct Uploads {
     pub restarts: u64,
     #[serde(skip)]
     step: Option<UploadStep>,
+    /// The closing of what a crash has left, beside the uploader.
+    #[serde(skip)]
+    closing: Option<UploadStep>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,11 +227,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl UploadStep {
+    fn new(what: String, within: Duration) -> Self {
+        Self { what, began: Timestamp::now(), due: Instant::now() + within }
+    }
+
+    fn overdue(&self) -> Option<Stalled> {
+        (self.due <= Instant::now()).then(|| Stalled { since: self.began, step: self.what.clone() })
+    }
+}
+
 impl Uploads {
     /// The uploader does this now. Where it has not begun something else after `within`, it hangs.
     pub fn begin(&mut self, what: impl Into<String>, within: Duration) {
-        let due = Instant::now() + within;
-        self.step = Some(UploadStep { what: what.into(), began: Timestamp::now(), due });
+        self.step = Some(UploadStep::new(what.into(), within));
     }
 
     /// The uploader has ended as it should.
@@ -234,14 +250,27 @@ impl Uploads {
 
     /// The step that should have ended by now, if there is one.
     pub fn overdue(&self) -> Option<Stalled> {
-        let UploadStep { what, began, due } = self.step.as_ref()?;
-        (*due <= Instant::now()).then(|| Stalled { since: *began, step: what.clone() })
+        self.step.as_ref()?.overdue()
+    }
+
+    /// A segment of so many bytes is being closed that a crash had left open.
+    pub fn begin_closing(&mut self, segment: &str, bytes: u64) {
+        let within = MIN_TO_CLOSE + Duration::from_secs(bytes / SLOWEST_DISK);
+        let what = format!("the closing of {segment}, which a crash had left open");
+        self.closing = Some(UploadStep::new(what, within));
+    }
+
+    /// All are closed.
+    pub fn end_closing(&mut self) {
+        self.closing = None;
     }
 
     /// As of this moment, for whoever asks: a task that hangs cannot tell it itself.
     #[must_use]
     pub fn told(&self) -> Self {
-        Self { stalled: self.overdue(), step: None, ..self.clone() }
+        let closing = || self.closing.as_ref()?.overdue();
+        let stalled = self.overdue().or_else(closing);
+        Self { stalled, step: None, closing: None, ..self.clone() }
     }
 
     pub fn stored(&mut self, bytes: u64) {
@@ -318,6 +347,18 @@ mod tests {
         assert_eq!(uploads.told().stalled, None, "it goes on");
         uploads.begin("the last step", Duration::ZERO);
         uploads.end();
+        assert_eq!(uploads.told(), Uploads::default());
+    }
+
+    #[test]
+    fn a_leftover_that_is_never_closed_is_told_and_does_not_look_like_the_uploader_hanging() {
+        let mut uploads = Uploads::default();
+        uploads.begin_closing("trace_h_s_000001.jsonl.part", 1 << 30);
+        assert_eq!(uploads.told().stalled, None, "it has time");
+        uploads.closing.as_mut().unwrap().due = Instant::now();
+        assert!(uploads.told().stalled.unwrap().step.contains("trace_h_s_000001.jsonl.part"));
+        assert_eq!(uploads.overdue(), None);
+        uploads.end_closing();
         assert_eq!(uploads.told(), Uploads::default());
     }
 }

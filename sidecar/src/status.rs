@@ -226,6 +226,9 @@ fn reason(matched_by: Option<&str>, target: &str) -> String {
         ),
         Some("ancestor") => "a target started it".to_owned(),
         Some("unexamined") => "it had ended before it could be examined".to_owned(),
+        Some("unread") => {
+            "its command line does not come, or that of a process above it".to_owned()
+        }
         Some("command") => format!("its command line contains {target:?}"),
         Some(part) => format!("its {part} contains {target:?}"),
     }

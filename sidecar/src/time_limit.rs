@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
         mpsc::{RecvTimeoutError, Sender, channel, sync_channel},
@@ -17,15 +17,50 @@ use std::{
 
 use tracing::warn;
 
+use crate::process::read_parent;
+
 /// Jobs of so many processes may wait for ever. Beyond it no job is begun, so that nobody fills the
 /// tracer with threads.
-const MAX_LEFT_BEHIND: usize = 64;
+const MAX_LEFT_BEHIND: usize = 128;
+
+/// The same of processes that one process has started, such as the workers of a pool, which read
+/// from the same place: all others are still looked at.
+const MAX_OF_ONE_PARENT: usize = 8;
 
 /// A job reads files, and no more.
 const STACK_BYTES: usize = 512 << 10;
 
-/// Processes whose last job was left behind and has not ended since.
-static LEFT_BEHIND: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
+static LEFT_BEHIND: Mutex<LeftBehind> = Mutex::new(LeftBehind { parents: None });
+
+/// Processes whose last job was left behind and has not ended since, and their parents then.
+struct LeftBehind {
+    parents: Option<HashMap<u32, Option<u32>>>,
+}
+
+impl LeftBehind {
+    /// Whether a job may be begun. `parent` is asked for only where that decides.
+    fn admits(&self, pid: u32, parent: impl FnOnce() -> Option<u32>) -> bool {
+        let Some(parents) = self.parents.as_ref() else { return true };
+        if parents.contains_key(&pid) || parents.len() >= MAX_LEFT_BEHIND {
+            return false;
+        }
+        if parents.len() < MAX_OF_ONE_PARENT {
+            return true;
+        }
+        let parent = parent();
+        parents.values().filter(|other| **other == parent).count() < MAX_OF_ONE_PARENT
+    }
+
+    fn add(&mut self, pid: u32, parent: Option<u32>) {
+        self.parents.get_or_insert_default().insert(pid, parent);
+    }
+
+    fn remove(&mut self, pid: u32) {
+        if let Some(parents) = &mut self.parents {
+            parents.remove(&pid);
+        }
+    }
+}
 
 thread_local! {
     /// Where the jobs of this thread run, until one is left behind. A thread for each job would have
@@ -43,12 +78,8 @@ pub fn run<T: Send + 'static>(
     limit: Duration,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    {
-        let waiting = left_behind();
-        let waiting = waiting.as_ref()?;
-        if waiting.contains(&pid) || waiting.len() >= MAX_LEFT_BEHIND {
-            return None;
-        }
+    if !left_behind().admits(pid, || read_parent(pid)) {
+        return None;
     }
     // With room for the result, so that a job which ends late does not wait for anybody.
     let (sender, receiver) = sync_channel(1);
@@ -56,10 +87,8 @@ pub fn run<T: Send + 'static>(
         let result = job();
         // Under the lock: either the result is there in time, or the job counts as left behind.
         let mut waiting = left_behind();
-        if sender.send(result).is_err()
-            && let Some(waiting) = waiting.as_mut()
-        {
-            waiting.remove(&pid);
+        if sender.send(result).is_err() {
+            waiting.remove(pid);
         }
     };
     if !begin(Box::new(job)) {
@@ -79,9 +108,7 @@ pub fn run<T: Send + 'static>(
             }
             // Under the lock too: from here on the job finds nobody to send to.
             drop(receiver);
-            if let Some(waiting) = waiting.as_mut() {
-                waiting.insert(pid);
-            }
+            waiting.add(pid, read_parent(pid));
             drop(waiting);
             // It ends with the job that it is at, if ever.
             HELPER.take();
@@ -119,10 +146,14 @@ fn begin(job: Job) -> bool {
     })
 }
 
-fn left_behind() -> MutexGuard<'static, Option<HashSet<u32>>> {
-    let mut waiting = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
-    waiting.get_or_insert_with(HashSet::new);
-    waiting
+/// The next job of this thread has to wait so long.
+#[cfg(test)]
+pub(crate) fn stall_helper(time: Duration) {
+    assert!(begin(Box::new(move || thread::sleep(time))));
+}
+
+fn left_behind() -> MutexGuard<'static, LeftBehind> {
+    LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -148,6 +179,34 @@ mod tests {
             assert!(Instant::now() < deadline, "it has answered");
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn processes_of_one_parent_do_not_use_up_the_room_of_all() {
+        const ONE: Option<u32> = Some(1);
+        let mut left = LeftBehind { parents: None };
+        let mut admitted = 0;
+        for pid in 0..1000 {
+            if left.admits(pid, || ONE) {
+                left.add(pid, ONE);
+                admitted += 1;
+            }
+        }
+        assert_eq!(admitted, MAX_OF_ONE_PARENT);
+        assert!(left.admits(2000, || Some(2)), "others are looked at");
+        assert!(!left.admits(0, || Some(2)), "one that is left behind is not asked again");
+        left.remove(0);
+        assert!(left.admits(0, || ONE));
+        for pid in 2000..4000 {
+            if left.admits(pid, || Some(pid)) {
+                left.add(pid, Some(pid));
+            }
+        }
+        assert_eq!(
+            left.parents.unwrap().len(),
+            MAX_LEFT_BEHIND,
+            "threads are bounded all the same"
+        );
     }
 
     #[test]

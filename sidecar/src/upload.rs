@@ -3,6 +3,7 @@
 //! No segment waits for another: one that fails gets a time of its own for its next attempt, and steps
 //! aside. Only where the store itself fails do all of them wait.
 
+mod leftovers;
 mod trouble;
 mod watched;
 
@@ -11,7 +12,7 @@ use std::{collections::HashSet, fs, io, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::{
     select,
-    sync::watch,
+    sync::{Notify, watch},
     task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
@@ -23,6 +24,7 @@ use crate::{
     spool::{Closed, Spool},
     state::State,
 };
+pub use leftovers::beside_leftovers;
 use trouble::{Kind, Troubles};
 pub use watched::watched;
 
@@ -70,6 +72,8 @@ pub struct Uploader<S> {
     /// Confirmed, but not deleted: not to be uploaded again.
     undeleted: HashSet<SegmentName>,
     troubles: Troubles,
+    /// There are segments that were not closed before.
+    wake: Arc<Notify>,
     /// How many this task has stored.
     stored: u64,
 }
@@ -91,8 +95,15 @@ impl<S: Store> Uploader<S> {
             failing: false,
             undeleted: HashSet::new(),
             troubles: Troubles::default(),
+            wake: Arc::default(),
             stored: 0,
         }
+    }
+
+    /// Looks for segments each time that `wake` is notified, too.
+    #[must_use]
+    pub fn woken_by(self, wake: Arc<Notify>) -> Self {
+        Self { wake, ..self }
     }
 
     /// Uploads what is closed, at once and then every `period`; retries sooner after a failure.
@@ -116,6 +127,7 @@ impl<S: Store> Uploader<S> {
             select! {
                 _ = stop.wait_for(|&stop| stop) => break,
                 _ = ticks.tick() => {}
+                () = self.wake.notified() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     if self.failing {
                         retry = (retry * 2).min(MAX_RETRY);

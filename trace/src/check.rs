@@ -8,6 +8,7 @@ mod segment;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     path::PathBuf,
 };
 
@@ -17,10 +18,13 @@ pub use coverage::{CoverageReport, Late};
 pub use problem::{Balance, Problem};
 
 use crate::{
-    line::{FunctionCounts, SegmentClose},
+    line::FunctionCounts,
     segment_name::{Run, SegmentName},
 };
-use segment::Segment;
+use segment::{Lines, MAX_FUNCTIONS, MAX_WRONG, Segment};
+
+/// Of a run; the sidecar writes half as many, and the closing line counts those beyond it too.
+const MAX_GAPS: usize = 8192;
 
 /// What a set of segments holds, and what is wrong with it.
 #[derive(Debug, Default, Serialize)]
@@ -71,7 +75,7 @@ impl Report {
 /// Sums of counters saturate: what a damaged or forged line says must not end the check.
 pub fn check(files: &[PathBuf]) -> Report {
     let mut report = Report { files: files.len(), ..Report::default() };
-    let mut runs: BTreeMap<Run, Vec<Segment>> = BTreeMap::new();
+    let mut runs: BTreeMap<Run, OneRun> = BTreeMap::new();
     for file in files {
         let name = file.file_name().and_then(|name| name.to_str()).and_then(SegmentName::parse);
         let Some(name) = name else {
@@ -79,14 +83,18 @@ pub fn check(files: &[PathBuf]) -> Report {
             continue;
         };
         let segment = segment::read(file, name.sequence, &mut report.problems);
-        for (function, lines) in &segment.lines {
-            add(&mut report.functions.entry(function.clone()).or_default().lines, *lines);
-        }
-        runs.entry(name.run).or_default().push(segment);
+        runs.entry(name.run).or_default().add(segment);
     }
-    for (run, mut segments) in runs {
-        segments.sort_by_key(|segment| segment.sequence);
-        check_run(&run, &segments, &mut report);
+    for (run, mut found) in runs {
+        found.segments.sort_by_key(|segment| segment.sequence);
+        for (function, lines) in &found.lines.by_function {
+            match total_of(&mut report.functions, function) {
+                Some(total) => add(&mut total.lines, *lines),
+                None => add(&mut report.calls, *lines),
+            }
+        }
+        add(&mut report.calls, found.lines.rest);
+        check_run(&run, &found, &mut report);
     }
     for total in report.functions.values() {
         add(&mut report.calls, total.lines);
@@ -97,20 +105,65 @@ pub fn check(files: &[PathBuf]) -> Report {
     report
 }
 
-/// `segments` are sorted by their number.
-fn check_run(run: &Run, segments: &[Segment], report: &mut Report) {
+/// What is kept of a run while its files are read: of counts by function the latest alone, for a run
+/// may have any number of files.
+#[derive(Default)]
+struct OneRun {
+    segments: Vec<Segment>,
+    gaps: usize,
+    lines: Lines,
+    /// Of the last segment whose closing line has them. A crash empties the map of the last closing
+    /// line: the counters before it are the best known.
+    counts: BTreeMap<String, FunctionCounts>,
+    counts_of: u64,
+}
+
+impl OneRun {
+    fn add(&mut self, mut segment: Segment) {
+        let lines = mem::take(&mut segment.lines);
+        for (function, lines) in lines.by_function {
+            self.lines.add(function, lines);
+        }
+        self.lines.rest += lines.rest;
+        segment.gaps.truncate(MAX_GAPS - self.gaps);
+        segment.gaps.shrink_to_fit();
+        self.gaps += segment.gaps.len();
+        if let Some(close) = &mut segment.close {
+            let mut counts = mem::take(&mut close.functions);
+            if !counts.is_empty() && segment.sequence >= self.counts_of {
+                // Each of them is wrong, and told of.
+                while counts.len() > MAX_FUNCTIONS {
+                    counts.pop_last();
+                }
+                (self.counts, self.counts_of) = (counts, segment.sequence);
+            }
+        }
+        self.segments.push(segment);
+    }
+}
+
+/// `None` if there are too many functions.
+fn total_of<'a>(
+    functions: &'a mut BTreeMap<String, FunctionTotal>,
+    function: &str,
+) -> Option<&'a mut FunctionTotal> {
+    if functions.len() >= MAX_FUNCTIONS && !functions.contains_key(function) {
+        return None;
+    }
+    Some(functions.entry(function.to_owned()).or_default())
+}
+
+/// Segments are sorted by their number.
+fn check_run(run: &Run, found: &OneRun, report: &mut Report) {
     let name = run.to_string();
+    let segments = &found.segments[..];
     check_sequence(&name, segments, &mut report.problems);
     coverage::add(&name, segments, report);
-    // A crash empties the map of the last closing line: the counters before it are the best known.
-    let closes = segments.iter().rev().filter_map(|segment| segment.close.as_ref());
-    if let Some(close) = closes.clone().find(|close| !close.functions.is_empty()) {
-        add_run_totals(close, &mut report.functions);
-    }
-    let last = segments.last().and_then(|segment| segment.close.as_ref());
-    let last = last.filter(|close| close.r#final);
+    add_run_totals(found, report);
+    let is_final = |segment: &&Segment| segment.close.as_ref().is_some_and(|close| close.r#final);
+    let last = segments.last().filter(is_final);
     match last {
-        Some(close) => check_balance(&name, close, segments, &mut report.problems),
+        Some(last) => check_balance(&name, last.sequence, found, &mut report.problems),
         None => report.problems.push(Problem::NotEnded { run: name.clone() }),
     }
     report.runs.push(RunReport {
@@ -135,9 +188,12 @@ fn check_sequence(run: &str, segments: &[Segment], problems: &mut Vec<Problem>) 
     }
 }
 
-fn add_run_totals(close: &SegmentClose, functions: &mut BTreeMap<String, FunctionTotal>) {
-    for (function, counts) in &close.functions {
-        let total = functions.entry(function.clone()).or_default();
+fn add_run_totals(found: &OneRun, report: &mut Report) {
+    for (function, counts) in &found.counts {
+        let Some(total) = total_of(&mut report.functions, function) else {
+            add(&mut report.dropped, counts.run_dropped);
+            continue;
+        };
         add(&mut total.hits, counts.run_hits);
         add(&mut total.dropped, counts.run_dropped);
         add(&mut total.ignored, counts.run_ignored);
@@ -146,14 +202,12 @@ fn add_run_totals(close: &SegmentClose, functions: &mut BTreeMap<String, Functio
 }
 
 /// Lines are those found in the files, not those that the writer says it wrote.
-fn check_balance(
-    run: &str,
-    close: &SegmentClose,
-    segments: &[Segment],
-    problems: &mut Vec<Problem>,
-) {
-    let found = segments.iter().flat_map(|segment| segment.lines.keys());
-    let functions: BTreeSet<&String> = close.functions.keys().chain(found).collect();
+fn check_balance(run: &str, last: u64, found: &OneRun, problems: &mut Vec<Problem>) {
+    let nothing = BTreeMap::new();
+    let counts = if found.counts_of == last { &found.counts } else { &nothing };
+    let by_function = &found.lines.by_function;
+    let functions: BTreeSet<&String> = counts.keys().chain(by_function.keys()).collect();
+    let mut wrong = 0;
     for function in functions {
         let FunctionCounts {
             run_hits: hits,
@@ -161,13 +215,20 @@ fn check_balance(
             run_ignored: ignored,
             run_suppressed: suppressed,
             ..
-        } = close.functions.get(function).copied().unwrap_or_default();
-        let lines = segments.iter().filter_map(|segment| segment.lines.get(function)).sum();
+        } = counts.get(function).copied().unwrap_or_default();
+        let lines = by_function.get(function).copied().unwrap_or(0);
         let counts = Balance { hits, lines, dropped, ignored, suppressed };
         if !counts.holds() {
-            let (run, function) = (run.to_owned(), function.clone());
-            problems.push(Problem::Unbalanced { run, function, counts });
+            wrong += 1;
+            if wrong <= MAX_WRONG {
+                let (run, mut function) = (run.to_owned(), function.clone());
+                segment::cut(&mut function);
+                problems.push(Problem::Unbalanced { run, function, counts });
+            }
         }
+    }
+    if let more @ 1.. = wrong.saturating_sub(MAX_WRONG) {
+        problems.push(Problem::MoreFunctions { of: format!("run {run}"), more: more as u64 });
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     ffi::CStr,
-    fs, io,
+    fs, io, mem,
     os::fd::{AsRawFd as _, RawFd},
     ptr,
 };
@@ -24,6 +24,21 @@ const NAME: &CStr = c"closing-probes";
 ///
 /// If there can be no other process, `release` is not run.
 pub(super) fn by_another_process(release: impl FnOnce()) -> Result<()> {
+    let teller = hold()?;
+    release();
+    drop(teller);
+    Ok(())
+}
+
+/// The same where the probes can be closed by nothing but the end of this process.
+pub(super) fn by_another_process_after_the_end() -> Result<()> {
+    // Closed with all else that is open.
+    mem::forget(hold()?);
+    Ok(())
+}
+
+/// Another process holds the probes until what is returned is closed.
+fn hold() -> Result<io::PipeWriter> {
     let (told, teller) = io::pipe().context("cannot create a pipe")?;
     let mut kept = probe_descriptors().context("cannot list the descriptors of the probes")?;
     kept.push(told.as_raw_fd());
@@ -32,11 +47,7 @@ pub(super) fn by_another_process(release: impl FnOnce()) -> Result<()> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()).context("cannot fork"),
         0 => hold_until_told(&kept, told.as_raw_fd()),
-        _ => {
-            release();
-            drop(teller);
-            Ok(())
-        }
+        _ => Ok(teller),
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Tracer<D = Discovery> {
     discovery: thread::JoinHandle<Result<D>>,
     /// What becomes of discovery, and its probes, in the end.
     release: fn(D),
+    /// What becomes of the probes of a discovery that does not end.
+    abandon: fn(),
     /// Resolves when everything that can be found is attached; an error if that failed.
     pub(super) ready: oneshot::Receiver<()>,
     /// Resolves when a thread ends before it was told to.
@@ -55,13 +57,15 @@ impl Tracer {
         spool: &Spool,
         state: &Arc<State>,
     ) -> Result<Self> {
-        let Probes { attacher, events, kernel } = Probes::load(probes::Settings {
+        let Probes { mut attacher, events, kernel } = Probes::load(probes::Settings {
             ring_buffer_size: config.ring_buffer_size,
             attach_by: config.attach_by,
             detail: config.trace_detail,
             rate_limit: config.trace_rate_limit,
         })?;
         let attaches_by_perf_events = attacher.uses_perf_events();
+        let stop_discovery = Arc::default();
+        attacher.stop_when(Arc::clone(&stop_discovery));
         let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
         let (notices, received) = mpsc::channel();
         let run = options.run.to_string();
@@ -84,13 +88,9 @@ impl Tracer {
         )?;
         let (failure, failed) = oneshot::channel();
         let failure = Arc::new(Mutex::new(Some(failure)));
-        let ties = || Ties {
-            stop: Arc::default(),
-            state: Arc::clone(state),
-            failure: Arc::clone(&failure),
-        };
+        let ties = |stop| Ties { stop, state: Arc::clone(state), failure: Arc::clone(&failure) };
         capabilities::finish_start(attaches_by_perf_events, &config.trace_dir);
-        let (of_recorder, of_discovery) = (ties(), ties());
+        let (of_recorder, of_discovery) = (ties(Arc::default()), ties(stop_discovery));
         let recorder = spawn("recorder", &of_recorder, move |stop| recorder.run(stop))?;
         let (tell, ready) = oneshot::channel();
         let (told, target) = (Arc::clone(state), config.target_process.clone());
@@ -111,6 +111,7 @@ impl Tracer {
             recorder,
             discovery,
             release,
+            abandon: if attaches_by_perf_events { abandon } else { || () },
             ready,
             failed,
         })
@@ -129,13 +130,17 @@ impl<D> Tracer<D> {
             thread::sleep(Duration::from_millis(5));
         }
         self.stop_recorder.store(true, Ordering::Release);
-        let totals = join(self.recorder, "recorder")?;
+        let totals = join(self.recorder, "recorder");
         if self.discovery.is_finished() {
-            (self.release)(join(self.discovery, "discovery")?);
+            match join(self.discovery, "discovery") {
+                Ok(discovery) => (self.release)(discovery),
+                Err(error) => return totals.and(Err(error)),
+            }
         } else {
             warn!("discovery does not end within {DISCOVERY_TIMEOUT:?}: going on without it");
+            (self.abandon)();
         }
-        Ok(totals)
+        totals
     }
 }
 
@@ -148,6 +153,13 @@ fn release(discovery: Discovery) {
         warn!("probes are detached one by one before the sidecar can end: {error:#}");
     }
     mem::forget(discovery);
+}
+
+/// Discovery keeps its probes until the sidecar has ended, which must not wait for them either.
+fn abandon() {
+    if let Err(error) = detach::by_another_process_after_the_end() {
+        warn!("probes are detached one by one before the sidecar can end: {error:#}");
+    }
 }
 
 /// How a thread is told to end, and how it tells that it ends.
@@ -225,6 +237,8 @@ mod tests {
 
     #[test]
     fn the_trace_is_closed_and_stopping_goes_on_although_discovery_hangs() {
+        static ABANDONED: AtomicBool = AtomicBool::new(false);
+
         let (_failure, failed) = oneshot::channel();
         let (_tell, ready) = oneshot::channel();
         // It ends with the test.
@@ -245,6 +259,7 @@ mod tests {
             stop_discovery: Arc::default(),
             stop_recorder: stop,
             release: |()| (),
+            abandon: || ABANDONED.store(true, Ordering::Relaxed),
             state: Arc::clone(&state),
             recorder: thread::spawn(recorder),
             discovery: thread::spawn(discovery),
@@ -252,6 +267,7 @@ mod tests {
             failed,
         };
         assert_eq!(tracer.stop().unwrap().lines, 7);
+        assert!(ABANDONED.load(Ordering::Relaxed), "its probes are not closed one by one");
         assert_eq!(state.phase(), Phase::Stopping);
     }
 }

@@ -390,9 +390,8 @@ impl Discovery {
             }
             let Some(Held { attachment, watched }) = library.held.take() else { continue };
             let path = library.path.clone();
-            self.attacher.detach(attachment);
-            // Last: now whoever waits may write.
-            drop(watched);
+            // The lease last: now whoever waits may write.
+            self.attacher.detach(attachment, watched);
             warn!(
                 path,
                 "a CUDA library is being overwritten in place: its probes are removed, and calls of \

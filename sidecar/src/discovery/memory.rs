@@ -152,8 +152,10 @@ impl Memory {
         let is_export = |symbol: &[u8]| {
             let name = u32::from_le_bytes(symbol[..4].try_into().ok()?) as usize;
             let is_defined = symbol[6..8] != [0, 0];
-            let name = names.get(name..)?.split(|&byte| byte == 0).next()?;
-            Some(is_defined && Api::of(std::str::from_utf8(name).ok()?).is_some())
+            let name = names.get(name..).filter(|_| is_defined)?;
+            let name = &name[..name.len().min(MAX_NAME_BYTES)];
+            let name = &name[..name.iter().position(|&byte| byte == 0)?];
+            Some(Api::of(std::str::from_utf8(name).ok()?).is_some())
         };
         Some(symbols.chunks_exact(SYMBOL_BYTES).any(|symbol| is_export(symbol) == Some(true)))
     }
@@ -182,6 +184,8 @@ const MAX_SEGMENTS: usize = 64;
 const MAX_DYNAMIC_BYTES: usize = 16 << 10;
 const MAX_SYMBOLS: usize = 1 << 16;
 const MAX_NAMES_BYTES: usize = 4 << 20;
+/// With the NUL behind it; the longest name of CUDA has less than half of it.
+const MAX_NAME_BYTES: usize = 128;
 
 /// A file in the sidecar's own memory: tells how the kernel names it in mappings, and which probes
 /// it puts into a mapping of it. Nothing is executed there.
@@ -279,6 +283,58 @@ mod tests {
         other = function.clone();
         other.file_offset = 1 << 20;
         assert_eq!(own.site(&other), Site::Unknown);
+    }
+
+    /// The memory of a process that has a library at address 0 with these names.
+    fn memory_with_symbols(names: &[u8], symbols: &[u32]) -> Memory {
+        const HEADERS: u64 = 0x1000;
+        let symbols_at = HEADERS;
+        let names_at = symbols_at + (symbols.len() * SYMBOL_BYTES) as u64;
+        let mut image = vec![0_u8; usize::try_from(HEADERS).unwrap()];
+        let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"\x7fELF\x02\x01");
+        put(32, &64_u64.to_le_bytes());
+        put(56, &1_u16.to_le_bytes());
+        put(64, &PT_DYNAMIC.to_le_bytes());
+        put(64 + 16, &256_u64.to_le_bytes());
+        put(64 + 40, &48_u64.to_le_bytes());
+        let dynamic =
+            [(DT_STRTAB, names_at), (DT_SYMTAB, symbols_at), (DT_STRSZ, names.len() as u64)];
+        for (index, (tag, value)) in dynamic.into_iter().enumerate() {
+            put(256 + index * 16, &tag.to_le_bytes());
+            put(264 + index * 16, &value.to_le_bytes());
+        }
+        for name in symbols {
+            let mut symbol = [0; SYMBOL_BYTES];
+            symbol[..4].copy_from_slice(&name.to_le_bytes());
+            symbol[6] = 1;
+            image.extend_from_slice(&symbol);
+        }
+        image.extend_from_slice(names);
+        let mut memory = tempfile::tempfile().unwrap();
+        memory.write_all(&image).unwrap();
+        let line = b"0-ffffffff r-xp 00000000 fe:01 7 /lib.so\n";
+        Memory { memory, mappings: Mappings::read(&line[..]) }
+    }
+
+    #[test]
+    fn an_export_of_cuda_is_found_by_its_name_in_memory() {
+        let exports = |names: &[u8], symbols: &[u32]| {
+            let memory = memory_with_symbols(names, symbols);
+            memory.names_cuda_export(memory.mappings.list[0].file)
+        };
+        assert_eq!(exports(b"\0main\0cuInit\0", &[1, 6]), Some(true));
+        assert_eq!(exports(b"\0main\0cuInit\0", &[1]), Some(false));
+    }
+
+    /// 65 536 symbols with names of 4 MiB each are 256 GiB to look through.
+    #[test]
+    fn names_without_an_end_are_not_read_to_it() {
+        let symbols: Vec<u32> = (0..u32::try_from(MAX_SYMBOLS).unwrap()).collect();
+        let memory = memory_with_symbols(&vec![b'c'; MAX_NAMES_BYTES], &symbols);
+        let begun = std::time::Instant::now();
+        assert_eq!(memory.names_cuda_export(memory.mappings.list[0].file), Some(false));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

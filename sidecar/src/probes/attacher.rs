@@ -7,6 +7,11 @@ use std::{
     collections::BTreeMap,
     ffi::CString,
     os::fd::{AsRawFd as _, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -37,6 +42,8 @@ pub struct Attacher {
     way: Way,
     detail: Detail,
     ebpf: Ebpf,
+    /// No further probe is attached one by one once this is set.
+    stop: Arc<AtomicBool>,
 }
 
 /// How probes are attached, with the programs loaded for it.
@@ -114,7 +121,13 @@ impl Way {
 
 impl Attacher {
     pub(super) fn new(way: Way, detail: Detail, ebpf: Ebpf) -> Self {
-        Self { way, detail, ebpf }
+        Self { way, detail, ebpf, stop: Arc::default() }
+    }
+
+    /// Attaching one by one may take minutes: when `stop` is set it ends with an error, and the probes
+    /// that are in place stay until the end.
+    pub fn stop_when(&mut self, stop: Arc<AtomicBool>) {
+        self.stop = stop;
     }
 
     pub fn detail(&self) -> Detail {
@@ -141,7 +154,9 @@ impl Attacher {
         match self.attach_to(library, &mut plan, &mut attachment) {
             Ok(refused) => Ok((attachment, refused)),
             Err(error) => {
-                self.detach(attachment);
+                if !self.stop.load(Ordering::Acquire) {
+                    self.detach(attachment, ());
+                }
                 Err(error)
             }
         }
@@ -191,10 +206,10 @@ impl Attacher {
                 }
             }
             Way::PerfEvents => {
-                let ebpf = &mut self.ebpf;
+                let (ebpf, stop) = (&mut self.ebpf, &*self.stop);
                 let mut attach = |name, points: &[_], refused: &mut Vec<_>| {
                     let events = &mut attachment.perf_events;
-                    attach_each(program(ebpf, name)?, name, &path, points, events, refused)
+                    attach_each(program(ebpf, name)?, name, &path, points, events, refused, stop)
                 };
                 attach(ENTRY, &entries, &mut refused)?;
                 if self.detail == Detail::Call {
@@ -208,14 +223,26 @@ impl Attacher {
         Ok(refused.into_iter().map(|(index, reason)| (name(index), reason)).collect())
     }
 
-    /// Takes the probes of one library away.
-    pub fn detach(&mut self, attachment: Attachment) {
-        for (name, link) in attachment.perf_events {
-            let detached =
-                program(&mut self.ebpf, name).and_then(|program| Ok(program.detach(link)?));
-            if let Err(error) = detached {
-                warn!("cannot detach a probe: {error:#}");
+    /// Takes the probes of one library away, and drops `kept` then. Where the kernel takes its time for
+    /// each probe, this goes on while others are attached.
+    pub fn detach(&mut self, attachment: Attachment, kept: impl Send + 'static) {
+        let Attachment { links, perf_events } = attachment;
+        drop(links);
+        let take = |(name, link): PerfEvent| Ok(program(&mut self.ebpf, name)?.take_link(link)?);
+        let taken: Result<Vec<_>> = perf_events.into_iter().map(take).collect();
+        match taken {
+            Ok(taken) if taken.is_empty() => {}
+            Ok(taken) => {
+                let close = move || {
+                    drop(taken);
+                    drop(kept);
+                };
+                // Without a thread they are closed here.
+                if let Err(error) = thread::Builder::new().name("detach".to_owned()).spawn(close) {
+                    warn!("cannot start a thread that detaches probes: {error}");
+                }
             }
+            Err(error) => warn!("cannot detach a probe: {error:#}"),
         }
     }
 }

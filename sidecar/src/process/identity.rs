@@ -32,19 +32,22 @@ pub struct Identity {
     /// kernel thread.
     pub command: Option<String>,
     pub comm: Option<String>,
+    /// The command line did not come in time: nobody knows what it says.
+    pub is_command_unread: bool,
 }
 
 impl Identity {
     /// `None` if the process is gone; of a zombie the name is left.
-    pub(super) fn read(pid: u32) -> Option<Self> {
+    pub(super) fn read(pid: u32, limit: Duration) -> Option<Self> {
         let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        let arguments =
-            time_limit::run(pid, "look at arguments", READ_TIMEOUT, move || arguments(pid));
+        let arguments = time_limit::run(pid, "look at arguments", limit, move || arguments(pid));
+        let is_command_unread = arguments.is_none();
         let command = arguments.filter(|line| !line.is_empty());
         Some(Self {
             executable: fs::read_link(format!("/proc/{pid}/exe")).ok(),
             command: command.map(|line| join_arguments(&line)),
             comm: Some(String::from_utf8_lossy(&comm).trim_end().to_owned()),
+            is_command_unread,
         })
     }
 
@@ -65,7 +68,7 @@ impl Identity {
 
     /// It has no memory any more, which program and arguments are read from.
     pub(super) fn is_of_ended(&self) -> bool {
-        self.executable.is_none() && self.command.is_none()
+        self.executable.is_none() && self.command.is_none() && !self.is_command_unread
     }
 }
 
@@ -86,7 +89,7 @@ fn join_arguments(line: &[u8]) -> String {
 }
 
 /// The fourth field of `stat`, behind a name that may itself hold spaces and parentheses.
-pub(super) fn read_parent(pid: u32) -> Option<u32> {
+pub fn read_parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_whitespace().nth(1)?.parse().ok()

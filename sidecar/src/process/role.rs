@@ -5,9 +5,9 @@
 //! A server with one API process leaves that process its command line. Titles need a Python module
 //! that may be missing, and come after the first calls, so what a process does counts too.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use super::{Identity, Known, identity::READ_TIMEOUT, mapped_files};
+use super::{Identity, Known, mapped_files};
 use crate::time_limit;
 
 /// The kernel cuts a comm to so many bytes.
@@ -62,6 +62,7 @@ impl Role {
         known: &Known,
         parent: Option<&Known>,
         grandparent: Option<&Known>,
+        maps_vllm: impl Fn(u32) -> bool,
     ) -> Option<Self> {
         if let Some((kind, ranks)) = of_title(&known.identity) {
             return Some(Self { kind, ranks, by: RoleBy::Title });
@@ -87,7 +88,7 @@ impl Role {
             return None;
         } else if is(parent, Kind::EngineCore) || is(grandparent, Kind::ApiServer) {
             Kind::Worker
-        } else if maps_vllm(pid) && !known.parent.is_some_and(maps_vllm) {
+        } else if maps_vllm(pid) && !known.parent.is_some_and(&maps_vllm) {
             // `LLM(...)` without processes of its own.
             Kind::EngineCore
         } else {
@@ -181,9 +182,9 @@ fn runs_api_server(command: &str) -> bool {
 }
 
 /// Whether compiled code of vLLM is in use: `.../vllm/_C.abi3.so` and its like.
-fn maps_vllm(pid: u32) -> bool {
+pub(super) fn maps_vllm(pid: u32, limit: Duration) -> bool {
     let is_mapped = move || mapped_files(pid).iter().any(|path| is_of_vllm(path));
-    time_limit::run(pid, "look at mappings", READ_TIMEOUT, is_mapped).unwrap_or(false)
+    time_limit::run(pid, "look at mappings", limit, is_mapped).unwrap_or(false)
 }
 
 fn is_of_vllm(path: &Path) -> bool {

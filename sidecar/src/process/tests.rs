@@ -5,6 +5,7 @@ use std::{
 };
 
 use super::*;
+use crate::time_limit;
 
 /// Above any real pid of this machine's namespace while the test runs.
 const GONE: u32 = 4_000_001;
@@ -14,7 +15,16 @@ fn identity(executable: &str, command: &str, comm: &str) -> Identity {
         executable: Some(executable.into()),
         command: Some(command.to_owned()),
         comm: Some(comm.to_owned()),
+        is_command_unread: false,
     }
+}
+
+/// A process whose memory does not answer, until what is returned is dropped.
+fn let_hang(child: &Child) -> std::sync::mpsc::Sender<()> {
+    let (answer, waits) = std::sync::mpsc::channel();
+    let hung = time_limit::run(child.id(), "test", Duration::from_millis(1), move || waits.recv());
+    assert_eq!(hung, None);
+    answer
 }
 
 fn processes_that_match_this_test() -> Processes {
@@ -65,6 +75,70 @@ fn what_a_target_forks_is_a_target_and_so_is_what_that_forks() {
 fn a_stranger_is_foreign() {
     let mut processes = Processes::new("no process is called like this");
     assert_eq!(processes.known(std::process::id()).verdict, Verdict::Foreign);
+}
+
+/// Its calls would be dropped in the kernel, and nobody would know.
+#[test]
+fn a_process_that_does_not_answer_is_kept_and_asked_again_until_it_does() {
+    let mut child = shell_that_becomes_cat();
+    let pid = child.id();
+    wait_until("its arguments can be read", || !arguments(pid).is_empty());
+    let answer = let_hang(&child);
+    let mut processes = Processes::new("read line; exec");
+    assert_eq!(processes.known(pid).verdict, Verdict::Target(MatchedBy::Unread));
+    assert!(processes.is_unfinished(pid), "to be looked at again");
+    processes.forked(GONE, pid);
+    assert!(!processes.is_target(GONE), "doubt is not inherited");
+    let mut strangers = Processes::new("no process is called like this");
+    assert_eq!(strangers.known(pid).verdict, Verdict::Target(MatchedBy::Unread));
+    drop(answer);
+    wait_until("it is read", || !processes.known(pid).verdict.is_open());
+    let verdicts = [&mut processes, &mut strangers].map(|seen| seen.known(pid).verdict);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(verdicts, [Verdict::Target(MatchedBy::Command), Verdict::Foreign]);
+}
+
+#[test]
+fn a_process_below_one_that_does_not_answer_is_kept_too() {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "sleep 60 & echo $!; read line; kill $!"]);
+    let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut below = String::new();
+    let mut output = std::io::BufReader::new(shell.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut output, &mut below).unwrap();
+    let below = below.trim().parse().unwrap();
+    wait_until("it executes sleep", || arguments(below).starts_with(b"sleep"));
+    let answer = let_hang(&shell);
+    let verdict = Processes::new("no process is called like this").known(below).verdict;
+    drop(answer);
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+    assert_eq!(verdict, Verdict::Target(MatchedBy::Unread));
+}
+
+#[test]
+fn a_target_that_was_left_out_before_says_since_when_it_is_one() {
+    let mut child = shell_that_becomes_cat();
+    let pid = child.id();
+    wait_until("its arguments can be read", || !arguments(pid).is_empty());
+    let mut processes = Processes::new("no process is called like this");
+    assert_eq!(processes.known(pid).verdict, Verdict::Foreign);
+    assert_eq!(processes.late_ns(pid), None);
+    // As if it had taken this title since; the recorder sees it first.
+    processes.target = "read line; exec".to_owned();
+    let before_ns = clock::monotonic_ns();
+    assert!(processes.known(pid).verdict.is_target());
+    let late_ns = processes.late_ns(pid);
+    assert!(late_ns.is_some_and(|late_ns| late_ns >= before_ns));
+    processes.examine(pid);
+    assert_eq!(processes.late_ns(pid), late_ns, "once");
+    assert_eq!([processes.take_late(), processes.take_late()], [vec![pid], vec![]]);
+    // The kernel leaves nothing of another program out.
+    processes.executed(pid, "cat", true);
+    assert_eq!(processes.late_ns(pid), None);
+    drop(child.stdin.take());
+    child.wait().unwrap();
 }
 
 #[test]

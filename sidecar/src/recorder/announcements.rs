@@ -31,22 +31,32 @@ pub(super) struct Announcements {
 struct Seen {
     is_target: bool,
     is_announced: bool,
-    /// `CLOCK_MONOTONIC` when that was found out and the kernel was told.
-    since_ns: u64,
+    /// `CLOCK_MONOTONIC`: the verdict holds for calls up to then.
+    until_ns: u64,
 }
+
+/// A process of which nobody knows yet whether it is a target is looked at again so often.
+const LOOK_AGAIN_NS: u64 = 1_000_000_000;
 
 impl Announcements {
     /// The verdict on a process that made a call at `at_ns`, if there is one.
     ///
     /// The kernel leaves out the calls of a process that is no target until it executes another
-    /// program, so a later call is that program's.
+    /// program, so a call that comes after the verdict is that program's.
     pub(super) fn is_target(&self, pid: u32, at_ns: u64) -> Option<bool> {
         let seen = self.seen.get(&pid)?;
-        (seen.is_target || at_ns <= seen.since_ns).then_some(seen.is_target)
+        (at_ns <= seen.until_ns).then_some(seen.is_target)
     }
 
-    pub(super) fn decide(&mut self, pid: u32, is_target: bool, since_ns: u64) {
-        self.seen.insert(pid, Seen { is_target, is_announced: false, since_ns });
+    /// `now_ns` is the time at which the verdict was found and the kernel was told.
+    pub(super) fn decide(&mut self, pid: u32, verdict: Verdict, now_ns: u64) {
+        let is_target = verdict.is_target();
+        let until_ns = match verdict {
+            Verdict::Foreign => now_ns,
+            verdict if verdict.is_open() => now_ns + LOOK_AGAIN_NS,
+            Verdict::Target(_) => u64::MAX,
+        };
+        self.seen.insert(pid, Seen { is_target, is_announced: false, until_ns });
     }
 
     /// The process ended, or is no longer what it was.
@@ -81,7 +91,8 @@ impl Announcements {
             role_by: role.as_ref().map(|role| role.by.as_str().to_owned()),
             ranks: role.map(|role| role.ranks).unwrap_or_default(),
         };
-        self.seen.insert(pid, Seen { is_target: true, is_announced: true, since_ns: 0 });
+        let until_ns = self.seen.get(&pid).map_or(u64::MAX, |seen| seen.until_ns);
+        self.seen.insert(pid, Seen { is_target: true, is_announced: true, until_ns });
         // Without its time, which is that of the call that it stands before.
         let mut line = Vec::new();
         let meta = Meta::Process(process);
@@ -116,7 +127,9 @@ impl Announcements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Processes;
+    use crate::process::{MatchedBy, Processes};
+
+    const TARGET: Verdict = Verdict::Target(MatchedBy::Comm);
 
     fn known() -> Known {
         let executable = std::env::current_exe().unwrap();
@@ -127,7 +140,7 @@ mod tests {
     #[test]
     fn a_process_is_announced_once_in_each_segment() {
         let mut announcements = Announcements::default();
-        announcements.decide(1, true, 0);
+        announcements.decide(1, TARGET, 0);
         assert!(announcements.is_due(1));
         let mut out = Vec::new();
         announcements.process(&mut out, 0, 1, known());
@@ -141,11 +154,20 @@ mod tests {
     #[test]
     fn a_call_after_the_verdict_of_no_target_is_of_another_program() {
         let mut announcements = Announcements::default();
-        announcements.decide(1, false, 100);
-        announcements.decide(2, true, 100);
+        announcements.decide(1, Verdict::Foreign, 100);
+        announcements.decide(2, TARGET, 100);
         assert_eq!(announcements.is_target(1, 99), Some(false));
         assert_eq!(announcements.is_target(1, 101), None);
         assert_eq!(announcements.is_target(2, 101), Some(true));
+    }
+
+    #[test]
+    fn a_process_that_could_not_be_read_is_kept_for_a_while_and_then_looked_at_again() {
+        let mut announcements = Announcements::default();
+        announcements.decide(1, Verdict::Target(MatchedBy::Unread), 100);
+        announcements.process(&mut Vec::new(), 0, 1, known());
+        assert_eq!(announcements.is_target(1, 100 + LOOK_AGAIN_NS), Some(true));
+        assert_eq!(announcements.is_target(1, 101 + LOOK_AGAIN_NS), None);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use tracing::{debug, warn};
 
 use super::{Recorder, stages::News};
-use crate::{clock, process::Known, state::Evidence};
+use crate::{
+    clock,
+    process::{Known, Processes},
+    state::Evidence,
+};
 
 impl Recorder {
     /// A process without a verdict called CUDA.
@@ -13,14 +17,14 @@ impl Recorder {
         self.state.callers().note(pid, &known, Evidence::Call);
         let is_target = known.verdict.is_target();
         self.set_foreign(pid, !is_target);
-        self.announcements.decide(pid, is_target, clock::monotonic_ns());
+        self.announcements.decide(pid, known.verdict, clock::monotonic_ns());
         is_target
     }
 
     /// What a process has come to is said before its next line.
     pub(super) fn tell_news(&mut self, pid: u32, News { is_first_launch, stage }: News) {
         if is_first_launch {
-            self.processes.lock().expect("no thread panics while it holds the lock").launched(pid);
+            Processes::launched(&self.processes, pid);
             self.state.callers().changed(pid, &self.known(pid));
         }
         if let Some(stage) = stage {
@@ -38,6 +42,6 @@ impl Recorder {
     }
 
     pub(super) fn known(&self, pid: u32) -> Known {
-        self.processes.lock().expect("no thread panics while it holds the lock").known(pid)
+        Processes::caller(&self.processes, pid)
     }
 }

@@ -147,6 +147,18 @@ impl Graphs {
         self.announced.insert((pid, executable)).then(|| kernels.clone())
     }
 
+    /// Numbers of kernels in all captures and graphs, some of them often.
+    pub(super) fn kernels(&self) -> impl Iterator<Item = u32> {
+        let mut seen = HashSet::new();
+        let all = self.processes.values().flat_map(|process| {
+            let graphs = process.graphs.values().chain(process.executables.values());
+            process.captures.values().chain(graphs.map(|kernels| &**kernels))
+        });
+        // Executable graphs share the list of the graph that they are made of.
+        all.filter(move |kernels| seen.insert(std::ptr::from_ref::<Kernels>(kernels)))
+            .flat_map(|kernels| kernels.iter().copied())
+    }
+
     pub(super) fn begin_segment(&mut self) {
         self.announced.clear();
     }

@@ -58,6 +58,9 @@ impl Meaning {
         #[expect(clippy::cast_possible_truncation, reason = "a code has 32 bits")]
         let has_failed = role.has_code && call.result as u32 != 0;
         let part = |of: trace::function::arguments::Word| Some(of.part.of(word(of.place)?));
+        if self.kernels.are_many() {
+            self.kernels.forget_unused(self.graphs.kernels());
+        }
         match role.naming {
             Some(Naming::Named { handle, .. }) => {
                 let name = self.kernels.take_given(call.event.tid, call.event.start_ns);
@@ -76,7 +79,8 @@ impl Meaning {
             _ => {}
         }
         let field = |field| field_word(text, call.result, field, &word);
-        let kernel = field(Field::Function).map(|handle| self.kernels.id(pid, start_ns, handle));
+        let kernel =
+            field(Field::Function).and_then(|handle| self.kernels.id(pid, start_ns, handle));
         if let Some(step) = role.step {
             let handles = Handles {
                 start_ns,

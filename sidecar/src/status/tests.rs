@@ -130,6 +130,7 @@ fn each_verdict_has_its_reason() {
         (Some("command"), "its command line contains \"vllm\""),
         (Some("ancestor"), "a target started it"),
         (Some("unexamined"), "it had ended before it could be examined"),
+        (Some("unread"), "its command line does not come"),
     ] {
         assert!(reason(matched_by, "vllm").starts_with(expected), "{matched_by:?}");
     }

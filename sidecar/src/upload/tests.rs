@@ -401,3 +401,63 @@ async fn an_upload_task_that_hangs_is_given_up_and_started_again() {
     sender.send(true).unwrap();
     assert_eq!(task.await.unwrap(), 0);
 }
+
+/// The disk does not answer, or the file has gigabytes.
+#[tokio::test(start_paused = true)]
+async fn closed_segments_are_uploaded_while_leftovers_are_being_closed() {
+    let (directory, spool) = spool_of(&[FIRST]);
+    let store = Arc::new(Memory::default());
+    let (sender, stop) = watch::channel(false);
+    let (close, closes) = tokio::sync::oneshot::channel::<()>();
+    let leftovers = tokio::spawn(async move {
+        let _ = closes.await;
+    });
+    let wake = Arc::new(Notify::new());
+    let upload = {
+        let (spool, store, wake) = (spool.clone(), Arc::clone(&store), Arc::clone(&wake));
+        move || {
+            let state = Arc::<State>::default();
+            let (spool, store, wake) = (spool.clone(), Arc::clone(&store), Arc::clone(&wake));
+            let start = {
+                let (state, stop) = (Arc::clone(&state), stop.clone());
+                move || {
+                    Uploader::new(spool.clone(), Arc::clone(&store), Arc::clone(&state))
+                        .woken_by(Arc::clone(&wake))
+                        .run(Duration::from_secs(3600), stop.clone())
+                }
+            };
+            watched(state, stop.clone(), start)
+        }
+    };
+    let task = tokio::spawn(beside_leftovers(leftovers, wake, upload));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(*store.stored.lock().unwrap(), [FIRST]);
+    fs::write(directory.path().join(SECOND), "{}\n").unwrap();
+    close.send(()).unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(*store.stored.lock().unwrap(), [FIRST, SECOND], "long before the next period");
+    sender.send(true).unwrap();
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn leftovers_that_are_closed_after_the_last_pass_are_uploaded_too() {
+    let (directory, spool) = spool_of(&[]);
+    let store = Arc::new(Memory::default());
+    let (_sender, stop) = watch::channel(true);
+    let path = directory.path().join(FIRST);
+    let leftovers = tokio::spawn(async move {
+        sleep(Duration::from_secs(10)).await;
+        fs::write(path, "{}\n").unwrap();
+    });
+    let upload = || {
+        let (state, spool, store) = (Arc::<State>::default(), spool.clone(), Arc::clone(&store));
+        let (of_task, stopped) = (Arc::clone(&state), stop.clone());
+        watched(state, stop.clone(), move || {
+            Uploader::new(spool.clone(), Arc::clone(&store), Arc::clone(&of_task))
+                .run(Duration::from_secs(120), stopped.clone())
+        })
+    };
+    beside_leftovers(leftovers, Arc::default(), upload).await;
+    assert_eq!(*store.stored.lock().unwrap(), [FIRST]);
+}

@@ -72,6 +72,17 @@ pub enum Problem {
         counted: u64,
         found: u64,
     },
+    /// More functions whose counts are wrong than are told one by one, of a file or a run.
+    MoreFunctions {
+        of: String,
+        more: u64,
+    },
+    /// More functions than are counted each on its own, or names that no function has: so many calls
+    /// are of these.
+    TooManyFunctions {
+        file: PathBuf,
+        lines: u64,
+    },
     /// Calls of a process into a mapped CUDA library are not in the trace.
     Unseen {
         run: String,
@@ -168,6 +179,15 @@ impl fmt::Display for Problem {
             Self::LineCount { file, function, counted, found } => write!(
                 f,
                 "{}: {function}: the closing line counts {counted} calls, the file holds {found}",
+                file.display()
+            ),
+            Self::MoreFunctions { of, more } => {
+                write!(f, "{of}: {more} more functions with counts like these")
+            }
+            Self::TooManyFunctions { file, lines } => write!(
+                f,
+                "{}: {lines} calls of more functions than CUDA has, or of names that no function \
+                 has, which are not counted each on its own",
                 file.display()
             ),
             Self::Unseen { run, pid, path, reason } => write!(

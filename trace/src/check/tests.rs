@@ -5,7 +5,9 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use super::*;
 use crate::{
     function::Api,
-    line::{Clock, CloseReason, Coverage, CoverageCounts, CoverageKind, Meta, SegmentOpen},
+    line::{
+        Clock, CloseReason, Coverage, CoverageCounts, CoverageKind, Meta, SegmentClose, SegmentOpen,
+    },
     segment_name::Format,
     writer::{CallText, push_entry, push_meta},
 };

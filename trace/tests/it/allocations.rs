@@ -2,11 +2,12 @@
 //! second, and its memory must stay bounded.
 
 use trace::{
+    check::{Problem, check},
     function::{Api, KNOWN, Selection, arguments::Place},
     writer::{CallText, Returned, push_call, push_entry},
 };
 
-use crate::counting::allocations;
+use crate::counting::{allocations, peak_bytes};
 
 #[test]
 fn lines_of_all_default_functions_are_written_without_allocation() {
@@ -46,4 +47,31 @@ fn lines_of_all_default_functions_are_written_without_allocation() {
             }
         }
     }
+}
+
+/// A file of 318 MB took 1.88 GiB.
+#[test]
+fn the_check_of_a_trace_with_any_number_of_functions_takes_bounded_memory() {
+    const NAMES: u64 = 200_000;
+    let directory = tempfile::tempdir().unwrap();
+    let files: Vec<_> = (1..=3)
+        .map(|sequence| {
+            let mut out = Vec::new();
+            for number in 0..NAMES {
+                let name = format!("cuInit{:0>60}", number + sequence * NAMES);
+                push_entry(&mut out, number, 7, 7, &CallText::new(&name, Api::Driver));
+            }
+            let name = format!("trace_h_20260101T000000.000Z_{sequence:06}.jsonl");
+            let file = directory.path().join(name);
+            std::fs::write(&file, out).unwrap();
+            file
+        })
+        .collect();
+    let mut report = None;
+    let peak = peak_bytes(|| report = Some(check(&files)));
+    let report = report.unwrap();
+    assert!(peak < 16 << 20, "{peak}");
+    assert_eq!(report.calls, 3 * NAMES);
+    let too_many = |problem: &&Problem| matches!(problem, Problem::TooManyFunctions { lines, .. } if *lines > NAMES / 2);
+    assert_eq!(report.problems.iter().filter(too_many).count(), 3, "{:?}", report.problems);
 }

@@ -1,8 +1,13 @@
 //! Attaches to many points, and finds out which of them refuse.
 
-use std::{ffi::CString, io, os::fd::OwnedFd};
+use std::{
+    ffi::CString,
+    io,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::{
     UProbe,
     uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
@@ -49,8 +54,12 @@ pub(super) fn attach_each(
     points: &[(usize, Point)],
     events: &mut Vec<PerfEvent>,
     refused: &mut Vec<Refused>,
+    stop: &AtomicBool,
 ) -> Result<()> {
     for &(number, Point { offset, cookie }) in points {
+        if stop.load(Ordering::Acquire) {
+            bail!("the sidecar is told to stop");
+        }
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let point = UProbeAttachPoint { location, cookie: Some(cookie) };
         match program.attach(point, path, UProbeScope::AllProcesses) {

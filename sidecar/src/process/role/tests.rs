@@ -112,8 +112,7 @@ fn process(command: &str, has_launched: bool) -> Known {
 }
 
 fn with_role(mut known: Known, parent: Option<&Known>, grandparent: Option<&Known>) -> Known {
-    // Above any real pid, so that it has mapped nothing.
-    known.role = Role::of(4_000_001, &known, parent, grandparent);
+    known.role = Role::of(4_000_001, &known, parent, grandparent, |_| false);
     known
 }
 

@@ -1,10 +1,11 @@
 use super::*;
+use crate::allocations::allocated_bytes;
 
 const NOW: u64 = 1000;
 
-fn announced(kernels: &mut Kernels, id: u32) -> String {
+fn announced(kernels: &mut Kernels, id: impl Into<Option<u32>>) -> String {
     let mut out = Vec::new();
-    kernels.announce(&mut out, 0, id);
+    kernels.announce(&mut out, 0, id.into().unwrap());
     String::from_utf8(out).unwrap()
 }
 
@@ -17,7 +18,7 @@ fn handles_lead_to_names_also_through_other_handles_and_after_a_fork() {
     kernels.alias(7, NOW, 0xb, 0xa);
     assert_eq!(kernels.id(7, NOW, 0xb), kernels.id(7, NOW, 0xa));
     kernels.forked(9, 7, NOW + 1);
-    assert_eq!(kernels.id(9, NOW, 0xa), 0);
+    assert_eq!(kernels.id(9, NOW, 0xa), Some(0));
     kernels.named(9, NOW, 0xc, "other".into());
     assert_ne!(kernels.id(7, NOW, 0xc), kernels.id(9, NOW, 0xc), "what a child learns is its own");
     let line = announced(&mut kernels, 0);
@@ -117,4 +118,65 @@ fn texts_whose_calls_never_come_give_way_to_later_ones() {
     for tid in 10..threads {
         assert!(kernels.take_given(tid, u64::from(tid)).is_some(), "{tid}");
     }
+}
+
+/// 100 000 names of 2 KiB took 202 MiB.
+#[test]
+fn names_are_bounded_and_those_of_ended_processes_are_forgotten_first() {
+    let mut kernels = Kernels::default();
+    let name = |number: u64| -> Arc<str> { format!("{number:02000}").into() };
+    kernels.named(1, NOW, 0xa, name(0));
+    let first = kernels.id(1, NOW, 0xa);
+    for number in 1..100_000 {
+        kernels.named(7, NOW, number, name(number));
+    }
+    assert!(kernels.name_bytes <= MAX_NAME_BYTES, "{}", kernels.name_bytes);
+    assert!(kernels.id(7, NOW, 1).is_some());
+    assert_eq!(kernels.id(7, NOW, 99_999), None, "no room, and not one that was never named");
+    kernels.named(7, NOW, 1, name(100_000));
+    assert_eq!(kernels.id(7, NOW, 1), None, "not what it was");
+    let before = kernels.id(7, NOW, 2).unwrap();
+    assert_eq!(kernels.id(1, NOW, 0xa), first, "what is known stays");
+
+    assert!(kernels.are_many());
+    kernels.forget_unused([before].into_iter());
+    assert!(!kernels.are_many(), "not again at once");
+    assert!(kernels.known.len() > 1000, "the process runs");
+    kernels.forget(7, NOW + 1);
+    kernels.forget_unused([before].into_iter());
+    assert_eq!((kernels.known.len(), kernels.by_name.len()), (2, 2));
+    assert_eq!(kernels.name_bytes, 4000);
+    kernels.named(8, NOW, 0xa, name(99_999));
+    let again = kernels.id(8, NOW, 0xa).unwrap();
+    assert!(again > before, "no number is given twice");
+    assert_eq!(kernels.id(1, NOW, 0xa), first);
+}
+
+#[test]
+fn launches_of_any_number_of_handles_are_bounded() {
+    let mut kernels = Kernels::default();
+    let mut refused = 0;
+    let bytes = allocated_bytes(|| {
+        for pid in 0..16 {
+            for handle in 0..300_000 {
+                refused += u32::from(kernels.id(pid, NOW, handle).is_none());
+            }
+        }
+    });
+    assert!(refused > 1_000_000, "{refused}");
+    assert!(bytes < 200 << 20, "{bytes}");
+    // Children that each learn something would copy the table of their parent.
+    let bytes = allocated_bytes(|| {
+        for child in 100..1000 {
+            kernels.forked(child, 0, NOW + 1);
+            kernels.id(child, NOW + 2, u64::MAX);
+        }
+    });
+    assert!(bytes < 100 << 20, "{bytes}");
+}
+
+#[test]
+fn a_graph_may_hold_a_kernel_that_has_been_forgotten() {
+    let line = announced(&mut Kernels::default(), 7);
+    assert!(line.contains(r#""id":7,"name":null,"demangled":null,"reason":"too many"#), "{line}");
 }

@@ -4,6 +4,7 @@ use trace::function::{Api, KNOWN, Selection};
 use super::*;
 use crate::{
     allocations::allocations,
+    process::{MatchedBy, Verdict},
     record::Record,
     recorder::{
         announcements::Announcements,
@@ -72,7 +73,7 @@ fn an_event_of_what_is_known_becomes_a_line_without_allocation() {
         meaning: Meaning::default(),
         out: Vec::with_capacity(1 << 20),
     };
-    recorder.announcements.decide(PID, true, 0);
+    recorder.announcements.decide(PID, Verdict::Target(MatchedBy::Comm), 0);
     let mut records = Vec::new();
     for (number, name) in (0..).zip(names) {
         recorder.books.add_function(number, (*name).to_owned(), Api::of(name).unwrap());
