@@ -9,9 +9,10 @@ use crate::{
     client::Client,
     error::RequestError,
     measurement::unix_nanoseconds,
+    notes,
     plan::Plan,
     progress::Progress,
-    record::{Failure, RunResult, Settings, Summary},
+    record::{Failure, RunResult, Settings},
     result_file::ResultFile,
     run::{self, Finished, Load},
     summary::summarise,
@@ -83,7 +84,7 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
     if interrupted {
         notes.push(format!("interrupted after {} of {} requests", summary.requests, plan.count));
     }
-    notes.extend(notes_on(&summary, plan));
+    notes.extend(notes::notes(&records, plan));
     let options = &plan.options;
     let settings = Settings {
         test: plan.test.name().to_owned(),
@@ -108,25 +109,4 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
         notes,
         requests: records,
     }
-}
-
-fn notes_on(summary: &Summary, plan: &Plan) -> Vec<String> {
-    let mut notes = Vec::new();
-    if summary.responses_without_usage > 0 {
-        notes.push(format!(
-            "{} of {} answers came without `usage`: their token counts are unknown, and so are the totals",
-            summary.responses_without_usage, summary.succeeded
-        ));
-    }
-    if !plan.options.stream && summary.succeeded > 0 {
-        notes.push("not streamed, so TTFT, ITL and TPOT are unknown".to_owned());
-    }
-    let distinct = plan.prompts.len();
-    if plan.count as usize > distinct {
-        notes.push(format!(
-            "{distinct} distinct prompts for {} requests: a prefix cache makes repeated prompts start sooner",
-            plan.count
-        ));
-    }
-    notes
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod client;
 pub mod error;
 mod measurement;
+mod notes;
 pub mod plan;
 mod progress;
 pub mod prompts;

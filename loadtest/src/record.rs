@@ -97,13 +97,16 @@ pub struct RequestRecord {
     pub start_unix_ns: u64,
     pub failure: Option<Failure>,
     pub http_status: Option<u16>,
+    /// The answer came in events; false also where that was asked for and the server sent it whole.
+    #[serde(default)]
+    pub streamed: bool,
     /// To the response headers.
     pub headers_ms: Option<f64>,
-    /// Time to first token: to the first chunk with text. The first chunk of a chat, which only names a role, is not one.
+    /// Time to first token: to the first of `chunk_offsets_ms`.
     pub ttft_ms: Option<f64>,
-    /// Inter-token latency: gaps between chunks with text. A chunk may carry more than one token.
+    /// Inter-token latency: gaps between `chunk_offsets_ms`. A chunk may carry more than one token.
     pub itl_ms: Option<Distribution>,
-    /// Time per output token after the first: (last chunk with text - ttft) / (output tokens - 1).
+    /// Time per output token after the first: (last of `chunk_offsets_ms` - ttft) / (output tokens - 1).
     pub tpot_ms: Option<f64>,
     /// To the last chunk of the answer, or to the last byte if not streamed, or to the failure.
     /// The chunk that carries the usage and `[DONE]` do not extend it.
@@ -114,9 +117,16 @@ pub struct RequestRecord {
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub finish_reason: Option<String>,
-    /// When each chunk with text arrived.
+    /// When each chunk with a token arrived: each chunk with text, and each with an empty text, unless the server's
+    /// count says that those brought none. The first chunk of a chat, which only names a role, is not one.
     pub chunk_offsets_ms: Vec<f64>,
+    /// The server sent more than the one choice that was asked for; all but `output_tokens` is of the first.
+    #[serde(default)]
+    pub several_choices: bool,
     pub output_text: String,
+    /// What a reasoning model thought before it answered.
+    #[serde(default)]
+    pub reasoning_text: String,
 }
 
 impl RequestRecord {
@@ -124,7 +134,7 @@ impl RequestRecord {
         self.failure.is_none()
     }
 
-    /// The gaps between chunks with text, in milliseconds.
+    /// The gaps between chunks with a token, in milliseconds.
     pub fn gaps_ms(&self) -> impl Iterator<Item = f64> {
         gaps(&self.chunk_offsets_ms)
     }

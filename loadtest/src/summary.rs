@@ -1,9 +1,9 @@
 //! From the records of a run to its figures.
 
-use std::time::Duration;
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use crate::{
-    record::{Failure, FailureGroup, RequestRecord, Summary},
+    record::{FailureGroup, RequestRecord, Summary},
     statistics::{Distribution, rounded},
 };
 
@@ -40,30 +40,55 @@ pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
     }
 }
 
-/// The most frequent reason first; reasons of equal weight in the order they appeared.
+/// Both chunks were read at once, so the gap between them is none.
+pub(crate) fn is_together(gap_ms: f64) -> bool {
+    gap_ms <= 0.0
+}
+
+/// The most frequent reason first; reasons of equal weight in the order they appeared. A group has the words of its first.
 fn group_failures(records: &[RequestRecord]) -> Vec<FailureGroup> {
-    let same = |a: &Failure, b: &Failure| (&a.kind, &a.message) == (&b.kind, &b.message);
     let mut groups: Vec<FailureGroup> = Vec::new();
+    let mut position: HashMap<_, usize> = HashMap::new();
     for record in records {
         let Some(failure) = &record.failure else { continue };
-        if let Some(group) = groups.iter_mut().find(|group| same(&group.failure, failure)) {
-            group.count += 1;
-            group.requests.push(record.index);
-        } else {
-            groups.push(FailureGroup {
-                count: 1,
-                failure: failure.clone(),
-                requests: vec![record.index],
-            });
+        let cause = (&failure.kind, record.http_status, without_identifiers(&failure.message));
+        let group = *position.entry(cause).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(FailureGroup { count: 0, failure: failure.clone(), requests: vec![] });
         }
+        groups[group].count += 1;
+        groups[group].requests.push(record.index);
     }
-    groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+    groups.sort_by_key(|group| Reverse(group.count));
     groups
+}
+
+/// The words of a message, with one sign for each that holds a digit: request ids, counts and times differ from one
+/// failure to the next of the same cause.
+fn without_identifiers(message: &str) -> String {
+    let is_word =
+        |character: char| character.is_alphanumeric() || matches!(character, '-' | '_' | '.');
+    let mut words = String::new();
+    let mut rest = message;
+    while !rest.is_empty() {
+        let end = rest.find(|character| !is_word(character)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        words.push_str(if word.contains(|character: char| character.is_ascii_digit()) {
+            "#"
+        } else {
+            word
+        });
+        let gap = after.find(is_word).unwrap_or(after.len());
+        words.push_str(&after[..gap]);
+        rest = &after[gap..];
+    }
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Failure;
 
     fn record(
         index: u32,
@@ -85,6 +110,7 @@ mod tests {
                 advice: None,
             }),
             http_status: None,
+            streamed: true,
             headers_ms: None,
             ttft_ms: None,
             itl_ms: None,
@@ -95,7 +121,9 @@ mod tests {
             output_tokens,
             finish_reason: None,
             chunk_offsets_ms: vec![],
+            several_choices: false,
             output_text: String::new(),
+            reasoning_text: String::new(),
         }
     }
 
@@ -149,6 +177,23 @@ mod tests {
             .map(|group| (group.failure.message.as_str(), &group.requests[..]))
             .collect();
         assert_eq!(seen, [("b", &[2, 4][..]), ("a", &[1][..])]);
+    }
+
+    #[test]
+    fn identifiers_do_not_tell_failures_apart() {
+        for (one, other, same) in [
+            ("request cmpl-1f3a failed", "request cmpl-77 failed", true),
+            ("prompt of 5123 tokens, at most 4096", "prompt of 999 tokens, at most 4096", true),
+            ("device cuda:0 lost", "device cuda:1 lost", true),
+            ("too long", "too late", false),
+            ("größe 3", "größe 4", true),
+        ] {
+            assert_eq!(without_identifiers(one) == without_identifiers(other), same, "{one}");
+        }
+        let mut records = [record(1, 1.0, None, Some("a 1")), record(2, 1.0, None, Some("a 2"))];
+        assert_eq!(group_failures(&records).len(), 1);
+        records[1].http_status = Some(429);
+        assert_eq!(group_failures(&records).len(), 2);
     }
 
     #[test]

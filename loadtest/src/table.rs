@@ -62,13 +62,17 @@ pub(crate) fn explain(failure: &Failure) -> String {
         .collect()
 }
 
-fn conversation(request: &RequestRecord) -> [String; 4] {
+fn conversation(request: &RequestRecord) -> impl Iterator<Item = String> {
+    let reasoning = Some(request.reasoning_text.trim()).filter(|text| !text.is_empty());
     [
-        format!("prompt      {}", request.prompt),
-        format!("answer      {}", request.output_text.trim()),
-        format!("finish      {}", request.finish_reason.as_deref().unwrap_or("-")),
-        format!("request id  {}", request.request_id),
+        Some(format!("prompt      {}", request.prompt)),
+        reasoning.map(|text| format!("reasoning   {text}")),
+        Some(format!("answer      {}", request.output_text.trim())),
+        Some(format!("finish      {}", request.finish_reason.as_deref().unwrap_or("-"))),
+        Some(format!("request id  {}", request.request_id)),
     ]
+    .into_iter()
+    .flatten()
 }
 
 fn distributions(summary: &Summary) -> Vec<String> {

@@ -1,17 +1,21 @@
 //! Sends one request and reads its response, streamed or whole, into a measurement.
 
-use reqwest::{RequestBuilder, Response, header};
+use std::{mem, time::Duration};
+
+use reqwest::{RequestBuilder, Response};
 
 use super::Client;
 use crate::{
     error::{Phase, RequestError},
     measurement::Measurement,
     protocol::{self, Message, NotAMessage},
-    sse::{ParseError, Parser},
+    sse::{Event, ParseError, Parser},
 };
 
 /// More than any error message; an error body is read no further.
 const LONGEST_ERROR_BODY: usize = 64 << 10;
+/// More than any answer: a server that never ends fills no memory.
+const LONGEST_BODY: usize = 64 << 20;
 
 impl Client {
     /// Succeeds once the answer is complete and proven so.
@@ -67,6 +71,9 @@ impl Client {
             response.chunk().await.map_err(|error| self.failure(error, phase))?
         {
             body.extend_from_slice(&bytes);
+            if body.len() > LONGEST_BODY {
+                return Err(RequestError::MalformedResponse { reason: too_long(), excerpt: None });
+            }
         }
         Ok(body)
     }
@@ -77,24 +84,7 @@ impl Client {
         measurement: &mut Measurement,
     ) -> Result<(), RequestError> {
         let body = self.whole_body(response, Phase::Body).await?;
-        let at = measurement.elapsed();
-        let malformed = |reason: &str| RequestError::MalformedResponse {
-            reason: reason.to_owned(),
-            excerpt: None,
-        };
-        let text = str::from_utf8(&body).map_err(|_| malformed("it is not valid UTF-8"))?;
-        let message = Message::parse(text).map_err(|error| match error {
-            NotAMessage::Error(message) => RequestError::Status { status: 200, message },
-            NotAMessage::Malformed { reason, excerpt } => {
-                RequestError::MalformedResponse { reason, excerpt: Some(excerpt) }
-            }
-        })?;
-        measurement.take_message(message, at);
-        match measurement.finish_reason() {
-            Some(_) => Ok(()),
-            None if measurement.has_choice() => Err(malformed("it has no finish_reason")),
-            None => Err(malformed("it has no choice")),
-        }
+        take_whole(&body, measurement)
     }
 
     async fn read_stream(
@@ -102,54 +92,140 @@ impl Client {
         response: &mut Response,
         measurement: &mut Measurement,
     ) -> Result<(), RequestError> {
-        expect_event_stream(response)?;
-        let mut parser = Parser::default();
-        let mut events = Vec::new();
+        let mut stream = EventStream::default();
         loop {
             let read = response.chunk().await;
             let at = measurement.elapsed();
-            let Some(bytes) = read.map_err(|error| self.failure(error, measurement.phase()))?
-            else {
-                break;
-            };
-            // Events that are complete count, also if what follows them is broken.
-            let pushed = parser.push(&bytes, &mut events);
-            for data in events.drain(..) {
-                if data == "[DONE]" {
-                    return expect_finish_reason(measurement);
-                }
-                measurement.take_message(parse_event(&data)?, at);
+            match read.map_err(|error| self.failure(error, measurement.phase()))? {
+                Some(bytes) if stream.take(&bytes, at, measurement)? => return Ok(()),
+                Some(_) => (),
+                None => return stream.end(at, measurement),
             }
-            pushed.map_err(|error: ParseError| malformed_stream(error.to_string()))?;
         }
-        match parser.finish() {
-            Ok(Some(data)) if data == "[DONE]" => expect_finish_reason(measurement),
-            _ if !measurement.has_choice() => {
-                Err(RequestError::Truncated { missing: "any part of an answer" })
-            }
-            _ if measurement.finish_reason().is_none() => {
-                Err(RequestError::Truncated { missing: "finish_reason and [DONE]" })
-            }
-            _ => Err(RequestError::Truncated { missing: "[DONE]" }),
+    }
+}
+
+/// The body of a response to a request for a stream.
+#[derive(Default)]
+struct EventStream {
+    parser: Parser,
+    events: Vec<Event>,
+    read: usize,
+    /// Something other than blanks came.
+    began: bool,
+    /// The body so far, while it looks like a JSON object: some servers answer in one piece, or report an error so.
+    object: Option<Vec<u8>>,
+    /// The first event that is no part of an answer.
+    not_understood: Option<String>,
+}
+
+impl EventStream {
+    /// Whether the answer is complete.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        at: Duration,
+        measurement: &mut Measurement,
+    ) -> Result<bool, RequestError> {
+        let is_first = !self.began;
+        self.began |= !bytes.trim_ascii().is_empty();
+        self.read += bytes.len();
+        if self.read > LONGEST_BODY {
+            return Err(malformed_stream(too_long()));
         }
+        if is_first && bytes.trim_ascii_start().starts_with(b"{") {
+            self.object = Some(Vec::new());
+        }
+        if let Some(object) = &mut self.object {
+            object.extend_from_slice(bytes);
+            return Ok(false);
+        }
+        // Events that are complete count, also if what follows them is broken.
+        let pushed = self.parser.push(bytes, &mut self.events);
+        for event in mem::take(&mut self.events) {
+            if self.take_event(event, at, measurement)? {
+                return expect_finish_reason(measurement).map(|()| true);
+            }
+        }
+        pushed.map_err(|error: ParseError| malformed_stream(error.to_string()))?;
+        Ok(false)
+    }
+
+    /// Whether it is the one that says that all is said.
+    fn take_event(
+        &mut self,
+        event: Event,
+        at: Duration,
+        measurement: &mut Measurement,
+    ) -> Result<bool, RequestError> {
+        let Event { data, is_error } = event;
+        if is_error {
+            let message = protocol::error_message(data.as_bytes());
+            return Err(RequestError::InStream { message });
+        }
+        match data.trim() {
+            "" => return Ok(false),
+            "[DONE]" => return Ok(true),
+            _ => (),
+        }
+        let message = parse_event(&data)?;
+        if self.not_understood.is_none() && message == Message::default() {
+            self.not_understood = Some(protocol::excerpt(&data));
+        }
+        measurement.take_message(message, at);
+        Ok(false)
+    }
+
+    fn end(mut self, at: Duration, measurement: &mut Measurement) -> Result<(), RequestError> {
+        if let Some(object) = self.object {
+            measurement.is_whole();
+            return take_whole(&object, measurement);
+        }
+        let last = self.parser.finish().unwrap_or_default();
+        if let Some(event) = last {
+            let is_error = event.is_error;
+            match self.take_event(event, at, measurement) {
+                Ok(true) => return expect_finish_reason(measurement),
+                // Half an event is no malformed one.
+                Err(error) if is_error => return Err(error),
+                _ => (),
+            }
+        }
+        let received = self.parser.stray().map(protocol::excerpt).or(self.not_understood);
+        Err(RequestError::Truncated {
+            missing: match measurement.finish_reason() {
+                _ if !measurement.has_choice() => "any part of an answer",
+                None => "finish_reason and [DONE]",
+                Some(_) => "[DONE]",
+            },
+            received,
+        })
+    }
+}
+
+fn take_whole(body: &[u8], measurement: &mut Measurement) -> Result<(), RequestError> {
+    let at = measurement.elapsed();
+    let malformed =
+        |reason: &str| RequestError::MalformedResponse { reason: reason.to_owned(), excerpt: None };
+    let text = str::from_utf8(body).map_err(|_| malformed("it is not valid UTF-8"))?;
+    let message = Message::parse(text).map_err(|error| match error {
+        NotAMessage::Error(message) => RequestError::Status { status: 200, message },
+        NotAMessage::Malformed { reason, excerpt } => {
+            RequestError::MalformedResponse { reason, excerpt: Some(excerpt) }
+        }
+    })?;
+    measurement.take_message(message, at);
+    match measurement.finish_reason() {
+        Some(_) => Ok(()),
+        None if measurement.has_choice() => Err(malformed("it has no finish_reason")),
+        None => Err(malformed("it has no choice")),
     }
 }
 
 fn expect_finish_reason(measurement: &Measurement) -> Result<(), RequestError> {
     match measurement.finish_reason() {
         Some(_) => Ok(()),
-        None => Err(RequestError::Truncated { missing: "finish_reason" }),
-    }
-}
-
-fn expect_event_stream(response: &Response) -> Result<(), RequestError> {
-    let content_type =
-        response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match content_type {
-        Some(other) if !other.starts_with("text/event-stream") => {
-            Err(malformed_stream(format!("its content type is {other}, not text/event-stream")))
-        }
-        _ => Ok(()),
+        None => Err(RequestError::Truncated { missing: "finish_reason", received: None }),
     }
 }
 
@@ -165,4 +241,8 @@ fn parse_event(data: &str) -> Result<Message, RequestError> {
 
 fn malformed_stream(reason: String) -> RequestError {
     RequestError::MalformedStream { reason, excerpt: None }
+}
+
+fn too_long() -> String {
+    format!("it is longer than {} MiB", LONGEST_BODY >> 20)
 }

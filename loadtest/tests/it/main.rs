@@ -7,6 +7,7 @@
 
 mod answers;
 mod batch;
+mod cases;
 mod command;
 mod errors;
 mod measured;
