@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 pub mod client;
 pub mod error;
+mod http;
 mod measurement;
 mod notes;
 pub mod plan;

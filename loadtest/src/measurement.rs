@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     error::{Phase, RequestError},
+    http::{Arrival, Departure},
     protocol::{Carries, Choice, Message, Usage},
     record::{Failure, RequestRecord, gaps},
     statistics::{Distribution, rounded},
@@ -14,8 +15,16 @@ use crate::{
 /// A request in flight. Kept outside the future that runs it, so that a timeout loses nothing already seen.
 #[derive(Debug)]
 pub(crate) struct Measurement {
-    wall_start: Timestamp,
+    due: Instant,
+    /// When the first byte of the request left; until then, when its work began.
     start: Instant,
+    wall_start: Timestamp,
+    connect: Option<Duration>,
+    connecting_since: Option<Instant>,
+    sending: Option<Duration>,
+    retried: bool,
+    last_arrival: Duration,
+    receive_lags: Vec<Option<Duration>>,
     streamed: bool,
     headers: Option<(Duration, u16)>,
     completion_id: Option<String>,
@@ -29,10 +38,17 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
-    pub(crate) fn start(streamed: bool) -> Self {
+    pub(crate) fn start(streamed: bool, due: Instant) -> Self {
         Self {
-            wall_start: Timestamp::now(),
+            due,
             start: Instant::now(),
+            wall_start: Timestamp::now(),
+            connect: None,
+            connecting_since: None,
+            sending: None,
+            retried: false,
+            last_arrival: Duration::ZERO,
+            receive_lags: Vec::new(),
             streamed,
             headers: None,
             completion_id: None,
@@ -46,12 +62,43 @@ impl Measurement {
         }
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+    pub(crate) fn start_connecting(&mut self) {
+        self.connecting_since = Some(Instant::now());
     }
 
-    pub(crate) fn take_headers(&mut self, status: u16) {
-        self.headers = Some((self.elapsed(), status));
+    pub(crate) fn end_connecting(&mut self) {
+        self.connect = self.connecting_since.take().map(|since| since.elapsed());
+    }
+
+    /// The clock of the request starts here.
+    pub(crate) fn take_departure(&mut self, departure: Departure) {
+        let Departure { began, ended } = departure;
+        self.start = began;
+        self.wall_start = ago(began.elapsed());
+        self.sending = Some(ended - began);
+    }
+
+    pub(crate) fn take_retry(&mut self) {
+        self.retried = true;
+    }
+
+    pub(crate) fn take_headers(&mut self, status: u16, arrival: Arrival) {
+        self.headers = Some((self.offset(arrival.at), status));
+    }
+
+    /// Bytes came; the offset of that time.
+    pub(crate) fn take_arrival(&mut self, arrival: Arrival) -> Duration {
+        self.receive_lags.push(arrival.lag);
+        self.last_arrival = self.offset(arrival.at);
+        self.last_arrival
+    }
+
+    pub(crate) fn last_arrival(&self) -> Duration {
+        self.last_arrival
+    }
+
+    fn offset(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.start)
     }
 
     pub(crate) fn take_message(&mut self, message: Message, at: Duration) {
@@ -93,6 +140,7 @@ impl Measurement {
     /// What the request waits for now.
     pub(crate) fn phase(&self) -> Phase {
         match self.headers {
+            None if self.connecting_since.is_some() => Phase::Connection,
             None => Phase::Headers,
             Some(_) if !self.streamed => Phase::Body,
             Some(_) if self.chunks.is_empty() => Phase::FirstContent,
@@ -101,14 +149,16 @@ impl Measurement {
     }
 
     /// `ended` is when the outcome was known; it counts only for a request that failed.
-    pub(crate) fn into_record(
+    pub(crate) fn end(
         self,
         index: u32,
         request_id: String,
         prompt: String,
         outcome: Result<(), RequestError>,
-        ended: Duration,
-    ) -> RequestRecord {
+        ended: Instant,
+    ) -> Measured {
+        let ended = self.offset(ended);
+        let waited = self.start.saturating_duration_since(self.due);
         let e2e = if outcome.is_ok() { self.last_choice.unwrap_or(ended) } else { ended };
         let said_something = !self.text.is_empty() || !self.reasoning.is_empty();
         // A server that counts zero tokens of a text has not counted.
@@ -118,13 +168,17 @@ impl Measurement {
         let chunk_offsets_ms: Vec<f64> = arrivals.iter().copied().map(milliseconds).collect();
         // The count is that of all choices, the arrivals are those of one.
         let tokens_of_choice = output_tokens.filter(|_| !self.other_choices);
-        RequestRecord {
+        let record = RequestRecord {
             index,
             request_id,
             completion_id: self.completion_id,
             prompt,
             started_at: self.wall_start.to_string(),
             start_unix_ns: unix_nanoseconds(self.wall_start),
+            queue_ms: milliseconds(waited.saturating_sub(self.connect.unwrap_or_default())),
+            connect_ms: self.connect.map(milliseconds),
+            send_ms: self.sending.map(milliseconds),
+            retried: self.retried,
             failure: outcome.err().map(|error| Failure::from(&error)),
             http_status: self.headers.map(|(_, status)| status),
             streamed: self.streamed,
@@ -132,6 +186,7 @@ impl Measurement {
             ttft_ms: chunk_offsets_ms.first().copied(),
             itl_ms: Distribution::of(gaps(&chunk_offsets_ms)),
             tpot_ms: time_per_output_token(&arrivals, tokens_of_choice),
+            streaming_ms: streaming(&arrivals).map(milliseconds),
             e2e_ms: milliseconds(e2e),
             output_tokens_per_second: output_tokens
                 .map(|tokens| rounded(tokens as f64 / e2e.as_secs_f64())),
@@ -142,8 +197,19 @@ impl Measurement {
             several_choices: self.other_choices,
             output_text: self.text,
             reasoning_text: self.reasoning,
-        }
+        };
+        Measured { record, began: self.start, took: e2e, receive_lags: self.receive_lags }
     }
+}
+
+/// A record, and what of it only the figures of the whole run need.
+#[derive(Debug)]
+pub struct Measured {
+    pub record: RequestRecord,
+    pub began: Instant,
+    pub took: Duration,
+    /// Of each read of the answer; `None` where the kernel did not say when the bytes came.
+    pub receive_lags: Vec<Option<Duration>>,
 }
 
 impl From<&RequestError> for Failure {
@@ -157,9 +223,20 @@ impl From<&RequestError> for Failure {
     }
 }
 
+/// The wall clock at a time in the past.
+fn ago(duration: Duration) -> Timestamp {
+    let now = Timestamp::now();
+    now.checked_sub(duration).unwrap_or(now)
+}
+
 /// The two forms of a wall-clock time in the result file agree with each other to the nanosecond.
 pub(crate) fn unix_nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).expect("the clock stands between 1970 and 2554")
+}
+
+fn streaming(arrivals: &[Duration]) -> Option<Duration> {
+    let [first, .., last] = arrivals else { return None };
+    Some(last.saturating_sub(*first))
 }
 
 /// When the chunks of a choice came, and which of them may have brought no token.
@@ -225,9 +302,9 @@ impl Chunks {
 
 /// Unknown where the answer came in one piece, even if that piece held many tokens.
 fn time_per_output_token(arrivals: &[Duration], output_tokens: Option<u64>) -> Option<f64> {
-    let [first, .., last] = arrivals else { return None };
+    let streaming = streaming(arrivals)?;
     let after_first = output_tokens?.checked_sub(1).filter(|&tokens| tokens > 0)?;
-    Some(rounded(last.saturating_sub(*first).as_secs_f64() * 1e3 / after_first as f64))
+    Some(rounded(streaming.as_secs_f64() * 1e3 / after_first as f64))
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -271,17 +348,12 @@ mod tests {
         outcome: Result<(), RequestError>,
         ended: u64,
     ) -> RequestRecord {
-        let mut measurement = Measurement::start(streamed);
+        let mut measurement = Measurement::start(streamed, Instant::now());
         for (at, message) in messages {
             measurement.take_message(message, Duration::from_millis(at));
         }
-        measurement.into_record(
-            1,
-            "id".to_owned(),
-            "p".to_owned(),
-            outcome,
-            Duration::from_millis(ended),
-        )
+        let ended = measurement.start + Duration::from_millis(ended);
+        measurement.end(1, "id".to_owned(), "p".to_owned(), outcome, ended).record
     }
 
     #[test]
@@ -408,6 +480,22 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_starts_when_the_bytes_leave() {
+        let due = Instant::now();
+        let at = |offset| due + Duration::from_millis(offset);
+        let mut measurement = Measurement::start(true, due);
+        measurement.connect = Some(Duration::from_millis(30));
+        measurement.take_departure(Departure { began: at(50), ended: at(51) });
+        measurement.take_headers(200, Arrival { at: at(140), lag: None });
+        let offset = measurement.take_arrival(Arrival { at: at(150), lag: None });
+        measurement.take_message(chunk("a", Some("stop")), offset);
+        let record = measurement.end(1, String::new(), String::new(), Ok(()), at(200)).record;
+        assert_eq!((record.headers_ms, record.ttft_ms), (Some(90.0), Some(100.0)));
+        assert_eq!((record.connect_ms, record.send_ms), (Some(30.0), Some(1.0)));
+        assert_eq!((Some(record.queue_ms), Some(record.e2e_ms)), (Some(20.0), Some(100.0)));
+    }
+
+    #[test]
     fn both_forms_of_the_start_agree() {
         let record = record(true, vec![], Ok(()), 1);
         let parsed: Timestamp = record.started_at.parse().unwrap();
@@ -416,14 +504,14 @@ mod tests {
 
     #[test]
     fn the_phase_follows_the_response() {
-        let mut measurement = Measurement::start(true);
+        let mut measurement = Measurement::start(true, Instant::now());
         assert_eq!(measurement.phase(), Phase::Headers);
-        measurement.take_headers(200);
+        measurement.take_headers(200, Arrival { at: Instant::now(), lag: None });
         assert_eq!(measurement.phase(), Phase::FirstContent);
         measurement.take_message(chunk("a", None), Duration::ZERO);
         assert_eq!(measurement.phase(), Phase::MoreContent);
-        let mut whole = Measurement::start(false);
-        whole.take_headers(200);
+        let mut whole = Measurement::start(false, Instant::now());
+        whole.take_headers(200, Arrival { at: Instant::now(), lag: None });
         assert_eq!(whole.phase(), Phase::Body);
     }
 }

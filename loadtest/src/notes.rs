@@ -43,6 +43,13 @@ pub(crate) fn notes(records: &[RequestRecord], plan: &Plan) -> Vec<String> {
             "{several} of {all} answers have several choices: text and times are those of the first, tokens those of all"
         ));
     }
+    let retried = records.iter().filter(|record| record.retried).count();
+    if retried > 0 {
+        notes.push(format!(
+            "{retried} of {} requests were sent twice: the server had closed the connection that was kept for them",
+            records.len()
+        ));
+    }
     let (distinct, sent) = (plan.prompts.len(), plan.count as usize);
     if sent > distinct {
         notes.push(format!(

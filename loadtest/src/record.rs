@@ -56,6 +56,17 @@ pub struct Summary {
     /// All output tokens over the wall time.
     pub output_tokens_per_second: Option<f64>,
     pub responses_without_usage: usize,
+    /// Requests that were sent again because the server had closed the connection that waited for them.
+    #[serde(default)]
+    pub retried: usize,
+    /// Wait inside this client before sending; connecting; and from the first token to the last: beside TTFT, which is
+    /// the server's part, all that an answer's time is made of.
+    #[serde(default)]
+    pub queue_ms: Option<Distribution>,
+    #[serde(default)]
+    pub connect_ms: Option<Distribution>,
+    #[serde(default)]
+    pub streaming_ms: Option<Distribution>,
     pub ttft_ms: Option<Distribution>,
     /// Over all gaps of all requests, so long answers weigh more.
     pub itl_ms: Option<Distribution>,
@@ -93,8 +104,21 @@ pub struct RequestRecord {
     /// The `id` of the completion; vLLM builds it from the request id and shows it in its log.
     pub completion_id: Option<String>,
     pub prompt: String,
+    /// When its first byte left, which is where its offsets begin; where none left, when it was tried.
     pub started_at: String,
     pub start_unix_ns: u64,
+    /// How long it waited inside this client before it left, connecting not counted.
+    #[serde(default)]
+    pub queue_ms: f64,
+    /// `null` where a connection was there already.
+    #[serde(default)]
+    pub connect_ms: Option<f64>,
+    /// From its first byte to its last.
+    #[serde(default)]
+    pub send_ms: Option<f64>,
+    /// The server had closed the connection that waited, so the request was sent again over a new one.
+    #[serde(default)]
+    pub retried: bool,
     pub failure: Option<Failure>,
     pub http_status: Option<u16>,
     /// The answer came in events; false also where that was asked for and the server sent it whole.
@@ -108,6 +132,9 @@ pub struct RequestRecord {
     pub itl_ms: Option<Distribution>,
     /// Time per output token after the first: (last of `chunk_offsets_ms` - ttft) / (output tokens - 1).
     pub tpot_ms: Option<f64>,
+    /// From the first of `chunk_offsets_ms` to the last.
+    #[serde(default)]
+    pub streaming_ms: Option<f64>,
     /// To the last chunk of the answer, or to the last byte if not streamed, or to the failure.
     /// The chunk that carries the usage and `[DONE]` do not extend it.
     pub e2e_ms: f64,

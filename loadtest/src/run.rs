@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use crate::{client::Client, measurement::unix_nanoseconds, record::RequestRecord};
+use crate::{
+    client::{Client, Order},
+    measurement::{Measured, unix_nanoseconds},
+    record::RequestRecord,
+};
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +47,10 @@ pub async fn run(
 
     let requests = (1..=count).zip(prompts.iter().cycle());
     let mut answers = stream::iter(requests)
-        .map(|(index, prompt)| client.run(index, format!("{run_id}-{index}"), model, prompt))
+        .map(|(index, prompt)| {
+            let request_id = format!("{run_id}-{index}");
+            client.run(Order { index, request_id, model, prompt, due: Instant::now() })
+        })
         .buffer_unordered(workers.max(1) as usize);
     let mut records = Vec::new();
     let mut interrupted = false;
@@ -51,7 +58,7 @@ pub async fn run(
     loop {
         tokio::select! {
             answer = answers.next() => match answer {
-                Some(record) => {
+                Some(Measured { record, .. }) => {
                     observe(&record);
                     records.push(record);
                 }

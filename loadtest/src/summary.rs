@@ -31,6 +31,10 @@ pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
             .iter()
             .filter(|record| record.output_tokens.is_none())
             .count(),
+        retried: records.iter().filter(|record| record.retried).count(),
+        queue_ms: distribution(|record| Some(record.queue_ms)),
+        connect_ms: distribution(|record| record.connect_ms),
+        streaming_ms: distribution(|record| record.streaming_ms),
         ttft_ms: distribution(|record| record.ttft_ms),
         itl_ms: Distribution::of(succeeded.iter().flat_map(|record| record.gaps_ms())),
         tpot_ms: distribution(|record| record.tpot_ms),
@@ -103,6 +107,10 @@ mod tests {
             prompt: String::new(),
             started_at: "2026-01-01T00:00:00Z".to_owned(),
             start_unix_ns: 0,
+            queue_ms: 0.0,
+            connect_ms: None,
+            send_ms: None,
+            retried: false,
             failure: failure.map(|message| Failure {
                 kind: "http_status".to_owned(),
                 message: message.to_owned(),
@@ -115,6 +123,7 @@ mod tests {
             ttft_ms: None,
             itl_ms: None,
             tpot_ms: None,
+            streaming_ms: None,
             e2e_ms,
             output_tokens_per_second: None,
             input_tokens: output_tokens.map(|_| 2),

@@ -8,6 +8,7 @@
 mod answers;
 mod batch;
 mod cases;
+mod clock;
 mod command;
 mod errors;
 mod measured;
