@@ -10,17 +10,28 @@ use crate::{
     error::RequestError,
     measurement::unix_nanoseconds,
     notes,
+    pace::Pace,
     plan::Plan,
     progress::Progress,
-    record::{Failure, RunResult, Settings},
+    record::{Failure, RequestRecord, RunResult, Settings},
     result_file::ResultFile,
-    run::{self, Finished, Load},
+    run::{self, Finished, Load, Warmup},
     summary::summarise,
     table,
 };
 
-/// Whether all requests succeeded. An error is a run that could not take place, or left no result.
-pub async fn execute(plan: Plan) -> Result<bool> {
+/// How a run that left a result went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Good,
+    /// A request failed, or was not sent because the run was interrupted.
+    Failed,
+    /// The client was not up to the load, and `--strict` was given.
+    Marked,
+}
+
+/// An error is a run that could not take place, or left no result.
+pub async fn execute(plan: Plan) -> Result<Outcome> {
     let client =
         Client::new(plan.target.clone(), plan.options.clone()).await.map_err(with_advice)?;
     let mut notes = Vec::new();
@@ -30,16 +41,17 @@ pub async fn execute(plan: Plan) -> Result<bool> {
     };
     let file = ResultFile::reserve(&plan.out, plan.test.file_prefix(), Timestamp::now())?;
 
-    let mut progress = Progress::start(plan.count);
-    let load =
-        Load { model: &model, prompts: &plan.prompts, count: plan.count, workers: plan.workers };
-    let finished = run::run(&client, load, interrupt(), |record| progress.show(record)).await;
-    progress.finish();
+    let mut progress = Progress::start(plan.load.count);
+    let load = Load { model: model.clone(), ..plan.load.clone() };
+    let finished = run::run(&client, load, interrupt(), |record| progress.show(record)).await?;
+    let is_good = !finished.interrupted && finished.records.iter().all(RequestRecord::succeeded);
 
     let result = assemble(&plan, model, finished, notes);
     let mut json = serde_json::to_string_pretty(&result).context("cannot serialise the result")?;
     json.push('\n');
     let path = file.publish(&json)?;
+    // Only now: whoever reads stderr may be slow.
+    progress.finish();
     eprint!("\n{}", table::render(&result));
     let mut stdout = io::stdout().lock();
     if plan.json {
@@ -51,7 +63,12 @@ pub async fn execute(plan: Plan) -> Result<bool> {
     }
     .and_then(|()| stdout.flush())
     .context("cannot write to stdout")?;
-    Ok(result.summary.succeeded == plan.count as usize)
+    let is_marked = result.client.as_ref().is_some_and(|client| !client.marks.is_empty());
+    Ok(match (is_good, plan.strict && is_marked) {
+        (false, _) => Outcome::Failed,
+        (true, true) => Outcome::Marked,
+        (true, false) => Outcome::Good,
+    })
 }
 
 async fn choose_model(client: &Client, notes: &mut Vec<String>) -> Result<String> {
@@ -79,13 +96,25 @@ async fn interrupt() {
 }
 
 fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<String>) -> RunResult {
-    let Finished { records, wall, start, end, interrupted } = finished;
+    let Finished { records, wall, start, end, interrupted, client } = finished;
     let summary = summarise(&records, wall);
     if interrupted {
-        notes.push(format!("interrupted after {} of {} requests", summary.requests, plan.count));
+        let of_all = plan.load.count.map(|count| format!(" of {count}")).unwrap_or_default();
+        notes.push(format!("interrupted after {}{of_all} requests", records.len()));
     }
     notes.extend(notes::notes(&records, plan));
-    let options = &plan.options;
+    let (options, load) = (&plan.options, &plan.load);
+    let (workers, rate, arrivals) = match load.pace {
+        Pace::Closed { workers } => (workers, None, None),
+        Pace::Open { rate, arrivals, most_in_flight } => {
+            (most_in_flight.unwrap_or(0), Some(rate), Some(arrivals.to_string()))
+        }
+    };
+    let of_warmup = match load.warmup {
+        Warmup::Requests(count) => count,
+        Warmup::Time(_) => 0,
+    };
+    let sent = u32::try_from(summary.requests).unwrap_or(u32::MAX);
     let settings = Settings {
         test: plan.test.name().to_owned(),
         host: plan.target.host().to_owned(),
@@ -96,8 +125,17 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
         max_tokens: options.max_tokens,
         ignore_eos: options.ignore_eos,
         timeout_seconds: options.timeout.as_secs_f64(),
-        count: plan.count,
-        workers: plan.workers,
+        // What a time allows is known afterwards.
+        count: match (load.count, load.duration) {
+            (Some(count), None) => count - of_warmup,
+            _ => sent,
+        },
+        workers,
+        rate,
+        arrivals,
+        duration_seconds: load.duration.map(|duration| duration.as_secs_f64()),
+        warmup: plan.warmup.clone(),
+        seed: load.seed,
     };
     RunResult {
         tool: concat!("loadtest ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -106,6 +144,7 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
         finished_at: end.to_string(),
         settings,
         summary,
+        client: Some(client),
         notes,
         requests: records,
     }

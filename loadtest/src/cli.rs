@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::target::parse_host;
+use crate::{pace::Arrivals, target::parse_host};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,20 +20,22 @@ Examples:
   # Figures for a script: JSON on stdout, everything else on stderr
   loadtest batch --json 2>/dev/null | jq .summary.ttft_ms.p99
 
-Exit codes: 0 all requests succeeded, 1 any failed, 2 wrong usage.";
+Exit codes: 0 all requests succeeded, 1 any failed, 2 wrong usage, 3 with --strict if the client was not up to the load.";
 
 const BATCH_EXAMPLES: &str = "\
 Examples:
   loadtest batch --host gpu-node --count 15
   loadtest batch --count 20 --parallel --workers 4
+  loadtest batch --rate 5 --arrivals poisson --duration 60 --warmup 10s
   loadtest batch --model meta-llama/Llama-2-7b-chat-hf --chat --prompts prompts.txt --out results/
 
 Sequential by default: the latency of a server that does nothing else. \
 With --parallel, --workers requests are in flight all the time: throughput, and latency under that load. \
-A worker sends its next request when it has its answer, so an overloaded server also slows the sending down.
+A worker sends its next request when it has its answer, so an overloaded server also slows the sending down. \
+With --rate it does not: requests leave when they are due, and how late they left is shown.
 
 Percentiles are nearest rank: values that were measured, not interpolated. \
-ITL is the gap between chunks with text; a chunk may carry more than one token. \
+ITL is the gap between chunks with a token; a chunk may carry more than one. \
 TPOT and tokens/s use the token counts that the server reports in `usage`.
 
 The built-in prompts differ in their first word. \
@@ -108,9 +110,15 @@ pub struct Common {
 pub struct Batch {
     #[command(flatten)]
     pub common: Common,
-    /// Number of requests
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
-    pub count: u32,
+    /// Number of requests [default: 15, or as many as --duration allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
+    /// Send no more after this time; what is in flight comes to its end
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub duration: Option<Duration>,
+    /// Leave the first N requests, or those of the first N seconds (as in 10s), out of the figures; they come on top
+    #[arg(long, value_name = "N|Ns", allow_hyphen_values = true)]
+    pub warmup: Option<String>,
     /// Keep several requests in flight
     #[arg(long)]
     pub parallel: bool,
@@ -118,9 +126,32 @@ pub struct Batch {
     #[arg(long, value_name = "N", default_value_t = 4, requires = "parallel",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub workers: u32,
+    /// Send so many requests a second, whether or not answers come: an open loop
+    #[arg(long, value_name = "REQUESTS/S", conflicts_with_all = ["parallel", "workers"], value_parser = parse_rate)]
+    pub rate: Option<f64>,
+    /// How the times between them are distributed: constant, poisson or gamma:SHAPE (below 1 in bursts)
+    #[arg(long, value_name = "KIND", default_value_t = Arrivals::Poisson, requires = "rate")]
+    pub arrivals: Arrivals,
+    /// With --rate: most requests in flight; what is due waits, and the wait is shown
+    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_concurrency: Option<u32>,
+    /// Decides all that is random: the same seed sends the same load
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Threads that send and receive [default: by the load, at most half of the cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: Option<u32>,
+    /// Exit with 3 if this client was not up to the load
+    #[arg(long)]
+    pub strict: bool,
     /// File with one prompt per line, instead of the built-in ones
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (1e-3..=1e6).contains(rate));
+    rate.ok_or_else(|| "give a number of requests a second, for instance 10 or 0.5".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -146,11 +177,12 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let cli = Cli::try_parse_from(["loadtest", "batch"]).unwrap();
-        let Command::Batch(Batch { common, count, parallel, workers, prompts }) = cli.command
+        let Command::Batch(Batch { common, count, parallel, workers, prompts, rate, .. }) =
+            cli.command
         else {
             panic!("parsed as another command")
         };
-        assert_eq!((count, parallel, workers, prompts), (15, false, 4, None));
+        assert_eq!((count, parallel, workers, prompts, rate), (None, false, 4, None, None));
         assert_eq!(
             (common.host.as_str(), common.port, common.max_tokens),
             ("localhost", 30800, 64)

@@ -7,6 +7,7 @@ mod stream;
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -60,6 +61,11 @@ pub struct Client {
     addresses: Vec<SocketAddr>,
     connect_limit: Duration,
     pool: Pool,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     _stamping: Stamping,
     /// Asked for once, after the first answer that says "no such model".
     available: OnceCell<Option<Vec<String>>>,
@@ -89,9 +95,23 @@ impl Client {
             addresses,
             connect_limit,
             pool: Pool::default(),
-            _stamping: Stamping::start(),
-            available: OnceCell::new(),
+            shared: Arc::new(Shared { _stamping: Stamping::start(), available: OnceCell::new() }),
         })
+    }
+
+    /// The same, with connections of its own: they belong to the thread that opened them.
+    #[must_use]
+    pub fn for_another_thread(&self) -> Self {
+        Self {
+            target: self.target.clone(),
+            options: self.options.clone(),
+            authorization: self.authorization.clone(),
+            host: self.host.clone(),
+            addresses: self.addresses.clone(),
+            connect_limit: self.connect_limit,
+            pool: Pool::default(),
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// The models the server serves, in its order.
@@ -151,7 +171,7 @@ impl Client {
                 if message.contains("model") && message.contains(model) =>
             {
                 let ask = || async { self.models().await.ok() };
-                let available = self.available.get_or_init(ask).await.clone();
+                let available = self.shared.available.get_or_init(ask).await.clone();
                 RequestError::ModelNotFound { model: model.to_owned(), available }
             }
             other => other,

@@ -205,7 +205,10 @@ mod tests {
             waiting_for: Phase::FirstContent,
         };
         assert_eq!(error.to_string(), "timed out after 1.5 s while waiting for the first token");
-        assert_eq!(error.advice().unwrap(), "raise --timeout, or lower --max-tokens or --workers");
+        assert_eq!(
+            error.advice().unwrap(),
+            "raise --timeout, or lower --max-tokens, --workers or --rate"
+        );
     }
 
     #[test]

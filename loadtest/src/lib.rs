@@ -8,14 +8,17 @@
 pub mod app;
 pub mod cli;
 pub mod client;
+mod client_figures;
 pub mod error;
 mod http;
 mod measurement;
 mod notes;
+pub mod pace;
 pub mod plan;
 mod progress;
 pub mod prompts;
 pub mod protocol;
+mod random;
 pub mod record;
 mod result_file;
 pub mod run;

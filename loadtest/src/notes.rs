@@ -6,7 +6,8 @@ use crate::{plan::Plan, record::RequestRecord, summary::is_together};
 const MANY_TOGETHER: f64 = 0.05;
 
 pub(crate) fn notes(records: &[RequestRecord], plan: &Plan) -> Vec<String> {
-    let answers: Vec<&RequestRecord> = records.iter().filter(|record| record.succeeded()).collect();
+    let counted = || records.iter().filter(|record| !record.warmup);
+    let answers: Vec<&RequestRecord> = counted().filter(|record| record.succeeded()).collect();
     let all = answers.len();
     let mut notes = Vec::new();
     let mut say_of = |wanted: &dyn Fn(&RequestRecord) -> bool, what: &str| {
@@ -43,14 +44,18 @@ pub(crate) fn notes(records: &[RequestRecord], plan: &Plan) -> Vec<String> {
             "{several} of {all} answers have several choices: text and times are those of the first, tokens those of all"
         ));
     }
-    let retried = records.iter().filter(|record| record.retried).count();
+    let retried = counted().filter(|record| record.retried).count();
     if retried > 0 {
         notes.push(format!(
             "{retried} of {} requests were sent twice: the server had closed the connection that was kept for them",
-            records.len()
+            counted().count()
         ));
     }
-    let (distinct, sent) = (plan.prompts.len(), plan.count as usize);
+    let failed = records.iter().filter(|record| record.warmup && !record.succeeded()).count();
+    if failed > 0 {
+        notes.push(format!("{failed} requests of the warm-up failed"));
+    }
+    let (distinct, sent) = (plan.load.prompts.len(), records.len());
     if sent > distinct {
         notes.push(format!(
             "{distinct} distinct prompts for {sent} requests: a prefix cache makes repeated prompts start sooner"

@@ -18,6 +18,9 @@ pub struct RunResult {
     pub finished_at: String,
     pub settings: Settings,
     pub summary: Summary,
+    /// What of the figures may be this client's own doing.
+    #[serde(default)]
+    pub client: Option<ClientFigures>,
     /// What a reader of the figures should know.
     pub notes: Vec<String>,
     pub requests: Vec<RequestRecord>,
@@ -36,17 +39,30 @@ pub struct Settings {
     pub ignore_eos: bool,
     pub timeout_seconds: f64,
     pub count: u32,
-    /// Requests in flight at once; 1 is sequential.
+    /// Requests in flight at once; 1 is sequential. In an open loop the most that may be, or 0 for no limit.
     pub workers: u32,
+    /// Requests a second, in an open loop.
+    #[serde(default)]
+    pub rate: Option<f64>,
+    /// `constant`, `poisson` or `gamma:SHAPE`.
+    #[serde(default)]
+    pub arrivals: Option<String>,
+    #[serde(default)]
+    pub duration_seconds: Option<f64>,
+    /// As it was given: a number of requests, or a time.
+    #[serde(default)]
+    pub warmup: Option<String>,
+    #[serde(default)]
+    pub seed: u64,
 }
 
-/// Figures over the requests that succeeded.
+/// Figures over the requests that succeeded and are no warm-up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub requests: usize,
     pub succeeded: usize,
     pub failed: usize,
-    /// From the start of the first request to the end of the last.
+    /// From the first byte of the first request to the end of the last answer.
     pub wall_seconds: f64,
     /// Succeeded requests over the wall time.
     pub requests_per_second: f64,
@@ -67,6 +83,12 @@ pub struct Summary {
     pub connect_ms: Option<Distribution>,
     #[serde(default)]
     pub streaming_ms: Option<Distribution>,
+    /// In an open loop: TTFT as somebody sees it who asks when the request is due, waiting and connecting included.
+    #[serde(default)]
+    pub ttft_from_due_ms: Option<Distribution>,
+    /// Requests that are left out of all these figures.
+    #[serde(default)]
+    pub warmup_requests: usize,
     pub ttft_ms: Option<Distribution>,
     /// Over all gaps of all requests, so long answers weigh more.
     pub itl_ms: Option<Distribution>,
@@ -75,6 +97,30 @@ pub struct Summary {
     /// Output tokens per second of each request by itself.
     pub request_output_tokens_per_second: Option<Distribution>,
     pub failures: Vec<FailureGroup>,
+}
+
+/// How well this client kept time. Marks are what is beyond the limits within which the figures are the server's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientFigures {
+    /// Threads that sent and received.
+    pub threads: usize,
+    /// CPU time of the busiest of them over the time of the run; at 1 it could do no more.
+    pub cpu_share: f64,
+    /// The same, with the time that it was ready to run and had no core.
+    pub busy_share: f64,
+    /// CPU time of all of them over all output tokens.
+    pub cpu_us_per_token: Option<f64>,
+    /// Share of the reads for which the kernel told when the bytes came; the others have the time of the read.
+    pub kernel_stamped_share: Option<f64>,
+    /// From the kernel's receiving to this client's reading. Times are those of the kernel, so this is no error of them;
+    /// but tokens that wait together have the time of the last.
+    pub receive_lag_ms: Option<Distribution>,
+    /// Handing a request to the kernel. Its clock starts before, so TTFT is too large by at most this.
+    pub send_ms: Option<Distribution>,
+    /// How late requests of an open loop left, by this client's doing.
+    pub schedule_lag_ms: Option<Distribution>,
+    pub clock_resolution_ns: u64,
+    pub marks: Vec<String>,
 }
 
 /// Requests that failed for the same reason.
@@ -96,6 +142,7 @@ pub struct Failure {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own in the file")]
 pub struct RequestRecord {
     /// 1 for the first request of the run.
     pub index: u32,
@@ -110,6 +157,9 @@ pub struct RequestRecord {
     /// How long it waited inside this client before it left, connecting not counted.
     #[serde(default)]
     pub queue_ms: f64,
+    /// In an open loop: how much of that was this client's being late, not `--max-concurrency` or connecting.
+    #[serde(default)]
+    pub schedule_lag_ms: Option<f64>,
     /// `null` where a connection was there already.
     #[serde(default)]
     pub connect_ms: Option<f64>,
@@ -119,6 +169,9 @@ pub struct RequestRecord {
     /// The server had closed the connection that waited, so the request was sent again over a new one.
     #[serde(default)]
     pub retried: bool,
+    /// Left out of all figures.
+    #[serde(default)]
+    pub warmup: bool,
     pub failure: Option<Failure>,
     pub http_status: Option<u16>,
     /// The answer came in events; false also where that was asked for and the server sent it whole.

@@ -9,8 +9,9 @@ use crate::{
 
 /// Figures of a run that took `wall`, from its first request to its last answer.
 pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
+    let counted: Vec<&RequestRecord> = records.iter().filter(|record| !record.warmup).collect();
     let succeeded: Vec<&RequestRecord> =
-        records.iter().filter(|record| record.succeeded()).collect();
+        counted.iter().copied().filter(|record| record.succeeded()).collect();
     let distribution = |value: fn(&RequestRecord) -> Option<f64>| {
         Distribution::of(succeeded.iter().filter_map(|&record| value(record)))
     };
@@ -19,9 +20,9 @@ pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
     let per_second =
         |count: f64| if wall.is_zero() { 0.0 } else { rounded(count / wall.as_secs_f64()) };
     Summary {
-        requests: records.len(),
+        requests: counted.len(),
         succeeded: succeeded.len(),
-        failed: records.len() - succeeded.len(),
+        failed: counted.len() - succeeded.len(),
         wall_seconds: rounded(wall.as_secs_f64()),
         requests_per_second: per_second(succeeded.len() as f64),
         input_tokens,
@@ -31,16 +32,21 @@ pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
             .iter()
             .filter(|record| record.output_tokens.is_none())
             .count(),
-        retried: records.iter().filter(|record| record.retried).count(),
+        warmup_requests: records.len() - counted.len(),
+        retried: counted.iter().filter(|record| record.retried).count(),
         queue_ms: distribution(|record| Some(record.queue_ms)),
         connect_ms: distribution(|record| record.connect_ms),
         streaming_ms: distribution(|record| record.streaming_ms),
+        ttft_from_due_ms: distribution(|record| {
+            record.schedule_lag_ms?;
+            Some(rounded(record.ttft_ms? + record.queue_ms + record.connect_ms.unwrap_or_default()))
+        }),
         ttft_ms: distribution(|record| record.ttft_ms),
         itl_ms: Distribution::of(succeeded.iter().flat_map(|record| record.gaps_ms())),
         tpot_ms: distribution(|record| record.tpot_ms),
         e2e_ms: distribution(|record| Some(record.e2e_ms)),
         request_output_tokens_per_second: distribution(|record| record.output_tokens_per_second),
-        failures: group_failures(records),
+        failures: group_failures(&counted),
     }
 }
 
@@ -50,10 +56,10 @@ pub(crate) fn is_together(gap_ms: f64) -> bool {
 }
 
 /// The most frequent reason first; reasons of equal weight in the order they appeared. A group has the words of its first.
-fn group_failures(records: &[RequestRecord]) -> Vec<FailureGroup> {
+fn group_failures(records: &[&RequestRecord]) -> Vec<FailureGroup> {
     let mut groups: Vec<FailureGroup> = Vec::new();
     let mut position: HashMap<_, usize> = HashMap::new();
-    for record in records {
+    for &record in records {
         let Some(failure) = &record.failure else { continue };
         let cause = (&failure.kind, record.http_status, without_identifiers(&failure.message));
         let group = *position.entry(cause).or_insert(groups.len());
@@ -110,7 +116,9 @@ mod tests {
             queue_ms: 0.0,
             connect_ms: None,
             send_ms: None,
+            schedule_lag_ms: None,
             retried: false,
+            warmup: false,
             failure: failure.map(|message| Failure {
                 kind: "http_status".to_owned(),
                 message: message.to_owned(),
@@ -154,6 +162,18 @@ mod tests {
     }
 
     #[test]
+    fn a_warm_up_is_in_no_figure() {
+        let mut records = [record(1, 99.0, Some(8), None), record(2, 30.0, Some(12), None)];
+        records[0].warmup = true;
+        let summary = summarise(&records, Duration::from_secs(1));
+        assert_eq!((summary.requests, summary.warmup_requests), (1, 1));
+        assert_eq!(
+            (summary.output_tokens, summary.e2e_ms.map(|e2e| e2e.max)),
+            (Some(12), Some(30.0))
+        );
+    }
+
+    #[test]
     fn one_response_without_usage_leaves_no_total() {
         let records = [record(1, 10.0, Some(8), None), record(2, 30.0, None, None)];
         let summary = summarise(&records, Duration::from_secs(1));
@@ -180,7 +200,7 @@ mod tests {
             record(3, 1.0, None, None),
             record(4, 1.0, None, Some("b")),
         ];
-        let groups = group_failures(&records);
+        let groups = group_failures(&records.iter().collect::<Vec<_>>());
         let seen: Vec<_> = groups
             .iter()
             .map(|group| (group.failure.message.as_str(), &group.requests[..]))
@@ -200,9 +220,9 @@ mod tests {
             assert_eq!(without_identifiers(one) == without_identifiers(other), same, "{one}");
         }
         let mut records = [record(1, 1.0, None, Some("a 1")), record(2, 1.0, None, Some("a 2"))];
-        assert_eq!(group_failures(&records).len(), 1);
+        assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 1);
         records[1].http_status = Some(429);
-        assert_eq!(group_failures(&records).len(), 2);
+        assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 2);
     }
 
     #[test]

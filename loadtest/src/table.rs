@@ -1,13 +1,13 @@
 //! A run's figures as text for people.
 
 use crate::{
-    record::{Failure, FailureGroup, RequestRecord, RunResult, Summary},
+    record::{ClientFigures, Failure, FailureGroup, RequestRecord, RunResult, Summary},
     statistics::Distribution,
 };
 
 /// The whole report, each line ended.
 pub(crate) fn render(result: &RunResult) -> String {
-    let RunResult { settings, summary, notes, requests, .. } = result;
+    let RunResult { settings, summary, notes, requests, client, .. } = result;
     let how = if settings.stream { "streamed" } else { "not streamed" };
     let (host, port) = (&settings.host, settings.port);
     let mut lines =
@@ -15,10 +15,15 @@ pub(crate) fn render(result: &RunResult) -> String {
     if let ("single", [request]) = (settings.test.as_str(), &requests[..]) {
         lines.extend(conversation(request));
     }
-    let at_once = match settings.workers {
-        1 => "one at a time".to_owned(),
-        workers => format!("{workers} at once"),
+    let at_once = match (settings.rate, settings.workers) {
+        (Some(rate), 0) => format!("{rate} a second"),
+        (Some(rate), most) => format!("{rate} a second, at most {most} at once"),
+        (None, 1) => "one at a time".to_owned(),
+        (None, workers) => format!("{workers} at once"),
     };
+    if summary.warmup_requests > 0 {
+        lines.push(format!("warm-up     {} requests, left out below", summary.warmup_requests));
+    }
     lines.push(format!(
         "requests    {} of {} succeeded, {at_once}, {:.2} s",
         summary.succeeded, settings.count, summary.wall_seconds
@@ -38,10 +43,16 @@ pub(crate) fn render(result: &RunResult) -> String {
     if summary.succeeded > 0 {
         lines.push(String::new());
         lines.extend(distributions(summary));
+        lines.extend(client.as_ref().map(|client| client_line(client, summary.connect_ms)));
     }
     for group in &summary.failures {
         lines.push(String::new());
         lines.push(failure(group));
+    }
+    let marks = client.as_ref().map(|client| &client.marks[..]).unwrap_or_default();
+    if !marks.is_empty() {
+        lines.push(String::new());
+        lines.extend(marks.iter().map(|mark| format!("MARKED: {mark}")));
     }
     if !notes.is_empty() {
         lines.push(String::new());
@@ -75,7 +86,23 @@ fn conversation(request: &RequestRecord) -> impl Iterator<Item = String> {
     .flatten()
 }
 
+/// What of the figures may be the client's, in one line.
+fn client_line(client: &ClientFigures, connect: Option<Distribution>) -> String {
+    let p99 = |name: &str, distribution: Option<Distribution>| {
+        distribution.map(|it| format!("{name} p99 {:.2} max {:.2} ms", it.p99, it.max))
+    };
+    let parts = [
+        Some(format!("{:.0} % CPU", client.cpu_share * 100.0)),
+        p99("late by", client.schedule_lag_ms),
+        p99("connect", connect),
+        p99("send", client.send_ms),
+        p99("read lag", client.receive_lag_ms),
+    ];
+    format!("this client     {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
 fn distributions(summary: &Summary) -> Vec<String> {
+    let from_due = summary.ttft_from_due_ms.map(|it| ("TTFT from due", Some(it)));
     let rows = [
         ("TTFT ms", summary.ttft_ms),
         ("ITL ms", summary.itl_ms),
@@ -84,7 +111,8 @@ fn distributions(summary: &Summary) -> Vec<String> {
         ("output tokens/s", summary.request_output_tokens_per_second),
     ];
     let header = row("", ["mean", "p50", "p90", "p99", "max"].map(str::to_owned));
-    let rows = rows.into_iter().map(|(name, distribution)| row(name, cells(distribution)));
+    let rows =
+        from_due.into_iter().chain(rows).map(|(name, distribution)| row(name, cells(distribution)));
     std::iter::once(header).chain(rows).collect()
 }
 

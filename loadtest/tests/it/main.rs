@@ -12,6 +12,7 @@ mod clock;
 mod command;
 mod errors;
 mod measured;
+mod pace;
 mod reply;
 mod server;
 mod usage;
