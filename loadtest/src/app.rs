@@ -13,10 +13,11 @@ use crate::{
     pace::Pace,
     plan::Plan,
     progress::Progress,
-    record::{Failure, RequestRecord, RunResult, Settings},
+    prompts::Source,
+    record::{Failure, RequestRecord, RunResult, Settings, Summary},
     result_file::ResultFile,
     run::{self, Finished, Load, Warmup},
-    summary::summarise,
+    summary::{goodput, percentiles, summarise},
     table,
 };
 
@@ -97,7 +98,11 @@ async fn interrupt() {
 
 fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<String>) -> RunResult {
     let Finished { records, wall, start, end, interrupted, client } = finished;
-    let summary = summarise(&records, wall);
+    let summary = Summary {
+        goodput: plan.slo.map(|slo| goodput(slo, &records, wall)),
+        percentiles: percentiles(&records, &plan.percentiles),
+        ..summarise(&records, wall)
+    };
     if interrupted {
         let of_all = plan.load.count.map(|count| format!(" of {count}")).unwrap_or_default();
         notes.push(format!("interrupted after {}{of_all} requests", records.len()));
@@ -136,6 +141,11 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
         duration_seconds: load.duration.map(|duration| duration.as_secs_f64()),
         warmup: plan.warmup.clone(),
         seed: load.seed,
+        input_tokens: match load.prompts.source {
+            Source::Random(length) => Some(length.to_string()),
+            Source::List(_) => None,
+        },
+        output_tokens: load.prompts.output.map(|length| length.to_string()),
     };
     RunResult {
         tool: concat!("loadtest ", env!("CARGO_PKG_VERSION")).to_owned(),

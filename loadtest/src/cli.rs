@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{pace::Arrivals, target::parse_host};
+use crate::{lengths::Length, pace::Arrivals, slo::Slo, target::parse_host};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +27,7 @@ Examples:
   loadtest batch --host gpu-node --count 15
   loadtest batch --count 20 --parallel --workers 4
   loadtest batch --rate 5 --arrivals poisson --duration 60 --warmup 10s
+  loadtest batch --rate 5 --duration 60 --input-tokens 500..1500 --output-tokens 128 --ignore-eos --slo ttft=500ms,tpot=30ms
   loadtest batch --model meta-llama/Llama-2-7b-chat-hf --chat --prompts prompts.txt --out results/
 
 Sequential by default: the latency of a server that does nothing else. \
@@ -37,6 +38,9 @@ With --rate it does not: requests leave when they are due, and how late they lef
 Percentiles are nearest rank: values that were measured, not interpolated. \
 ITL is the gap between chunks with a token; a chunk may carry more than one. \
 TPOT and tokens/s use the token counts that the server reports in `usage`.
+
+Random prompts are of short words, about a token each; how many they were to the server is in the result. \
+Goodput is requests a second that kept every limit of --slo; that of itl is for the p99 of an answer's gaps.
 
 The built-in prompts differ in their first word. \
 When prompts repeat (--count above their number, or --prompt), vLLM's prefix cache makes the repeated ones start sooner.";
@@ -62,7 +66,7 @@ pub enum Command {
     Single(Common),
     /// Send many prompts, one after another or several at once; show percentiles and throughput
     #[command(after_help = BATCH_EXAMPLES)]
-    Batch(Batch),
+    Batch(Box<Batch>),
 }
 
 #[derive(Debug, Args)]
@@ -144,9 +148,27 @@ pub struct Batch {
     /// Exit with 3 if this client was not up to the load
     #[arg(long)]
     pub strict: bool,
-    /// File with one prompt per line, instead of the built-in ones
+    /// File with prompts: one per line; objects with a `prompt` in .jsonl; such a list, or ShareGPT's, in .json
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+    /// Random prompts of about so many tokens: a number, 100..200, or normal:MEAN,DEVIATION
+    #[arg(long, value_name = "LENGTH", conflicts_with_all = ["prompt", "prompts"])]
+    pub input_tokens: Option<Length>,
+    /// Most tokens of each answer, instead of --max-tokens: a number, 100..200, or normal:MEAN,DEVIATION
+    #[arg(long, value_name = "LENGTH", conflicts_with = "max_tokens")]
+    pub output_tokens: Option<Length>,
+    /// Count answers that keep these limits, as in ttft=200ms,itl=50ms (also tpot, e2e), and give goodput
+    #[arg(long, value_name = "LIMITS")]
+    pub slo: Option<Slo>,
+    /// More percentiles, as in 75,95,99.9
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_percentile)]
+    pub percentiles: Vec<f64>,
+}
+
+fn parse_percentile(text: &str) -> Result<f64, String> {
+    let percentile =
+        text.trim().parse().ok().filter(|percentile| (0.0..=100.0).contains(percentile));
+    percentile.ok_or_else(|| "give percentiles from 0 to 100, as in 95,99.9".to_owned())
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -177,11 +199,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let cli = Cli::try_parse_from(["loadtest", "batch"]).unwrap();
-        let Command::Batch(Batch { common, count, parallel, workers, prompts, rate, .. }) =
-            cli.command
-        else {
-            panic!("parsed as another command")
-        };
+        let Command::Batch(batch) = cli.command else { panic!("parsed as another command") };
+        let Batch { common, count, parallel, workers, prompts, rate, .. } = *batch;
         assert_eq!((count, parallel, workers, prompts, rate), (None, false, 4, None, None));
         assert_eq!(
             (common.host.as_str(), common.port, common.max_tokens),

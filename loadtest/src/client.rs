@@ -17,6 +17,7 @@ use crate::{
     error::{Phase, RequestError},
     http::{Method, Request, Response, Stamping},
     measurement::{Measured, Measurement},
+    prompts::Prompt,
     protocol::{self, Api, Generation},
     target::Target,
 };
@@ -44,7 +45,7 @@ pub struct Order<'a> {
     pub index: u32,
     pub request_id: String,
     pub model: &'a str,
-    pub prompt: &'a str,
+    pub prompt: Prompt,
     /// When it was to leave.
     pub due: Instant,
 }
@@ -126,8 +127,11 @@ impl Client {
     pub async fn run(&self, order: Order<'_>) -> Measured {
         let Order { index, request_id, model, prompt, due } = order;
         let Options { api, stream, max_tokens, ignore_eos, timeout, api_key: _ } = self.options;
-        let body =
-            Generation { api, model, prompt, max_tokens, ignore_eos, stream }.body().to_string();
+        let max_tokens = prompt.max_tokens.unwrap_or(max_tokens);
+        let prompt = prompt.text;
+        let body = Generation { api, model, prompt: &prompt, max_tokens, ignore_eos, stream }
+            .body()
+            .to_string();
         let request =
             self.request(Method::Post, api.path(), &[("X-Request-Id", &request_id)], &body);
 
@@ -144,7 +148,7 @@ impl Client {
                 Err(RequestError::Timeout { limit: timeout, waiting_for: measurement.phase() })
             }
         };
-        measurement.end(index, request_id, prompt.to_owned(), outcome, ended)
+        measurement.end(index, request_id, prompt, outcome, ended)
     }
 
     async fn ask_for_models(&self) -> Result<Vec<String>, RequestError> {

@@ -55,8 +55,8 @@ pub(crate) fn notes(records: &[RequestRecord], plan: &Plan) -> Vec<String> {
     if failed > 0 {
         notes.push(format!("{failed} requests of the warm-up failed"));
     }
-    let (distinct, sent) = (plan.load.prompts.len(), records.len());
-    if sent > distinct {
+    let sent = records.len();
+    if let Some(distinct) = plan.load.prompts.distinct().filter(|&distinct| sent > distinct) {
         notes.push(format!(
             "{distinct} distinct prompts for {sent} requests: a prefix cache makes repeated prompts start sooner"
         ));

@@ -8,9 +8,10 @@ use crate::{
     cli::{Batch, Command, Common},
     client::Options,
     pace::Pace,
-    prompts,
+    prompts::{self, Prompts, Source},
     protocol::Api,
     run::{Load, Warmup},
+    slo::Slo,
     target::Target,
 };
 
@@ -22,6 +23,8 @@ pub struct Plan {
     pub model: Option<String>,
     pub load: Load,
     pub warmup: Option<String>,
+    pub slo: Option<Slo>,
+    pub percentiles: Vec<f64>,
     /// The exit code says if the client was not up to the load.
     pub strict: bool,
     pub out: PathBuf,
@@ -42,11 +45,10 @@ impl Plan {
     pub fn new(command: Command) -> Result<Self> {
         match command {
             Command::Single(common) => {
-                let prompts =
-                    vec![common.prompt.clone().unwrap_or_else(|| prompts::SINGLE.to_owned())];
+                let prompt = common.prompt.clone().unwrap_or_else(|| prompts::SINGLE.to_owned());
                 let load = Load {
                     model: String::new(),
-                    prompts: prompts.into(),
+                    prompts: Prompts::list([prompt]),
                     count: Some(1),
                     duration: None,
                     warmup: Warmup::Requests(0),
@@ -58,8 +60,14 @@ impl Plan {
             }
             Command::Batch(batch) => {
                 let load = load_of(&batch)?;
-                let Batch { common, warmup, strict, .. } = batch;
-                Ok(Self { warmup, strict, ..Self::of(Test::Batch, common, load)? })
+                let Batch { common, warmup, slo, percentiles, strict, .. } = *batch;
+                Ok(Self {
+                    warmup,
+                    slo,
+                    percentiles,
+                    strict,
+                    ..Self::of(Test::Batch, common, load)?
+                })
             }
         }
     }
@@ -86,16 +94,32 @@ impl Plan {
         ensure!(printable, "the API key holds a character that no HTTP header can carry");
         let api = if chat { Api::Chat } else { Api::Completions };
         let options = Options { api, stream: !no_stream, max_tokens, ignore_eos, timeout, api_key };
-        Ok(Self { test, target, options, model, load, warmup: None, strict: false, out, json })
+        Ok(Self {
+            test,
+            target,
+            options,
+            model,
+            load,
+            warmup: None,
+            slo: None,
+            percentiles: vec![],
+            strict: false,
+            out,
+            json,
+        })
     }
 }
 
 fn load_of(batch: &Batch) -> Result<Load> {
-    let prompts = match (&batch.common.prompt, &batch.prompts) {
-        (Some(prompt), _) => vec![prompt.clone()],
-        (None, Some(path)) => prompts::from_file(path)?,
-        (None, None) => prompts::BUILT_IN.map(str::to_owned).to_vec(),
+    let prompts = match (&batch.common.prompt, &batch.prompts, batch.input_tokens) {
+        (Some(prompt), _, _) => Prompts::list([prompt.clone()]),
+        (None, Some(path), _) => Prompts::list(prompts::from_file(path)?),
+        (None, None, Some(length)) => {
+            Prompts { source: Source::Random(length), output: None, seed: batch.seed }
+        }
+        (None, None, None) => Prompts::list(prompts::BUILT_IN),
     };
+    let prompts = Prompts { output: batch.output_tokens, seed: batch.seed, ..prompts };
     let warmup = match &batch.warmup {
         Some(text) => parse_warmup(text)?,
         None => Warmup::Requests(0),
@@ -116,16 +140,7 @@ fn load_of(batch: &Batch) -> Result<Load> {
         None => Pace::Closed { workers: if batch.parallel { batch.workers } else { 1 } },
     };
     let Batch { seed, threads, .. } = *batch;
-    Ok(Load {
-        model: String::new(),
-        prompts: prompts.into(),
-        count,
-        duration,
-        warmup,
-        pace,
-        seed,
-        threads,
-    })
+    Ok(Load { model: String::new(), prompts, count, duration, warmup, pace, seed, threads })
 }
 
 /// A number of requests, or a number of seconds with an `s` behind it.

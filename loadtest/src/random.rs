@@ -21,6 +21,12 @@ impl Random {
         ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Zero to `end`, without it.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        // The bias is below 2^-32 for the lengths and counts that are asked for.
+        self.next() % end.max(1)
+    }
+
     /// Of mean one.
     pub(crate) fn exponential(&mut self) -> f64 {
         -self.share().ln()

@@ -1,8 +1,10 @@
 //! The result file: what one request, and one run, leave behind.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::Distribution;
+use crate::{slo::Slo, statistics::Distribution};
 
 /// One run, as written to `*_result_*.json` and printed by `--json`.
 ///
@@ -54,6 +56,11 @@ pub struct Settings {
     pub warmup: Option<String>,
     #[serde(default)]
     pub seed: u64,
+    /// As they were given, where they were.
+    #[serde(default)]
+    pub input_tokens: Option<String>,
+    #[serde(default)]
+    pub output_tokens: Option<String>,
 }
 
 /// Figures over the requests that succeeded and are no warm-up.
@@ -96,7 +103,24 @@ pub struct Summary {
     pub e2e_ms: Option<Distribution>,
     /// Output tokens per second of each request by itself.
     pub request_output_tokens_per_second: Option<Distribution>,
+    /// With `--slo`.
+    #[serde(default)]
+    pub goodput: Option<Goodput>,
+    /// With `--percentiles`: of each figure by its name here, by the names of the percentiles.
+    #[serde(default)]
+    pub percentiles: BTreeMap<String, BTreeMap<String, f64>>,
     pub failures: Vec<FailureGroup>,
+}
+
+/// Answers that kept a service level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Goodput {
+    pub slo: Slo,
+    pub good_requests: usize,
+    /// Good ones over the wall time.
+    pub good_requests_per_second: f64,
+    /// Good ones over all, those that failed among them.
+    pub good_share: f64,
 }
 
 /// How well this client kept time. Marks are what is beyond the limits within which the figures are the server's.

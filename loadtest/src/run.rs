@@ -18,6 +18,7 @@ use crate::{
     client_figures::{self, Observations},
     measurement::{Measured, unix_nanoseconds},
     pace::Pace,
+    prompts::Prompts,
     record::{ClientFigures, RequestRecord},
 };
 use measuring::{Job, Queue, Work};
@@ -26,8 +27,7 @@ use measuring::{Job, Queue, Work};
 #[derive(Debug, Clone)]
 pub struct Load {
     pub model: String,
-    /// Used in turn, from the start again when there are more requests.
-    pub prompts: Arc<[String]>,
+    pub prompts: Prompts,
     /// Warm-up included; without it, until `duration` is over.
     pub count: Option<u32>,
     /// Nothing is sent after it; what is in flight comes to its end. Warm-up included.

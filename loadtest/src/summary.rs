@@ -1,10 +1,15 @@
 //! From the records of a run to its figures.
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use crate::{
-    record::{FailureGroup, RequestRecord, Summary},
-    statistics::{Distribution, rounded},
+    record::{FailureGroup, Goodput, RequestRecord, Summary},
+    slo::Slo,
+    statistics::{self, Distribution, rounded},
 };
 
 /// Figures of a run that took `wall`, from its first request to its last answer.
@@ -46,8 +51,43 @@ pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
         tpot_ms: distribution(|record| record.tpot_ms),
         e2e_ms: distribution(|record| Some(record.e2e_ms)),
         request_output_tokens_per_second: distribution(|record| record.output_tokens_per_second),
+        goodput: None,
+        percentiles: BTreeMap::new(),
         failures: group_failures(&counted),
     }
+}
+
+/// What of the run kept the service level.
+pub(crate) fn goodput(slo: Slo, records: &[RequestRecord], wall: Duration) -> Goodput {
+    let counted = || records.iter().filter(|record| !record.warmup);
+    let good_requests = counted().filter(|record| slo.is_kept(record)).count();
+    let over = |whole: f64| if whole > 0.0 { rounded(good_requests as f64 / whole) } else { 0.0 };
+    Goodput {
+        slo,
+        good_requests,
+        good_requests_per_second: over(wall.as_secs_f64()),
+        good_share: over(counted().count() as f64),
+    }
+}
+
+/// The wanted percentiles of each figure, by its name in the summary.
+pub(crate) fn percentiles(
+    records: &[RequestRecord],
+    wanted: &[f64],
+) -> BTreeMap<String, BTreeMap<String, f64>> {
+    let succeeded = || records.iter().filter(|record| !record.warmup && record.succeeded());
+    let of = |value: fn(&RequestRecord) -> Option<f64>| {
+        statistics::percentiles(succeeded().filter_map(value), wanted)
+    };
+    [
+        ("ttft_ms", of(|record| record.ttft_ms)),
+        ("itl_ms", statistics::percentiles(succeeded().flat_map(RequestRecord::gaps_ms), wanted)),
+        ("tpot_ms", of(|record| record.tpot_ms)),
+        ("e2e_ms", of(|record| Some(record.e2e_ms))),
+    ]
+    .into_iter()
+    .filter_map(|(name, found)| Some((name.to_owned(), found?)))
+    .collect()
 }
 
 /// Both chunks were read at once, so the gap between them is none.
@@ -223,6 +263,27 @@ mod tests {
         assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 1);
         records[1].http_status = Some(429);
         assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 2);
+    }
+
+    #[test]
+    fn goodput_counts_what_kept_every_limit() {
+        let mut records = [
+            record(1, 90.0, Some(8), None),
+            record(2, 200.0, Some(8), None),
+            record(3, 10.0, None, Some("busy")),
+            record(4, 90.0, Some(8), None),
+        ];
+        for record in &mut records {
+            record.ttft_ms = Some(if record.index == 4 { 50.0 } else { 20.0 });
+        }
+        let slo = "ttft=30ms,e2e=100ms".parse().unwrap();
+        let found = goodput(slo, &records, Duration::from_secs(2));
+        assert_eq!(
+            (found.good_requests, found.good_requests_per_second, found.good_share),
+            (1, 0.5, 0.25)
+        );
+        // What is unknown keeps no limit.
+        assert_eq!(goodput("tpot=9s".parse().unwrap(), &records, Duration::ZERO).good_requests, 0);
     }
 
     #[test]

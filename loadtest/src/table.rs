@@ -40,9 +40,19 @@ pub(crate) fn render(result: &RunResult) -> String {
             .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")),
         summary.requests_per_second
     ));
+    if let Some(goodput) = &summary.goodput {
+        lines.push(format!(
+            "goodput     {:.2} requests/s, {} of {} requests kept the limits",
+            goodput.good_requests_per_second, goodput.good_requests, summary.requests
+        ));
+    }
     if summary.succeeded > 0 {
         lines.push(String::new());
         lines.extend(distributions(summary));
+        for (name, percentiles) in &summary.percentiles {
+            let values = percentiles.iter().map(|(name, value)| format!("{name} {value:.2}"));
+            lines.push(format!("{name:<15} {}", values.collect::<Vec<_>>().join("  ")));
+        }
         lines.extend(client.as_ref().map(|client| client_line(client, summary.connect_ms)));
     }
     for group in &summary.failures {

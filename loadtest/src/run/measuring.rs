@@ -16,6 +16,7 @@ use crate::{
     client::{Client, Order},
     client_figures::{RunningThread, ThreadUsage},
     measurement::Measured,
+    prompts::Prompts,
 };
 
 /// What all threads of a run work on.
@@ -24,7 +25,7 @@ pub(super) struct Job {
     pub(super) run_id: String,
     pub(super) queue: Queue,
     pub(super) model: String,
-    pub(super) prompts: Arc<[String]>,
+    pub(super) prompts: Prompts,
 }
 
 /// Where a thread's requests come from.
@@ -147,7 +148,7 @@ async fn send_when_free(
 impl Job {
     fn order(&self, due: Due) -> Order<'_> {
         let Due { index, at } = due;
-        let prompt = &self.prompts[(index as usize - 1) % self.prompts.len()];
+        let prompt = self.prompts.of(index);
         let request_id = format!("{}-{index}", self.run_id);
         Order { index, request_id, model: &self.model, prompt, due: at }
     }

@@ -141,3 +141,32 @@ fn a_client_that_is_the_bottleneck_says_so() {
     assert_eq!(ran.code, if client.marks.is_empty() { 0 } else { 3 }, "{}", ran.stderr);
     assert!(ran.stderr.contains("of the chunks came together"), "{}", ran.stderr);
 }
+
+#[test]
+fn random_prompts_and_answers_have_their_lengths() {
+    let server = Server::start(healthy);
+    let arguments = ["batch", "--model", MODEL, "--count", "8", "--seed", "3"];
+    let lengths = ["--input-tokens", "20..30", "--output-tokens", "5..6", "--ignore-eos"];
+    let ran = run_at(server.port, &[&arguments[..], &lengths].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for seen in server.seen() {
+        let words = seen.prompt().split(' ').count();
+        assert!((20..=30).contains(&words), "{}", seen.prompt());
+        assert!((5..=6).contains(&seen.body["max_tokens"].as_u64().unwrap()), "{}", seen.body);
+    }
+    assert!(!ran.stderr.contains("distinct prompts"), "{}", ran.stderr);
+    let settings = ran.result().settings;
+    assert_eq!((settings.input_tokens.as_deref(), settings.seed), (Some("20..30"), 3));
+}
+
+#[test]
+fn goodput_and_percentiles_are_given_when_asked_for() {
+    let server = Server::start(healthy);
+    let arguments = ["batch", "--model", MODEL, "--count", "4", "--slo", "ttft=60s,e2e=0.000001"];
+    let ran = run_at(server.port, &[&arguments[..], &["--percentiles", "75,99.9"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let summary = ran.result().summary;
+    assert_eq!(summary.goodput.unwrap().good_requests, 0);
+    assert!(summary.percentiles["ttft_ms"]["p99.9"] >= summary.ttft_ms.unwrap().max);
+    assert!(ran.stderr.contains("goodput     0.00 requests/s, 0 of 4"), "{}", ran.stderr);
+}
