@@ -1,12 +1,19 @@
 //! A plan from start to end: choose the model, run the load, write the result, show it.
 
-use std::io::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+};
 
 use anyhow::{Context as _, Error, Result};
 use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::{
+    bench_keys,
     client::Client,
+    collected,
     error::RequestError,
     measurement::unix_nanoseconds,
     notes,
@@ -40,6 +47,7 @@ pub async fn execute(plan: Plan) -> Result<Outcome> {
         Some(model) => model,
         None => choose_model(&client, &mut notes).await?,
     };
+    collected::check(plan.append.as_deref(), plan.csv.as_deref())?;
     let file = ResultFile::reserve(&plan.out, plan.test.file_prefix(), Timestamp::now())?;
 
     let mut progress = Progress::start(plan.load.count);
@@ -48,9 +56,12 @@ pub async fn execute(plan: Plan) -> Result<Outcome> {
     let is_good = !finished.interrupted && finished.records.iter().all(RequestRecord::succeeded);
 
     let result = assemble(&plan, model, finished, notes);
-    let mut json = serde_json::to_string_pretty(&result).context("cannot serialise the result")?;
+    let bench = bench_keys::keys(&result, &plan.percentiles);
+    let mut json = serde_json::to_string_pretty(&Written { result: &result, bench: &bench })
+        .context("cannot serialise the result")?;
     json.push('\n');
     let path = file.publish(&json)?;
+    collect(&plan, &result, &bench)?;
     // Only now: whoever reads stderr may be slow.
     progress.finish();
     eprint!("\n{}", table::render(&result));
@@ -70,6 +81,35 @@ pub async fn execute(plan: Plan) -> Result<Outcome> {
         (true, true) => Outcome::Marked,
         (true, false) => Outcome::Good,
     })
+}
+
+/// A result as its file has it.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    result: &'a RunResult,
+    #[serde(flatten)]
+    bench: &'a BTreeMap<String, Value>,
+}
+
+/// To the files that gather many runs.
+fn collect(plan: &Plan, result: &RunResult, bench: &BTreeMap<String, Value>) -> Result<()> {
+    if let Some(path) = &plan.append {
+        let figures = RunResult { requests: Vec::new(), ..result.clone() };
+        let line = serde_json::to_value(Written { result: &figures, bench });
+        collected::append_json(path, &line.context("cannot serialise the figures")?)?;
+    }
+    if let Some(path) = &plan.csv {
+        let marks = result.client.as_ref().map(|client| client.marks.join("; "));
+        let mut figures = bench.clone();
+        figures.extend([
+            ("label".to_owned(), json!(result.label)),
+            ("failed".to_owned(), json!(result.summary.failed)),
+            ("marks".to_owned(), json!(marks.unwrap_or_default())),
+        ]);
+        collected::append_csv(path, &figures)?;
+    }
+    Ok(())
 }
 
 async fn choose_model(client: &Client, notes: &mut Vec<String>) -> Result<String> {
@@ -149,6 +189,7 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
     };
     RunResult {
         tool: concat!("loadtest ", env!("CARGO_PKG_VERSION")).to_owned(),
+        label: plan.label.clone(),
         started_at: start.to_string(),
         start_unix_ns: unix_nanoseconds(start),
         finished_at: end.to_string(),

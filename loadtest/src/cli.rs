@@ -105,6 +105,9 @@ pub struct Common {
     /// Directory for the result file; created if absent
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
+    /// What to call the run in its result
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
     /// Print the result as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -160,6 +163,12 @@ pub struct Batch {
     /// Count answers that keep these limits, as in ttft=200ms,itl=50ms (also tpot, e2e), and give goodput
     #[arg(long, value_name = "LIMITS")]
     pub slo: Option<Slo>,
+    /// Append the figures to this file, as one line of JSON
+    #[arg(long, value_name = "FILE")]
+    pub append: Option<PathBuf>,
+    /// Append the figures to this file, as one line of CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
     /// More percentiles, as in 75,95,99.9
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_percentile)]
     pub percentiles: Vec<f64>,

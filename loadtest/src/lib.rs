@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod bench_keys;
 pub mod cli;
 pub mod client;
 mod client_figures;
+mod collected;
 pub mod error;
 mod http;
 pub mod lengths;

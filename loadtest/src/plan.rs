@@ -25,6 +25,9 @@ pub struct Plan {
     pub warmup: Option<String>,
     pub slo: Option<Slo>,
     pub percentiles: Vec<f64>,
+    pub label: Option<String>,
+    pub append: Option<PathBuf>,
+    pub csv: Option<PathBuf>,
     /// The exit code says if the client was not up to the load.
     pub strict: bool,
     pub out: PathBuf,
@@ -60,11 +63,13 @@ impl Plan {
             }
             Command::Batch(batch) => {
                 let load = load_of(&batch)?;
-                let Batch { common, warmup, slo, percentiles, strict, .. } = *batch;
+                let Batch { common, warmup, slo, percentiles, append, csv, strict, .. } = *batch;
                 Ok(Self {
                     warmup,
                     slo,
                     percentiles,
+                    append,
+                    csv,
                     strict,
                     ..Self::of(Test::Batch, common, load)?
                 })
@@ -78,6 +83,7 @@ impl Plan {
             port,
             model,
             prompt: _,
+            label,
             max_tokens,
             ignore_eos,
             chat,
@@ -103,6 +109,9 @@ impl Plan {
             warmup: None,
             slo: None,
             percentiles: vec![],
+            label,
+            append: None,
+            csv: None,
             strict: false,
             out,
             json,

@@ -10,11 +10,16 @@ use crate::{slo::Slo, statistics::Distribution};
 ///
 /// A time is the wall clock of this machine, in nanoseconds since 1970 and as RFC 3339; an offset is in milliseconds
 /// on the monotonic clock since the start of its request. `null` means "not measured", never zero.
+/// The file has, at its top level, also the figures by the names that `vllm bench serve` gives them, such as
+/// `mean_ttft_ms`, `p99_tpot_ms` and `request_throughput`; they say nothing that is not here too.
 /// Readers that hold numbers as doubles (JavaScript, jq before 1.7) get nanoseconds since 1970 to the nearest 256 only;
 /// the RFC 3339 form is exact everywhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     pub tool: String,
+    /// What `--label` says of the run.
+    #[serde(default)]
+    pub label: Option<String>,
     pub started_at: String,
     pub start_unix_ns: u64,
     pub finished_at: String,
