@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::target::parse_host;
+use crate::{lengths::Length, pace::Arrivals, slo::Slo, target::parse_host};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,21 +20,27 @@ Examples:
   # Figures for a script: JSON on stdout, everything else on stderr
   loadtest batch --json 2>/dev/null | jq .summary.ttft_ms.p99
 
-Exit codes: 0 all requests succeeded, 1 any failed, 2 wrong usage.";
+Exit codes: 0 all requests succeeded, 1 any failed, 2 wrong usage, 3 with --strict if the client was not up to the load.";
 
 const BATCH_EXAMPLES: &str = "\
 Examples:
   loadtest batch --host gpu-node --count 15
   loadtest batch --count 20 --parallel --workers 4
+  loadtest batch --rate 5 --arrivals poisson --duration 60 --warmup 10s
+  loadtest batch --rate 5 --duration 60 --input-tokens 500..1500 --output-tokens 128 --ignore-eos --slo ttft=500ms,tpot=30ms
   loadtest batch --model meta-llama/Llama-2-7b-chat-hf --chat --prompts prompts.txt --out results/
 
 Sequential by default: the latency of a server that does nothing else. \
 With --parallel, --workers requests are in flight all the time: throughput, and latency under that load. \
-A worker sends its next request when it has its answer, so an overloaded server also slows the sending down.
+A worker sends its next request when it has its answer, so an overloaded server also slows the sending down. \
+With --rate it does not: requests leave when they are due, and how late they left is shown.
 
 Percentiles are nearest rank: values that were measured, not interpolated. \
-ITL is the gap between chunks with text; a chunk may carry more than one token. \
+ITL is the gap between chunks with a token; a chunk may carry more than one. \
 TPOT and tokens/s use the token counts that the server reports in `usage`.
+
+Random prompts are of short words, about a token each; how many they were to the server is in the result. \
+Goodput is requests a second that kept every limit of --slo; that of itl is for the p99 of an answer's gaps.
 
 The built-in prompts differ in their first word. \
 When prompts repeat (--count above their number, or --prompt), vLLM's prefix cache makes the repeated ones start sooner.";
@@ -60,7 +66,7 @@ pub enum Command {
     Single(Common),
     /// Send many prompts, one after another or several at once; show percentiles and throughput
     #[command(after_help = BATCH_EXAMPLES)]
-    Batch(Batch),
+    Batch(Box<Batch>),
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +105,9 @@ pub struct Common {
     /// Directory for the result file; created if absent
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
+    /// What to call the run in its result
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
     /// Print the result as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -108,9 +117,15 @@ pub struct Common {
 pub struct Batch {
     #[command(flatten)]
     pub common: Common,
-    /// Number of requests
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
-    pub count: u32,
+    /// Number of requests [default: 15, or as many as --duration allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
+    /// Send no more after this time; what is in flight comes to its end
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub duration: Option<Duration>,
+    /// Leave the first N requests, or those of the first N seconds (as in 10s), out of the figures; they come on top
+    #[arg(long, value_name = "N|Ns", allow_hyphen_values = true)]
+    pub warmup: Option<String>,
     /// Keep several requests in flight
     #[arg(long)]
     pub parallel: bool,
@@ -118,9 +133,56 @@ pub struct Batch {
     #[arg(long, value_name = "N", default_value_t = 4, requires = "parallel",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub workers: u32,
-    /// File with one prompt per line, instead of the built-in ones
+    /// Send so many requests a second, whether or not answers come: an open loop
+    #[arg(long, value_name = "REQUESTS/S", conflicts_with_all = ["parallel", "workers"], value_parser = parse_rate)]
+    pub rate: Option<f64>,
+    /// How the times between them are distributed: constant, poisson or gamma:SHAPE (below 1 in bursts)
+    #[arg(long, value_name = "KIND", default_value_t = Arrivals::Poisson, requires = "rate")]
+    pub arrivals: Arrivals,
+    /// With --rate: most requests in flight; what is due waits, and the wait is shown
+    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_concurrency: Option<u32>,
+    /// Decides all that is random: the same seed sends the same load
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Threads that send and receive [default: by the load, at most half of the cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: Option<u32>,
+    /// Exit with 3 if this client was not up to the load
+    #[arg(long)]
+    pub strict: bool,
+    /// File with prompts: one per line; objects with a `prompt` in .jsonl; such a list, or ShareGPT's, in .json
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
+    /// Random prompts of about so many tokens: a number, 100..200, or normal:MEAN,DEVIATION
+    #[arg(long, value_name = "LENGTH", conflicts_with_all = ["prompt", "prompts"])]
+    pub input_tokens: Option<Length>,
+    /// Most tokens of each answer, instead of --max-tokens: a number, 100..200, or normal:MEAN,DEVIATION
+    #[arg(long, value_name = "LENGTH", conflicts_with = "max_tokens")]
+    pub output_tokens: Option<Length>,
+    /// Count answers that keep these limits, as in ttft=200ms,itl=50ms (also tpot, e2e), and give goodput
+    #[arg(long, value_name = "LIMITS")]
+    pub slo: Option<Slo>,
+    /// Append the figures to this file, as one line of JSON
+    #[arg(long, value_name = "FILE")]
+    pub append: Option<PathBuf>,
+    /// Append the figures to this file, as one line of CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// More percentiles, as in 75,95,99.9
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_percentile)]
+    pub percentiles: Vec<f64>,
+}
+
+fn parse_percentile(text: &str) -> Result<f64, String> {
+    let percentile =
+        text.trim().parse().ok().filter(|percentile| (0.0..=100.0).contains(percentile));
+    percentile.ok_or_else(|| "give percentiles from 0 to 100, as in 95,99.9".to_owned())
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (1e-3..=1e6).contains(rate));
+    rate.ok_or_else(|| "give a number of requests a second, for instance 10 or 0.5".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -146,11 +208,9 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let cli = Cli::try_parse_from(["loadtest", "batch"]).unwrap();
-        let Command::Batch(Batch { common, count, parallel, workers, prompts }) = cli.command
-        else {
-            panic!("parsed as another command")
-        };
-        assert_eq!((count, parallel, workers, prompts), (15, false, 4, None));
+        let Command::Batch(batch) = cli.command else { panic!("parsed as another command") };
+        let Batch { common, count, parallel, workers, prompts, rate, .. } = *batch;
+        assert_eq!((count, parallel, workers, prompts, rate), (None, false, 4, None, None));
         assert_eq!(
             (common.host.as_str(), common.port, common.max_tokens),
             ("localhost", 30800, 64)

@@ -2,22 +2,27 @@
 
 mod exchange;
 mod failure;
+mod pool;
+mod stream;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use reqwest::{Url, header, redirect};
 use tokio::{sync::OnceCell, time};
 
 use crate::{
     error::{Phase, RequestError},
-    measurement::Measurement,
+    http::{Method, Request, Response, Stamping},
+    measurement::{Measured, Measurement},
+    prompts::Prompt,
     protocol::{self, Api, Generation},
-    record::RequestRecord,
     target::Target,
 };
+use pool::Pool;
 
-/// Below the five seconds after which vLLM's HTTP server closes an idle connection, so that none is used as it closes.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 const LONGEST_CONNECT: Duration = Duration::from_secs(10);
 /// How long to wait for the end of a body whose content is complete, so that its connection can be used again.
 const END_OF_BODY: Duration = Duration::from_secs(1);
@@ -34,15 +39,35 @@ pub struct Options {
     pub api_key: Option<String>,
 }
 
-/// Connections are kept and used again, and the host name is resolved once: neither is part of what is measured
-/// after the first request of each worker.
+/// One request of a run.
+#[derive(Debug, Clone)]
+pub struct Order<'a> {
+    pub index: u32,
+    pub request_id: String,
+    pub model: &'a str,
+    pub prompt: Prompt,
+    /// When it was to leave.
+    pub due: Instant,
+}
+
+/// Connections are kept and used again, and the host name is resolved once. Neither is part of what is measured: the
+/// clock of a request starts when its bytes leave.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
     target: Target,
     options: Options,
+    /// As the `Authorization` header wants it.
+    authorization: Option<String>,
+    host: String,
+    addresses: Vec<SocketAddr>,
     connect_limit: Duration,
-    endpoint: Url,
+    pool: Pool,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    _stamping: Stamping,
     /// Asked for once, after the first answer that says "no such model".
     available: OnceCell<Option<Vec<String>>>,
 }
@@ -53,7 +78,7 @@ impl Client {
         // Shorter than the limit of a request, so that the two can be told apart.
         let connect_limit = options.timeout.mul_f64(0.9).min(LONGEST_CONNECT);
         let lookup = tokio::net::lookup_host((target.host(), target.port()));
-        let addresses: Vec<_> = match time::timeout(connect_limit, lookup).await {
+        let addresses = match time::timeout(connect_limit, lookup).await {
             Ok(Ok(addresses)) => addresses.collect(),
             Ok(Err(error)) => return Err(failure::of_lookup(&target, &error)),
             Err(_) => {
@@ -63,20 +88,31 @@ impl Client {
                 });
             }
         };
-        let endpoint = target.url(options.api.path());
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(connect_limit)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .resolve_to_addrs(endpoint.host_str().unwrap_or(target.host()), &addresses)
-            .user_agent(concat!("loadtest/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| RequestError::Connect {
-                target: target.clone(),
-                reason: error.to_string(),
-            })?;
-        Ok(Self { http, target, options, connect_limit, endpoint, available: OnceCell::new() })
+        Ok(Self {
+            authorization: options.api_key.as_ref().map(|key| format!("Bearer {key}")),
+            host: target.to_string(),
+            target,
+            options,
+            addresses,
+            connect_limit,
+            pool: Pool::default(),
+            shared: Arc::new(Shared { _stamping: Stamping::start(), available: OnceCell::new() }),
+        })
+    }
+
+    /// The same, with connections of its own: they belong to the thread that opened them.
+    #[must_use]
+    pub fn for_another_thread(&self) -> Self {
+        Self {
+            target: self.target.clone(),
+            options: self.options.clone(),
+            authorization: self.authorization.clone(),
+            host: self.host.clone(),
+            addresses: self.addresses.clone(),
+            connect_limit: self.connect_limit,
+            pool: Pool::default(),
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// The models the server serves, in its order.
@@ -88,28 +124,23 @@ impl Client {
     }
 
     /// Runs one request to its end and records it, whatever that end is.
-    pub async fn run(
-        &self,
-        index: u32,
-        request_id: String,
-        model: &str,
-        prompt: &str,
-    ) -> RequestRecord {
+    pub async fn run(&self, order: Order<'_>) -> Measured {
+        let Order { index, request_id, model, prompt, due } = order;
         let Options { api, stream, max_tokens, ignore_eos, timeout, api_key: _ } = self.options;
-        let body =
-            Generation { api, model, prompt, max_tokens, ignore_eos, stream }.body().to_string();
-        let request = self
-            .authorized(self.http.post(self.endpoint.clone()))
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("X-Request-Id", &request_id)
-            .body(body);
+        let max_tokens = prompt.max_tokens.unwrap_or(max_tokens);
+        let prompt = prompt.text;
+        let body = Generation { api, model, prompt: &prompt, max_tokens, ignore_eos, stream }
+            .body()
+            .to_string();
+        let request =
+            self.request(Method::Post, api.path(), &[("X-Request-Id", &request_id)], &body);
 
-        let mut measurement = Measurement::start(stream);
-        let exchanged = time::timeout(timeout, self.exchange(request, &mut measurement)).await;
-        let ended = measurement.elapsed();
+        let mut measurement = Measurement::start(stream, due);
+        let exchanged = time::timeout(timeout, self.exchange(&request, &mut measurement)).await;
+        let ended = Instant::now();
         let outcome = match exchanged {
             Ok(Ok(response)) => {
-                drain(response).await;
+                self.drain(response).await;
                 Ok(())
             }
             Ok(Err(error)) => Err(self.with_available_models(error, model).await),
@@ -117,24 +148,24 @@ impl Client {
                 Err(RequestError::Timeout { limit: timeout, waiting_for: measurement.phase() })
             }
         };
-        measurement.into_record(index, request_id, prompt.to_owned(), outcome, ended)
+        measurement.end(index, request_id, prompt, outcome, ended)
     }
 
     async fn ask_for_models(&self) -> Result<Vec<String>, RequestError> {
-        let request = self.authorized(self.http.get(self.target.url("/v1/models")));
-        let sent = request.send().await;
-        let mut response = sent.map_err(|error| self.failure(error, Phase::Headers))?;
-        self.expect_ok(&mut response, Phase::Body).await?;
-        let body = self.whole_body(&mut response, Phase::Body).await?;
+        let request = self.request(Method::Get, "/v1/models", &[], "");
+        let mut response =
+            self.send(&request, &mut Measurement::start(false, Instant::now())).await?;
+        self.expect_ok(&mut response).await?;
+        let body = self.whole_body(&mut response).await?;
+        self.pool.put(response);
         protocol::parse_models(&body)
             .map_err(|reason| RequestError::MalformedResponse { reason, excerpt: None })
     }
 
-    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.options.api_key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
+    fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+        let mut headers = headers.to_vec();
+        headers.extend(self.authorization.as_deref().map(|value| ("Authorization", value)));
+        Request { method, path, host: &self.host, headers: &headers, body }.to_bytes()
     }
 
     /// A server says 404 both for an unknown model and for an unknown path; only the first names the model.
@@ -144,16 +175,17 @@ impl Client {
                 if message.contains("model") && message.contains(model) =>
             {
                 let ask = || async { self.models().await.ok() };
-                let available = self.available.get_or_init(ask).await.clone();
+                let available = self.shared.available.get_or_init(ask).await.clone();
                 RequestError::ModelNotFound { model: model.to_owned(), available }
             }
             other => other,
         }
     }
-}
 
-/// A connection goes back to the pool only when its body has been read to the end.
-async fn drain(mut response: reqwest::Response) {
-    let deadline = Instant::now() + END_OF_BODY;
-    while let Ok(Ok(Some(_))) = time::timeout_at(deadline.into(), response.chunk()).await {}
+    /// A connection is used again only when its body has been read to the end.
+    async fn drain(&self, mut response: Response) {
+        let deadline = Instant::now() + END_OF_BODY;
+        while let Ok(Ok(Some(_))) = time::timeout_at(deadline.into(), response.piece()).await {}
+        self.pool.put(response);
+    }
 }

@@ -59,6 +59,8 @@ pub enum RequestError {
     /// The stream ended in good order but without a part that proves it complete.
     Truncated {
         missing: &'static str,
+        /// What came and was no part of an answer.
+        received: Option<String>,
     },
     /// The server gave the request up and said so in `finish_reason`.
     Aborted {
@@ -102,6 +104,7 @@ impl RequestError {
             Self::MalformedStream { excerpt, .. } | Self::MalformedResponse { excerpt, .. } => {
                 excerpt.as_deref()
             }
+            Self::Truncated { received, .. } => received.as_deref(),
             _ => None,
         }
     }
@@ -152,7 +155,9 @@ impl fmt::Display for RequestError {
             Self::MalformedResponse { reason, .. } => {
                 write!(formatter, "the response is malformed: {reason}")
             }
-            Self::Truncated { missing } => write!(formatter, "the stream ended without {missing}"),
+            Self::Truncated { missing, .. } => {
+                write!(formatter, "the stream ended without {missing}")
+            }
             Self::Aborted { finish_reason } => {
                 write!(
                     formatter,
@@ -200,7 +205,10 @@ mod tests {
             waiting_for: Phase::FirstContent,
         };
         assert_eq!(error.to_string(), "timed out after 1.5 s while waiting for the first token");
-        assert_eq!(error.advice().unwrap(), "raise --timeout, or lower --max-tokens or --workers");
+        assert_eq!(
+            error.advice().unwrap(),
+            "raise --timeout, or lower --max-tokens, --workers or --rate"
+        );
     }
 
     #[test]
@@ -233,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_truncated_stream_names_what_is_missing() {
-        let error = RequestError::Truncated { missing: "[DONE]" };
+        let error = RequestError::Truncated { missing: "[DONE]", received: None };
         assert_eq!(
             (error.kind(), error.to_string().as_str()),
             ("truncated_stream", "the stream ended without [DONE]")

@@ -6,17 +6,26 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod bench_keys;
 pub mod cli;
 pub mod client;
+mod client_figures;
+mod collected;
 pub mod error;
+mod http;
+pub mod lengths;
 mod measurement;
+mod notes;
+pub mod pace;
 pub mod plan;
 mod progress;
 pub mod prompts;
 pub mod protocol;
+mod random;
 pub mod record;
 mod result_file;
 pub mod run;
+pub mod slo;
 pub mod sse;
 pub mod statistics;
 pub mod summary;

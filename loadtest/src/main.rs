@@ -5,9 +5,14 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use loadtest::{app, cli::Cli, plan::Plan};
+use loadtest::{
+    app::{self, Outcome},
+    cli::Cli,
+    plan::Plan,
+};
 
 const USAGE: u8 = 2;
+const MARKED: u8 = 3;
 
 fn main() -> ExitCode {
     let plan = match Plan::new(Cli::parse().command) {
@@ -28,8 +33,9 @@ fn main() -> ExitCode {
     // A name lookup that hangs runs in a thread of its own and must not keep the process.
     runtime.shutdown_background();
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Ok(Outcome::Marked) => ExitCode::from(MARKED),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -1,14 +1,17 @@
 //! A checked command line: everything a run needs, nothing left to refuse.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cli::{Batch, Command, Common},
     client::Options,
-    prompts,
+    pace::Pace,
+    prompts::{self, Prompts, Source},
     protocol::Api,
+    run::{Load, Warmup},
+    slo::Slo,
     target::Target,
 };
 
@@ -18,9 +21,15 @@ pub struct Plan {
     pub target: Target,
     pub options: Options,
     pub model: Option<String>,
-    pub prompts: Vec<String>,
-    pub count: u32,
-    pub workers: u32,
+    pub load: Load,
+    pub warmup: Option<String>,
+    pub slo: Option<Slo>,
+    pub percentiles: Vec<f64>,
+    pub label: Option<String>,
+    pub append: Option<PathBuf>,
+    pub csv: Option<PathBuf>,
+    /// The exit code says if the client was not up to the load.
+    pub strict: bool,
     pub out: PathBuf,
     pub json: bool,
 }
@@ -31,38 +40,50 @@ pub enum Test {
     Batch,
 }
 
+/// Requests of a batch, unless a number or a time is given.
+const BATCH: u32 = 15;
+
 impl Plan {
     /// An error here is wrong usage.
     pub fn new(command: Command) -> Result<Self> {
         match command {
             Command::Single(common) => {
-                let prompts =
-                    vec![common.prompt.clone().unwrap_or_else(|| prompts::SINGLE.to_owned())];
-                Self::of(Test::Single, common, prompts, 1, 1)
-            }
-            Command::Batch(Batch { common, count, parallel, workers, prompts }) => {
-                let prompts = match (&common.prompt, prompts) {
-                    (Some(prompt), _) => vec![prompt.clone()],
-                    (None, Some(path)) => prompts::from_file(&path)?,
-                    (None, None) => prompts::BUILT_IN.map(str::to_owned).to_vec(),
+                let prompt = common.prompt.clone().unwrap_or_else(|| prompts::SINGLE.to_owned());
+                let load = Load {
+                    model: String::new(),
+                    prompts: Prompts::list([prompt]),
+                    count: Some(1),
+                    duration: None,
+                    warmup: Warmup::Requests(0),
+                    pace: Pace::Closed { workers: 1 },
+                    seed: 0,
+                    threads: Some(1),
                 };
-                Self::of(Test::Batch, common, prompts, count, if parallel { workers } else { 1 })
+                Self::of(Test::Single, common, load)
+            }
+            Command::Batch(batch) => {
+                let load = load_of(&batch)?;
+                let Batch { common, warmup, slo, percentiles, append, csv, strict, .. } = *batch;
+                Ok(Self {
+                    warmup,
+                    slo,
+                    percentiles,
+                    append,
+                    csv,
+                    strict,
+                    ..Self::of(Test::Batch, common, load)?
+                })
             }
         }
     }
 
-    fn of(
-        test: Test,
-        common: Common,
-        prompts: Vec<String>,
-        count: u32,
-        workers: u32,
-    ) -> Result<Self> {
+    fn of(test: Test, common: Common, load: Load) -> Result<Self> {
         let Common {
             host,
             port,
             model,
             prompt: _,
+            label,
             max_tokens,
             ignore_eos,
             chat,
@@ -79,8 +100,66 @@ impl Plan {
         ensure!(printable, "the API key holds a character that no HTTP header can carry");
         let api = if chat { Api::Chat } else { Api::Completions };
         let options = Options { api, stream: !no_stream, max_tokens, ignore_eos, timeout, api_key };
-        Ok(Self { test, target, options, model, prompts, count, workers, out, json })
+        Ok(Self {
+            test,
+            target,
+            options,
+            model,
+            load,
+            warmup: None,
+            slo: None,
+            percentiles: vec![],
+            label,
+            append: None,
+            csv: None,
+            strict: false,
+            out,
+            json,
+        })
     }
+}
+
+fn load_of(batch: &Batch) -> Result<Load> {
+    let prompts = match (&batch.common.prompt, &batch.prompts, batch.input_tokens) {
+        (Some(prompt), _, _) => Prompts::list([prompt.clone()]),
+        (None, Some(path), _) => Prompts::list(prompts::from_file(path)?),
+        (None, None, Some(length)) => {
+            Prompts { source: Source::Random(length), output: None, seed: batch.seed }
+        }
+        (None, None, None) => Prompts::list(prompts::BUILT_IN),
+    };
+    let prompts = Prompts { output: batch.output_tokens, seed: batch.seed, ..prompts };
+    let warmup = match &batch.warmup {
+        Some(text) => parse_warmup(text)?,
+        None => Warmup::Requests(0),
+    };
+    let (mut count, mut duration) = (batch.count, batch.duration);
+    if count.is_none() && duration.is_none() {
+        count = Some(BATCH);
+    }
+    // The warm-up comes on top of what is measured.
+    match warmup {
+        Warmup::Requests(more) => count = count.map(|count| count.saturating_add(more)),
+        Warmup::Time(more) => duration = duration.map(|duration| duration + more),
+    }
+    let pace = match batch.rate {
+        Some(rate) => {
+            Pace::Open { rate, arrivals: batch.arrivals, most_in_flight: batch.max_concurrency }
+        }
+        None => Pace::Closed { workers: if batch.parallel { batch.workers } else { 1 } },
+    };
+    let Batch { seed, threads, .. } = *batch;
+    Ok(Load { model: String::new(), prompts, count, duration, warmup, pace, seed, threads })
+}
+
+/// A number of requests, or a number of seconds with an `s` behind it.
+fn parse_warmup(text: &str) -> Result<Warmup> {
+    let seconds = text.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
+    let time =
+        seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).map(Warmup::Time);
+    time.or_else(|| text.parse().ok().map(Warmup::Requests)).with_context(|| {
+        format!("--warmup {text}: give a number of requests, as in 20, or a time, as in 10s")
+    })
 }
 
 impl Test {
@@ -97,5 +176,39 @@ impl Test {
             Self::Single => "single_prompt_result",
             Self::Batch => "batch_prompts_result",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{cli::Cli, pace::Arrivals};
+
+    fn load(arguments: &str) -> Load {
+        let words = ["loadtest", "batch"].into_iter().chain(arguments.split_whitespace());
+        Plan::new(Cli::parse_from(words).command).unwrap().load
+    }
+
+    #[test]
+    fn a_warm_up_comes_on_top() {
+        assert_eq!((load("").count, load("").duration), (Some(15), None));
+        assert_eq!(load("--count 10 --warmup 5").count, Some(15));
+        let timed = load("--duration 60 --warmup 5s");
+        assert_eq!((timed.count, timed.duration), (None, Some(Duration::from_secs(65))));
+        assert_eq!(timed.warmup, Warmup::Time(Duration::from_secs(5)));
+        for text in ["", "-1", "5m", "xs", "-1s"] {
+            assert!(parse_warmup(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_makes_an_open_loop() {
+        let open =
+            |most_in_flight| Pace::Open { rate: 2.5, arrivals: Arrivals::Poisson, most_in_flight };
+        assert_eq!(load("--rate 2.5").pace, open(None));
+        assert_eq!(load("--rate 2.5 --max-concurrency 9").pace, open(Some(9)));
+        assert_eq!(load("--parallel").pace, Pace::Closed { workers: 4 });
     }
 }

@@ -1,53 +1,122 @@
-//! Progress on stderr: a bar on a terminal, a line per request elsewhere.
+//! Progress on stderr, from a thread of its own: one line of moving figures on a terminal, lines elsewhere.
+//!
+//! Whoever reads stderr may be slow. Then lines are left out, and nothing else waits.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::mpsc::{self, Receiver, SyncSender},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::record::RequestRecord;
 
+/// Up to so many requests, a log has a line for each.
+const FEW: u32 = 50;
+const BETWEEN_LINES: Duration = Duration::from_secs(2);
+/// Lines that wait for stderr.
+const WAITING: usize = 256;
+
 /// Counts finished requests for the person who waits.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
-    total: u32,
+    counts: Counts,
+    lines: SyncSender<(Counts, String)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    start: Instant,
+    /// `None`: as many as the time allows.
+    total: Option<u32>,
     finished: u32,
     failed: u32,
+    tokens: u64,
 }
 
 impl Progress {
-    pub(crate) fn start(total: u32) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}")
-                    .expect("the template is a constant");
-            let bar =
-                ProgressBar::with_draw_target(Some(total.into()), ProgressDrawTarget::stderr());
-            bar.set_style(style);
-            bar.enable_steady_tick(std::time::Duration::from_millis(250));
-            bar
-        });
-        Self { bar, total, finished: 0, failed: 0 }
-    }
-
-    pub(crate) fn show(&mut self, record: &RequestRecord) {
-        self.finished += 1;
-        self.failed += u32::from(!record.succeeded());
-        match &self.bar {
-            None => eprintln!("[{}/{}] {}", self.finished, self.total, line(record)),
-            Some(bar) => {
-                bar.inc(1);
-                if self.failed > 0 {
-                    bar.set_message(format!("{} failed", self.failed));
-                }
+    pub(crate) fn start(total: Option<u32>) -> Self {
+        let counts = Counts { start: Instant::now(), total, finished: 0, failed: 0, tokens: 0 };
+        let (lines, receiver) = mpsc::sync_channel(WAITING);
+        let show = move || {
+            if io::stderr().is_terminal() {
+                show_bar(&receiver, total);
+            } else {
+                show_lines(&receiver, total);
             }
-        }
+        };
+        // Without a thread, there is no progress; the run is what counts.
+        let thread = thread::Builder::new().name("progress".to_owned()).spawn(show).ok();
+        Self { counts, lines, thread }
     }
 
+    /// Does not wait.
+    pub(crate) fn show(&mut self, record: &RequestRecord) {
+        self.counts.finished += 1;
+        self.counts.failed += u32::from(!record.succeeded());
+        self.counts.tokens += record.output_tokens.unwrap_or_default();
+        let _ = self.lines.try_send((self.counts, line(record)));
+    }
+
+    /// Waits until all is shown.
     pub(crate) fn finish(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
+        let Self { lines, thread, .. } = self;
+        drop(lines);
+        if let Some(thread) = thread {
+            let _ = thread.join();
         }
+    }
+}
+
+fn show_bar(lines: &Receiver<(Counts, String)>, total: Option<u32>) {
+    let template = match total {
+        Some(_) => "{elapsed_precise} {wide_bar} {pos}/{len} {msg}",
+        None => "{elapsed_precise} {spinner} {pos} {msg}",
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is a constant");
+    let target = ProgressDrawTarget::stderr();
+    let bar = ProgressBar::with_draw_target(total.map(u64::from), target).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(250));
+    for (counts, _) in lines {
+        bar.set_position(counts.finished.into());
+        bar.set_message(counts.figures());
+    }
+    bar.finish_and_clear();
+}
+
+fn show_lines(lines: &Receiver<(Counts, String)>, total: Option<u32>) {
+    let is_few = total.is_some_and(|total| total <= FEW);
+    let mut next = Instant::now();
+    for (counts, line) in lines {
+        let is_last = Some(counts.finished) == counts.total;
+        let place = match counts.total {
+            Some(total) => format!("[{}/{total}]", counts.finished),
+            None => format!("[{}]", counts.finished),
+        };
+        if is_few {
+            let _ = writeln!(io::stderr(), "{place} {line}");
+        } else if Instant::now() >= next || is_last {
+            next = Instant::now() + BETWEEN_LINES;
+            let _ = writeln!(io::stderr(), "{place} {}", counts.figures());
+        }
+    }
+}
+
+impl Counts {
+    fn figures(&self) -> String {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let failed = match self.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
+        format!(
+            "{:.1} requests/s, {:.0} tokens/s{failed}",
+            f64::from(self.finished) / seconds,
+            self.tokens as f64 / seconds
+        )
     }
 }
 

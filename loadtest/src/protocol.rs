@@ -1,12 +1,15 @@
 //! The part of the OpenAI protocol that a load test needs: request bodies and responses.
 
+mod content;
 mod failure;
+mod surrogates;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Value, error::Category, json};
 
+use content::Content;
 pub use failure::error_message;
-use failure::{error_text, excerpt};
+pub(crate) use failure::excerpt;
 
 /// Which endpoint is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,24 +63,40 @@ impl Generation<'_> {
 #[derive(Debug, Default, PartialEq)]
 pub struct Message {
     pub id: Option<String>,
-    /// `None` where the chunk has no choice: the one that carries the usage.
+    /// `None` where the chunk says nothing of the first choice, as the one that carries the usage.
     pub choice: Option<Choice>,
-    pub usage: Option<Usage>,
+    /// The chunk speaks of a second choice, which nobody asked for.
+    pub other_choices: bool,
+    pub usage: Usage,
 }
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Choice {
-    /// Text of any sort, also the reasoning of a reasoning model; empty in a chat's first chunk, which only names the role.
     pub text: String,
+    /// What a reasoning model thinks before it answers.
+    pub reasoning: String,
+    pub carries: Carries,
     pub finish_reason: Option<String>,
 }
 
-/// Token counts as the server states them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a choice's chunk may hold of tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Carries {
+    /// Text, reasoning or a part of a tool call.
+    Text,
+    /// A text that is there and empty: a token that shows nothing, for instance half a character.
+    EmptyText,
+    /// The announcement of who speaks, before anything is said.
+    Role,
+    #[default]
+    Nothing,
+}
+
+/// Token counts as the server states them; `None` where it does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    pub prompt_tokens: u64,
-    #[serde(default)]
-    pub completion_tokens: u64,
+    pub prompt_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
 }
 
 /// Why a JSON text is not a message.
@@ -92,48 +111,129 @@ pub enum NotAMessage {
 }
 
 impl Message {
+    /// Takes any JSON object that is no error: what a figure needs and is not there is `None`.
     pub fn parse(text: &str) -> Result<Self, NotAMessage> {
         let malformed = |reason: String| NotAMessage::Malformed { reason, excerpt: excerpt(text) };
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| malformed(format!("not JSON ({error})")))?;
-        if value.get("error").is_some_and(|error| !error.is_null()) || value["object"] == "error" {
-            return Err(NotAMessage::Error(error_text(&value).unwrap_or_else(|| excerpt(text))));
-        }
-        let wire: WireMessage = serde_json::from_value(value)
-            .map_err(|error| malformed(format!("not a completion ({error})")))?;
-        let choice = wire.choices.into_iter().next().map(|choice| {
-            let delta = choice.message.or(choice.delta).unwrap_or_default();
-            let parts = [choice.text, delta.reasoning.or(delta.reasoning_content), delta.content];
-            Choice {
-                text: parts.into_iter().flatten().collect(),
-                finish_reason: choice.finish_reason,
+        let wire = match serde_json::from_str::<WireMessage>(text) {
+            Ok(wire) => wire,
+            // Half of a character outside the basic plane, which a model may well say, is no reason to fail.
+            Err(error) => match surrogates::replaced(text) {
+                Some(replaced) => serde_json::from_str(&replaced),
+                None => Err(error),
             }
-        });
-        Ok(Self { id: wire.id, choice, usage: wire.usage })
+            .map_err(|error| {
+                malformed(match error.classify() {
+                    Category::Data => format!("not a completion ({error})"),
+                    _ => format!("not JSON ({error})"),
+                })
+            })?,
+        };
+        if wire.error.is_some() || wire.object.as_ref().is_some_and(|object| object == "error") {
+            return Err(NotAMessage::Error(error_message(text.as_bytes())));
+        }
+        let choices = wire.choices.unwrap_or_default();
+        if choices.is_empty() && wire.detail.is_some() {
+            return Err(NotAMessage::Error(error_message(text.as_bytes())));
+        }
+        let is_first = |choice: &WireChoice| choice.index.as_ref().is_none_or(|index| index == 0);
+        let (first, others): (Vec<_>, Vec<_>) = choices.into_iter().partition(is_first);
+        Ok(Self {
+            id: wire.id.and_then(word),
+            other_choices: !others.is_empty(),
+            choice: first.into_iter().next().map(WireChoice::read),
+            usage: wire.usage.map(|usage| Usage::read(&usage)).unwrap_or_default(),
+        })
+    }
+}
+
+impl Usage {
+    fn read(usage: &Value) -> Self {
+        let prompt_tokens = count(&usage["prompt_tokens"]);
+        let rest = || count(&usage["total_tokens"])?.checked_sub(prompt_tokens?);
+        let completion_tokens = count(&usage["completion_tokens"]).or_else(rest);
+        Self { prompt_tokens, completion_tokens }
     }
 }
 
 #[derive(Deserialize)]
 struct WireMessage {
-    id: Option<String>,
-    choices: Vec<WireChoice>,
-    usage: Option<Usage>,
+    id: Option<Value>,
+    object: Option<Value>,
+    error: Option<Value>,
+    detail: Option<Value>,
+    choices: Option<Vec<WireChoice>>,
+    usage: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct WireChoice {
-    text: Option<String>,
+    index: Option<Value>,
+    text: Option<Content>,
     delta: Option<WireDelta>,
     message: Option<WireDelta>,
-    finish_reason: Option<String>,
+    finish_reason: Option<Value>,
 }
 
 /// vLLM names the reasoning `reasoning`; older releases named it `reasoning_content`.
 #[derive(Deserialize, Default)]
 struct WireDelta {
-    content: Option<String>,
-    reasoning: Option<String>,
-    reasoning_content: Option<String>,
+    role: Option<Value>,
+    content: Option<Content>,
+    reasoning: Option<Content>,
+    reasoning_content: Option<Content>,
+    tool_calls: Option<Value>,
+}
+
+impl WireChoice {
+    fn read(self) -> Choice {
+        let delta = self.message.or(self.delta).unwrap_or_default();
+        let calls =
+            delta.tool_calls.is_some_and(|calls| calls.as_array().is_some_and(|c| !c.is_empty()));
+        let contents = [self.text, delta.content, delta.reasoning, delta.reasoning_content];
+        let is_there = contents.iter().any(Option::is_some);
+        let [text, content, reasoning, reasoning_content] = contents.map(Option::unwrap_or_default);
+        let mut said = text.text + &content.text;
+        said.shrink_to_fit();
+        // Some servers send the reasoning under both names.
+        let of_field =
+            if reasoning.text.is_empty() { reasoning_content.text } else { reasoning.text };
+        let reasoning = content.reasoning + &of_field;
+        let carries = if calls || !said.is_empty() || !reasoning.is_empty() {
+            Carries::Text
+        } else if delta.role.is_some() {
+            Carries::Role
+        } else if is_there {
+            Carries::EmptyText
+        } else {
+            Carries::Nothing
+        };
+        // Some servers send an empty reason until there is one.
+        let finish_reason = self.finish_reason.and_then(word).filter(|reason| !reason.is_empty());
+        Choice { text: said, reasoning, carries, finish_reason }
+    }
+}
+
+/// A string or a number; `None` for what names nothing.
+fn word(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A whole number, also if it is written as 3.0.
+fn count(value: &Value) -> Option<u64> {
+    const LARGEST: f64 = (1_u64 << 53) as f64;
+    value.as_u64().or_else(|| {
+        let float = value.as_f64()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number between zero and 2^53"
+        )]
+        (float.fract() == 0.0 && (0.0..LARGEST).contains(&float)).then_some(float as u64)
+    })
 }
 
 /// The names in a `/v1/models` response.
@@ -157,7 +257,17 @@ mod tests {
     use super::*;
 
     fn choice(text: &str, finish_reason: Option<&str>) -> Choice {
-        Choice { text: text.to_owned(), finish_reason: finish_reason.map(str::to_owned) }
+        Choice {
+            text: text.to_owned(),
+            reasoning: String::new(),
+            carries: if text.is_empty() { Carries::Nothing } else { Carries::Text },
+            finish_reason: finish_reason.map(str::to_owned),
+        }
+    }
+
+    fn usage_of(usage: &str) -> (Option<u64>, Option<u64>) {
+        let message = Message::parse(&format!(r#"{{"choices":[],"usage":{usage}}}"#)).unwrap();
+        (message.usage.prompt_tokens, message.usage.completion_tokens)
     }
 
     #[test]
@@ -198,14 +308,7 @@ mod tests {
     fn chunks_of_both_endpoints_are_read() {
         for (text, expected) in [
             (r#"{"choices":[{"text":" a","finish_reason":null}]}"#, Some(choice(" a", None))),
-            (
-                r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
-                Some(choice("", None)),
-            ),
-            (
-                r#"{"choices":[{"delta":{"reasoning":"hm"},"finish_reason":null}]}"#,
-                Some(choice("hm", None)),
-            ),
+            (r#"{"choices":[{"text":"a","finish_reason":""}]}"#, Some(choice("a", None))),
             (
                 r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
                 Some(choice("", Some("stop"))),
@@ -215,18 +318,81 @@ mod tests {
                 Some(choice("b", Some("length"))),
             ),
             (r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":9}}"#, None),
+            (r#"{"choices":null}"#, None),
+            (r#"{"type":"ping"}"#, None),
         ] {
             assert_eq!(Message::parse(text).unwrap().choice, expected, "{text}");
         }
     }
 
     #[test]
-    fn usage_is_read_and_may_be_null() {
-        let message = Message::parse(
-            r#"{"id":"cmpl-1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":9}}"#,
+    fn what_a_chunk_carries_is_told_apart() {
+        for (choice, expected) in [
+            (r#"{"text":""}"#, Carries::EmptyText),
+            (r#"{"delta":{"content":""}}"#, Carries::EmptyText),
+            (r#"{"delta":{"role":"assistant","content":""}}"#, Carries::Role),
+            (r#"{"delta":{"role":"assistant","content":"a"}}"#, Carries::Text),
+            (r#"{"delta":{"reasoning":"hm"}}"#, Carries::Text),
+            (r#"{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}"#, Carries::Text),
+            (r#"{"delta":{"content":null}}"#, Carries::Nothing),
+            (r#"{"delta":{}}"#, Carries::Nothing),
+            ("{}", Carries::Nothing),
+        ] {
+            let message = Message::parse(&format!(r#"{{"choices":[{choice}]}}"#)).unwrap();
+            assert_eq!(message.choice.unwrap().carries, expected, "{choice}");
+        }
+    }
+
+    #[test]
+    fn reasoning_is_kept_beside_the_content_whatever_its_name() {
+        for delta in [
+            r#"{"reasoning":"hm","content":"b"}"#,
+            r#"{"reasoning_content":"hm","content":"b"}"#,
+            r#"{"reasoning":"","reasoning_content":"hm","content":"b"}"#,
+            r#"{"reasoning":"hm","reasoning_content":"hm","content":"b"}"#,
+            r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"type":"text","text":"b"}]}"#,
+        ] {
+            let message = Message::parse(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#));
+            let choice = message.unwrap().choice.unwrap();
+            assert_eq!((choice.text.as_str(), choice.reasoning.as_str()), ("b", "hm"), "{delta}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_choice_is_read() {
+        let two = r#"{"choices":[{"index":1,"text":"x"},{"index":0,"text":"a"}]}"#;
+        let message = Message::parse(two).unwrap();
+        assert_eq!((message.choice.unwrap().text.as_str(), message.other_choices), ("a", true));
+        let second = Message::parse(r#"{"choices":[{"index":1,"text":"x"}]}"#).unwrap();
+        assert_eq!((second.choice, second.other_choices), (None, true));
+    }
+
+    #[test]
+    fn of_the_usage_each_count_stands_for_itself() {
+        assert_eq!(usage_of(r#"{"prompt_tokens":3,"completion_tokens":9}"#), (Some(3), Some(9)));
+        assert_eq!(
+            usage_of(r#"{"prompt_tokens":3.0,"completion_tokens":2.0}"#),
+            (Some(3), Some(2))
         );
-        assert_eq!(message.unwrap().usage, Some(Usage { prompt_tokens: 3, completion_tokens: 9 }));
-        assert_eq!(Message::parse(r#"{"choices":[],"usage":null}"#).unwrap().usage, None);
+        assert_eq!(usage_of(r#"{"prompt_tokens":3,"total_tokens":5}"#), (Some(3), Some(2)));
+        assert_eq!(usage_of(r#"{"prompt_tokens":3}"#), (Some(3), None));
+        assert_eq!(usage_of(r#"{"completion_tokens":3}"#), (None, Some(3)));
+        for nothing in
+            ["null", "{}", r#"{"completion_tokens":null}"#, r#"{"completion_tokens":-1}"#]
+        {
+            assert_eq!(usage_of(nothing), (None, None), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_no_reason_to_fail() {
+        let message = Message::parse(r#"{"choices":[{"text":"a\ud83d"}]}"#).unwrap();
+        assert_eq!(message.choice.unwrap().text, "a\u{fffd}");
+    }
+
+    #[test]
+    fn identifiers_may_be_numbers() {
+        assert_eq!(Message::parse(r#"{"id":7}"#).unwrap().id.as_deref(), Some("7"));
     }
 
     #[test]
@@ -237,11 +403,10 @@ mod tests {
         };
         assert!(reason.starts_with("not JSON (EOF"), "{reason}");
         assert_eq!(excerpt, "{\"choices\":");
-        let Err(NotAMessage::Malformed { reason, excerpt }) = Message::parse(r#"{"a":1}"#) else {
+        let Err(NotAMessage::Malformed { reason, .. }) = Message::parse("[1]") else {
             panic!("accepted")
         };
-        assert_eq!(reason, "not a completion (missing field `choices`)");
-        assert_eq!(excerpt, r#"{"a":1}"#);
+        assert!(reason.starts_with("not a completion ("), "{reason}");
     }
 
     #[test]
@@ -250,6 +415,7 @@ mod tests {
             r#"{"error":{"message":"engine died","code":500}}"#,
             r#"{"error":"engine died"}"#,
             r#"{"object":"error","message":"engine died"}"#,
+            r#"{"detail":"engine died"}"#,
         ] {
             assert_eq!(
                 Message::parse(text),

@@ -1,5 +1,7 @@
 //! Percentiles by nearest rank, mean and maximum of measured values.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How a set of values is distributed.
@@ -26,9 +28,9 @@ impl Distribution {
         Some(Self {
             count,
             mean: rounded(sorted.iter().sum::<f64>() / count as f64),
-            p50: nearest_rank(&sorted, 50),
-            p90: nearest_rank(&sorted, 90),
-            p99: nearest_rank(&sorted, 99),
+            p50: nearest_rank(&sorted, 50.0),
+            p90: nearest_rank(&sorted, 90.0),
+            p99: nearest_rank(&sorted, 99.0),
             max,
         })
     }
@@ -39,9 +41,26 @@ pub fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-fn nearest_rank(sorted: &[f64], percent: usize) -> f64 {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted[rank - 1]
+/// Percentiles by name, such as `p99.9`; `None` for no values.
+pub(crate) fn percentiles(
+    values: impl IntoIterator<Item = f64>,
+    wanted: &[f64],
+) -> Option<BTreeMap<String, f64>> {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    let named = |&percent: &f64| (format!("p{percent}"), nearest_rank(&sorted, percent));
+    (!sorted.is_empty()).then(|| wanted.iter().map(named).collect())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between zero and the number of values"
+)]
+fn nearest_rank(sorted: &[f64], percent: f64) -> f64 {
+    // Decimals such as 99.9 have no exact binary form: what is off by less than that is no further rank.
+    let rank = (sorted.len() as f64 * percent / 100.0 - 1e-9).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
 #[cfg(test)]
@@ -64,8 +83,17 @@ mod tests {
         // Five values: the 30th percentile has rank ceil(1.5) = 2, the 40th rank 2, the 50th rank 3.
         let sorted = [15.0, 20.0, 35.0, 40.0, 50.0];
         let ranks: Vec<f64> =
-            [5, 30, 40, 50, 100].map(|percent| nearest_rank(&sorted, percent)).to_vec();
+            [5.0, 30.0, 40.0, 50.0, 100.0].map(|percent| nearest_rank(&sorted, percent)).to_vec();
         assert_eq!(ranks, [15.0, 20.0, 20.0, 35.0, 50.0]);
+    }
+
+    #[test]
+    fn any_percentile_can_be_asked_for() {
+        let values = || (1..=1000).map(f64::from);
+        let found = percentiles(values(), &[0.0, 99.9, 99.0, 100.0]).unwrap();
+        let named: Vec<_> = found.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert_eq!(named, [("p0", 1.0), ("p100", 1000.0), ("p99", 990.0), ("p99.9", 999.0)]);
+        assert_eq!(percentiles([], &[50.0]), None);
     }
 
     #[test]

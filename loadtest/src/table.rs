@@ -1,13 +1,13 @@
 //! A run's figures as text for people.
 
 use crate::{
-    record::{Failure, FailureGroup, RequestRecord, RunResult, Summary},
+    record::{ClientFigures, Failure, FailureGroup, RequestRecord, RunResult, Summary},
     statistics::Distribution,
 };
 
 /// The whole report, each line ended.
 pub(crate) fn render(result: &RunResult) -> String {
-    let RunResult { settings, summary, notes, requests, .. } = result;
+    let RunResult { settings, summary, notes, requests, client, .. } = result;
     let how = if settings.stream { "streamed" } else { "not streamed" };
     let (host, port) = (&settings.host, settings.port);
     let mut lines =
@@ -15,10 +15,15 @@ pub(crate) fn render(result: &RunResult) -> String {
     if let ("single", [request]) = (settings.test.as_str(), &requests[..]) {
         lines.extend(conversation(request));
     }
-    let at_once = match settings.workers {
-        1 => "one at a time".to_owned(),
-        workers => format!("{workers} at once"),
+    let at_once = match (settings.rate, settings.workers) {
+        (Some(rate), 0) => format!("{rate} a second"),
+        (Some(rate), most) => format!("{rate} a second, at most {most} at once"),
+        (None, 1) => "one at a time".to_owned(),
+        (None, workers) => format!("{workers} at once"),
     };
+    if summary.warmup_requests > 0 {
+        lines.push(format!("warm-up     {} requests, left out below", summary.warmup_requests));
+    }
     lines.push(format!(
         "requests    {} of {} succeeded, {at_once}, {:.2} s",
         summary.succeeded, settings.count, summary.wall_seconds
@@ -35,13 +40,29 @@ pub(crate) fn render(result: &RunResult) -> String {
             .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")),
         summary.requests_per_second
     ));
+    if let Some(goodput) = &summary.goodput {
+        lines.push(format!(
+            "goodput     {:.2} requests/s, {} of {} requests kept the limits",
+            goodput.good_requests_per_second, goodput.good_requests, summary.requests
+        ));
+    }
     if summary.succeeded > 0 {
         lines.push(String::new());
         lines.extend(distributions(summary));
+        for (name, percentiles) in &summary.percentiles {
+            let values = percentiles.iter().map(|(name, value)| format!("{name} {value:.2}"));
+            lines.push(format!("{name:<15} {}", values.collect::<Vec<_>>().join("  ")));
+        }
+        lines.extend(client.as_ref().map(|client| client_line(client, summary.connect_ms)));
     }
     for group in &summary.failures {
         lines.push(String::new());
         lines.push(failure(group));
+    }
+    let marks = client.as_ref().map(|client| &client.marks[..]).unwrap_or_default();
+    if !marks.is_empty() {
+        lines.push(String::new());
+        lines.extend(marks.iter().map(|mark| format!("MARKED: {mark}")));
     }
     if !notes.is_empty() {
         lines.push(String::new());
@@ -62,16 +83,36 @@ pub(crate) fn explain(failure: &Failure) -> String {
         .collect()
 }
 
-fn conversation(request: &RequestRecord) -> [String; 4] {
+fn conversation(request: &RequestRecord) -> impl Iterator<Item = String> {
+    let reasoning = Some(request.reasoning_text.trim()).filter(|text| !text.is_empty());
     [
-        format!("prompt      {}", request.prompt),
-        format!("answer      {}", request.output_text.trim()),
-        format!("finish      {}", request.finish_reason.as_deref().unwrap_or("-")),
-        format!("request id  {}", request.request_id),
+        Some(format!("prompt      {}", request.prompt)),
+        reasoning.map(|text| format!("reasoning   {text}")),
+        Some(format!("answer      {}", request.output_text.trim())),
+        Some(format!("finish      {}", request.finish_reason.as_deref().unwrap_or("-"))),
+        Some(format!("request id  {}", request.request_id)),
     ]
+    .into_iter()
+    .flatten()
+}
+
+/// What of the figures may be the client's, in one line.
+fn client_line(client: &ClientFigures, connect: Option<Distribution>) -> String {
+    let p99 = |name: &str, distribution: Option<Distribution>| {
+        distribution.map(|it| format!("{name} p99 {:.2} max {:.2} ms", it.p99, it.max))
+    };
+    let parts = [
+        Some(format!("{:.0} % CPU", client.cpu_share * 100.0)),
+        p99("late by", client.schedule_lag_ms),
+        p99("connect", connect),
+        p99("send", client.send_ms),
+        p99("read lag", client.receive_lag_ms),
+    ];
+    format!("this client     {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 fn distributions(summary: &Summary) -> Vec<String> {
+    let from_due = summary.ttft_from_due_ms.map(|it| ("TTFT from due", Some(it)));
     let rows = [
         ("TTFT ms", summary.ttft_ms),
         ("ITL ms", summary.itl_ms),
@@ -80,7 +121,8 @@ fn distributions(summary: &Summary) -> Vec<String> {
         ("output tokens/s", summary.request_output_tokens_per_second),
     ];
     let header = row("", ["mean", "p50", "p90", "p99", "max"].map(str::to_owned));
-    let rows = rows.into_iter().map(|(name, distribution)| row(name, cells(distribution)));
+    let rows =
+        from_due.into_iter().chain(rows).map(|(name, distribution)| row(name, cells(distribution)));
     std::iter::once(header).chain(rows).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use reqwest::Url;
+use url::Url;
 
 /// A validated host and port; displayed as `host:port`, IPv6 addresses in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +23,6 @@ impl Target {
 
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    pub(crate) fn url(&self, path: &str) -> Url {
-        Url::parse(&format!("http://{self}{path}"))
-            .expect("`parse_host` accepts only what a URL can hold")
     }
 }
 

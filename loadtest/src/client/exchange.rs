@@ -1,33 +1,39 @@
 //! Sends one request and reads its response, streamed or whole, into a measurement.
 
-use reqwest::{RequestBuilder, Response, header};
+use tokio::time;
 
-use super::Client;
+use super::{
+    Client, failure,
+    stream::{EventStream, take_whole, too_long},
+};
 use crate::{
     error::{Phase, RequestError},
+    http::{Connection, HttpError, Response},
     measurement::Measurement,
-    protocol::{self, Message, NotAMessage},
-    sse::{ParseError, Parser},
+    protocol,
 };
 
 /// More than any error message; an error body is read no further.
 const LONGEST_ERROR_BODY: usize = 64 << 10;
+/// More than any answer: a server that never ends fills no memory.
+pub(super) const LONGEST_BODY: usize = 64 << 20;
 
 impl Client {
     /// Succeeds once the answer is complete and proven so.
     pub(super) async fn exchange(
         &self,
-        request: RequestBuilder,
+        request: &[u8],
         measurement: &mut Measurement,
     ) -> Result<Response, RequestError> {
-        let mut response =
-            request.send().await.map_err(|error| self.failure(error, Phase::Headers))?;
-        measurement.take_headers(response.status().as_u16());
-        self.expect_ok(&mut response, Phase::Body).await?;
+        let mut response = self.send(request, measurement).await?;
+        measurement.take_headers(response.status, response.headers);
+        self.expect_ok(&mut response).await?;
         if self.options.stream {
-            self.read_stream(&mut response, measurement).await?;
+            read_stream(&mut response, measurement).await?;
         } else {
-            self.read_whole(&mut response, measurement).await?;
+            let body = self.whole_body(&mut response).await?;
+            let at = measurement.take_arrival(response.arrival());
+            take_whole(&body, at, measurement)?;
         }
         match measurement.finish_reason() {
             Some(reason @ ("abort" | "error")) => {
@@ -37,22 +43,64 @@ impl Client {
         }
     }
 
-    /// Turns any status other than 200 into an error with the server's own message.
-    pub(super) async fn expect_ok(
+    /// Sends the request, over a connection that waits for one if there is such, and reads the head of the response.
+    pub(super) async fn send(
         &self,
-        response: &mut Response,
-        phase: Phase,
-    ) -> Result<(), RequestError> {
-        let status = response.status().as_u16();
+        request: &[u8],
+        measurement: &mut Measurement,
+    ) -> Result<Response, RequestError> {
+        let failed = |error| failure_of(&error, Phase::Headers);
+        if let Some(mut connection) = self.pool.take() {
+            let answer = match connection.send(request).await {
+                Ok(departure) => {
+                    measurement.take_departure(departure);
+                    connection.receive().await
+                }
+                Err(error) => Err(error),
+            };
+            match answer {
+                // The server closed the connection before it saw the request.
+                Err(error) if error.is_before_answer() => measurement.take_retry(),
+                answer => return answer.map_err(failed),
+            }
+        }
+        let mut connection = self.connect(measurement).await?;
+        let departure = connection.send(request).await.map_err(failed)?;
+        measurement.take_departure(departure);
+        connection.receive().await.map_err(failed)
+    }
+
+    async fn connect(&self, measurement: &mut Measurement) -> Result<Connection, RequestError> {
+        measurement.start_connecting();
+        let connection = time::timeout(self.connect_limit, Connection::open(&self.addresses))
+            .await
+            .map_err(|_| RequestError::Timeout {
+                limit: self.connect_limit,
+                waiting_for: Phase::Connection,
+            })?
+            .map_err(|error| failure::of_connect(&self.target, &error))?;
+        measurement.end_connecting();
+        Ok(connection)
+    }
+
+    /// Turns any status other than 200 into an error with the server's own message.
+    pub(super) async fn expect_ok(&self, response: &mut Response) -> Result<(), RequestError> {
+        let status = response.status;
         if status == 200 {
-            return Ok(());
+            return match &response.encoding {
+                None => Ok(()),
+                Some(encoding) => Err(RequestError::MalformedResponse {
+                    reason: format!("it is encoded as {encoding}, which was not asked for"),
+                    excerpt: None,
+                }),
+            };
         }
         let mut body = Vec::new();
-        while body.len() < LONGEST_ERROR_BODY {
-            match response.chunk().await.map_err(|error| self.failure(error, phase))? {
-                Some(bytes) => body.extend_from_slice(&bytes),
-                None => break,
-            }
+        // Words that are cut short are better than none.
+        while body.len() < LONGEST_ERROR_BODY
+            && let Ok(Some((bytes, _))) = response.piece().await
+        {
+            body.extend_from_slice(bytes);
         }
         Err(RequestError::Status { status, message: protocol::error_message(&body) })
     }
@@ -60,109 +108,39 @@ impl Client {
     pub(super) async fn whole_body(
         &self,
         response: &mut Response,
-        phase: Phase,
     ) -> Result<Vec<u8>, RequestError> {
         let mut body = Vec::new();
-        while let Some(bytes) =
-            response.chunk().await.map_err(|error| self.failure(error, phase))?
+        while let Some((bytes, _)) =
+            response.piece().await.map_err(|error| failure_of(&error, Phase::Body))?
         {
-            body.extend_from_slice(&bytes);
+            body.extend_from_slice(bytes);
+            if body.len() > LONGEST_BODY {
+                return Err(RequestError::MalformedResponse { reason: too_long(), excerpt: None });
+            }
         }
         Ok(body)
     }
+}
 
-    async fn read_whole(
-        &self,
-        response: &mut Response,
-        measurement: &mut Measurement,
-    ) -> Result<(), RequestError> {
-        let body = self.whole_body(response, Phase::Body).await?;
-        let at = measurement.elapsed();
-        let malformed = |reason: &str| RequestError::MalformedResponse {
-            reason: reason.to_owned(),
-            excerpt: None,
-        };
-        let text = str::from_utf8(&body).map_err(|_| malformed("it is not valid UTF-8"))?;
-        let message = Message::parse(text).map_err(|error| match error {
-            NotAMessage::Error(message) => RequestError::Status { status: 200, message },
-            NotAMessage::Malformed { reason, excerpt } => {
-                RequestError::MalformedResponse { reason, excerpt: Some(excerpt) }
-            }
-        })?;
-        measurement.take_message(message, at);
-        match measurement.finish_reason() {
-            Some(_) => Ok(()),
-            None if measurement.has_choice() => Err(malformed("it has no finish_reason")),
-            None => Err(malformed("it has no choice")),
-        }
-    }
-
-    async fn read_stream(
-        &self,
-        response: &mut Response,
-        measurement: &mut Measurement,
-    ) -> Result<(), RequestError> {
-        expect_event_stream(response)?;
-        let mut parser = Parser::default();
-        let mut events = Vec::new();
-        loop {
-            let read = response.chunk().await;
-            let at = measurement.elapsed();
-            let Some(bytes) = read.map_err(|error| self.failure(error, measurement.phase()))?
-            else {
-                break;
-            };
-            // Events that are complete count, also if what follows them is broken.
-            let pushed = parser.push(&bytes, &mut events);
-            for data in events.drain(..) {
-                if data == "[DONE]" {
-                    return expect_finish_reason(measurement);
+async fn read_stream(
+    response: &mut Response,
+    measurement: &mut Measurement,
+) -> Result<(), RequestError> {
+    let mut stream = EventStream::default();
+    loop {
+        let read = response.piece().await;
+        match read.map_err(|error| failure_of(&error, measurement.phase()))? {
+            Some((bytes, arrival)) => {
+                let at = measurement.take_arrival(arrival);
+                if stream.take(bytes, at, measurement)? {
+                    return Ok(());
                 }
-                measurement.take_message(parse_event(&data)?, at);
             }
-            pushed.map_err(|error: ParseError| malformed_stream(error.to_string()))?;
-        }
-        match parser.finish() {
-            Ok(Some(data)) if data == "[DONE]" => expect_finish_reason(measurement),
-            _ if !measurement.has_choice() => {
-                Err(RequestError::Truncated { missing: "any part of an answer" })
-            }
-            _ if measurement.finish_reason().is_none() => {
-                Err(RequestError::Truncated { missing: "finish_reason and [DONE]" })
-            }
-            _ => Err(RequestError::Truncated { missing: "[DONE]" }),
+            None => return stream.end(measurement.last_arrival(), measurement),
         }
     }
 }
 
-fn expect_finish_reason(measurement: &Measurement) -> Result<(), RequestError> {
-    match measurement.finish_reason() {
-        Some(_) => Ok(()),
-        None => Err(RequestError::Truncated { missing: "finish_reason" }),
-    }
-}
-
-fn expect_event_stream(response: &Response) -> Result<(), RequestError> {
-    let content_type =
-        response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match content_type {
-        Some(other) if !other.starts_with("text/event-stream") => {
-            Err(malformed_stream(format!("its content type is {other}, not text/event-stream")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn parse_event(data: &str) -> Result<Message, RequestError> {
-    Message::parse(data).map_err(|error| match error {
-        NotAMessage::Error(message) => RequestError::InStream { message },
-        NotAMessage::Malformed { reason, excerpt } => RequestError::MalformedStream {
-            reason: format!("an event is {reason}"),
-            excerpt: Some(excerpt),
-        },
-    })
-}
-
-fn malformed_stream(reason: String) -> RequestError {
-    RequestError::MalformedStream { reason, excerpt: None }
+fn failure_of(error: &HttpError, waiting_for: Phase) -> RequestError {
+    RequestError::Transport { waiting_for, reason: error.to_string() }
 }

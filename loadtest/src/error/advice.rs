@@ -13,11 +13,16 @@ impl RequestError {
                 "check --host and --port, and that vLLM is ready: it opens its port only when the model is loaded \
                  (`kubectl get pods,svc -n vllm-tracing`, `curl http://{target}/health`)"
             ),
-            Self::Connect { .. } | Self::Timeout { waiting_for: Phase::Connection, .. } => {
+            Self::Connect { .. } => {
                 "check --host and --port, and that no firewall is in between".to_owned()
             }
+            Self::Timeout { waiting_for: Phase::Connection, .. } => {
+                "check --host and --port; a firewall drops what it does not let through, and so does a server whose \
+                 queue of new connections is full: if others do connect, lower --workers or --rate"
+                    .to_owned()
+            }
             Self::Timeout { .. } => {
-                "raise --timeout, or lower --max-tokens or --workers".to_owned()
+                "raise --timeout, or lower --max-tokens, --workers or --rate".to_owned()
             }
             Self::Transport { waiting_for: Phase::Headers, .. } => {
                 "check that --port is a plain HTTP port and that the vLLM pod has not restarted"
@@ -30,14 +35,27 @@ impl RequestError {
             Self::Status { message, .. } if message.contains("chat template") => {
                 "a base model has no chat template: leave --chat out".to_owned()
             }
+            Self::Status { status: 503, message } if is_loading(message) => {
+                "the model is not loaded yet: wait until the server is ready (`kubectl get pods -n vllm-tracing`)"
+                    .to_owned()
+            }
+            Self::Status { message, .. } if is_too_long(message) => {
+                "the prompt and --max-tokens do not fit the model: shorten one of them, or raise the server's --max-model-len"
+                    .to_owned()
+            }
             Self::Status { status: 401 | 403, .. } => {
                 "give the server's key with --api-key or VLLM_API_KEY".to_owned()
             }
             Self::Status { status: 404, .. } => {
                 "check that --port is that of an OpenAI-compatible server".to_owned()
             }
-            Self::Status { status: 429 | 503, .. } => {
-                "the server is overloaded: lower --workers".to_owned()
+            Self::Status { status: 429, .. } => {
+                "the server takes no more for now: lower --workers or --rate".to_owned()
+            }
+            Self::Status { status: 502..=504, .. } => {
+                "the server is overloaded, or there is none behind the one that answered: lower --workers or --rate, and \
+                 see whether the vLLM pod is ready (`kubectl get pods -n vllm-tracing`)"
+                    .to_owned()
             }
             Self::ModelNotFound { .. } => {
                 "give one of them with --model, or leave --model out".to_owned()
@@ -58,6 +76,17 @@ impl RequestError {
     }
 }
 
+/// As llama.cpp, TGI and proxies put it.
+fn is_loading(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["loading", "not ready", "starting", "warming"].iter().any(|word| message.contains(word))
+}
+
+fn is_too_long(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["context length", "too long", "max_model_len"].iter().any(|words| message.contains(words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +101,9 @@ mod tests {
             advice(400, "you must provide a chat template").unwrap().contains("leave --chat out")
         );
         assert!(advice(503, "busy").unwrap().contains("--workers"));
+        let loading = advice(503, "Loading model").unwrap();
+        assert!(loading.contains("not loaded yet") && !loading.contains("--workers"), "{loading}");
+        let long = "This model's maximum context length is 2048 tokens";
+        assert!(advice(400, long).unwrap().contains("--max-tokens"));
     }
 }

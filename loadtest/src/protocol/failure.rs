@@ -13,21 +13,47 @@ pub fn error_message(body: &[u8]) -> String {
     }
 }
 
-pub(super) fn error_text(value: &Value) -> Option<String> {
-    [&value["error"]["message"], &value["error"], &value["message"], &value["detail"]]
-        .into_iter()
-        .find(|candidate| !candidate.is_null())
-        .map(|found| found.as_str().map_or_else(|| found.to_string(), str::to_owned))
+fn error_text(value: &Value) -> Option<String> {
+    const NAMES: [&str; 6] = ["error", "message", "detail", "details", "msg", "error_description"];
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Array(errors) if !errors.is_empty() => {
+            let texts: Option<Vec<_>> = errors.iter().map(error_text).collect();
+            texts.map(|texts| texts.join("; "))
+        }
+        Value::Object(fields) => {
+            let text = NAMES.iter().find_map(|&name| error_text(fields.get(name)?))?;
+            // FastAPI names the field of the request that it refuses.
+            let place = fields.get("loc").and_then(Value::as_array).map(|path| {
+                let names: Vec<_> = path
+                    .iter()
+                    .map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned))
+                    .collect();
+                format!(" ({})", names.join("."))
+            });
+            Some(text + &place.unwrap_or_default())
+        }
+        _ => None,
+    }
 }
 
-/// One line, short enough for a message.
-pub(super) fn excerpt(text: &str) -> String {
+/// One line, short enough for a message, and harmless to a terminal.
+pub(crate) fn excerpt(text: &str) -> String {
     const LONGEST: usize = 300;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{} ...", &line[..end]),
-        None => line,
+    let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
+    let mut characters = words.flat_map(str::chars);
+    let mut line = String::new();
+    for character in characters.by_ref().take(LONGEST) {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
     }
+    if characters.next().is_some() {
+        line.push_str(" ...");
+    }
+    line
 }
 
 #[cfg(test)]
@@ -41,7 +67,14 @@ mod tests {
             (r#"{"error":"Unauthorized"}"#, "Unauthorized"),
             (r#"{"object":"error","message":"bad"}"#, "bad"),
             (r#"{"detail":"Not Found"}"#, "Not Found"),
-            (r#"{"detail":[{"msg":"required"}]}"#, r#"[{"msg":"required"}]"#),
+            (
+                r#"{"detail":[{"loc":["body","prompt",0],"msg":"required"},{"msg":"too long"}]}"#,
+                "required (body.prompt.0); too long",
+            ),
+            (r#"{"code":422,"details":"too long"}"#, "too long"),
+            (r#"{"error":{"code":9}}"#, r#"{"error":{"code":9}}"#),
+            (r#""busy""#, "busy"),
+            ("\u{1b}[31mred\u{7}", r"\u{1b}[31mred\u{7}"),
             ("<h1>Bad\n Gateway</h1>", "<h1>Bad Gateway</h1>"),
             (" \n", "(no message)"),
         ] {

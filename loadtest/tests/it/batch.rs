@@ -4,7 +4,10 @@ use std::{
     collections::HashSet,
     fs,
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +27,8 @@ fn sequential_by_default_over_one_connection() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let result = ran.result();
     assert_eq!(result.requests.len(), 15);
-    assert_eq!((server.most_in_flight(), server.connections()), (1, 1));
+    // The other one was for the list of models.
+    assert_eq!((server.most_in_flight(), server.connections()), (1, 2));
     assert_eq!((result.summary.input_tokens, result.summary.output_tokens), (Some(60), Some(75)));
     assert_eq!(result.summary.itl_ms.unwrap().count, 30);
     assert!(result.summary.requests_per_second > 0.0);
@@ -123,6 +127,29 @@ fn failures_do_not_stop_the_batch_and_are_grouped() {
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn a_connection_closed_while_it_waited_costs_no_request() {
+    let closed = AtomicBool::new(false);
+    let server = Server::start(move |seen| {
+        let is_second = seen.header("x-request-id").is_some_and(|id| id.ends_with("-2"));
+        if is_second && !closed.swap(true, Ordering::SeqCst) {
+            return Reply::raw([Step::Cut]);
+        }
+        healthy(seen)
+    });
+    let ran = run_at(server.port, &["batch", "--model", MODEL, "--count", "3"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let result = ran.result();
+    let retried: Vec<bool> = result.requests.iter().map(|request| request.retried).collect();
+    assert_eq!((retried, result.summary.retried), (vec![false, true, false], 1));
+    assert_eq!((server.seen().len(), server.connections()), (4, 2));
+    assert!(ran.stderr.contains("note: 1 of 3 requests were sent twice"), "{}", ran.stderr);
+    // Connecting is told apart: the first had to, the third did not.
+    let connects: Vec<bool> =
+        result.requests.iter().map(|request| request.connect_ms.is_some()).collect();
+    assert_eq!(connects, [true, true, false]);
 }
 
 #[test]

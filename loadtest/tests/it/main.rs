@@ -7,9 +7,12 @@
 
 mod answers;
 mod batch;
+mod cases;
+mod clock;
 mod command;
 mod errors;
 mod measured;
+mod pace;
 mod reply;
 mod server;
 mod usage;

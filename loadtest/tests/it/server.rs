@@ -8,6 +8,7 @@ use std::{
         mpsc,
     },
     thread,
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -34,6 +35,7 @@ pub(crate) struct Seen {
     pub(crate) headers: Vec<(String, String)>,
     /// `Null` where there was none.
     pub(crate) body: Value,
+    pub(crate) at: Instant,
 }
 
 #[derive(Default)]
@@ -69,6 +71,11 @@ impl Server {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.log.seen.lock().unwrap().clone()
+    }
+
+    /// When each request had arrived, in the order of arrival.
+    pub(crate) fn arrivals(&self) -> Vec<Instant> {
+        self.seen().iter().map(|seen| seen.at).collect()
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -151,7 +158,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Se
         .filter_map(|line| line.split_once(": "))
         .map(|(key, value)| (key.into(), value.into()))
         .collect();
-    let mut request = Seen { path, headers, body: Value::Null };
+    let mut request = Seen { path, headers, body: Value::Null, at: Instant::now() };
     if let Some(length) = request.header("content-length") {
         let mut body = vec![0; length.parse().unwrap()];
         stream.read_exact(&mut body).await?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use loadtest::record::RunResult;
+use serde_json::{Value, json};
 
 use crate::{
     command::{Ran, command, run, run_at, with_port},
@@ -68,8 +69,11 @@ fn the_path_alone_goes_to_stdout() {
         let text = fs::read_to_string(ran.directory.path().join(path)).unwrap();
         let result: RunResult = serde_json::from_str(&text).unwrap();
         assert_eq!(result.settings.test, test);
-        // The types read back all that was written.
-        assert_eq!(format!("{}\n", serde_json::to_string_pretty(&result).unwrap()), text);
+        // What is read back is all that the types hold.
+        let written: Value = serde_json::from_str(&text).unwrap();
+        for (name, value) in serde_json::to_value(&result).unwrap().as_object().unwrap() {
+            assert_eq!(&written[name], value, "{name}");
+        }
         let names: Vec<_> =
             fs::read_dir(ran.directory.path().join("results/today")).unwrap().collect();
         assert_eq!(names.len(), 1);
@@ -83,6 +87,56 @@ fn json_alone_goes_to_stdout_when_asked_for() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(serde_json::from_str::<RunResult>(&ran.stdout).unwrap(), ran.result());
     assert!(ran.stderr.contains("result: ./batch_prompts_result_"), "{}", ran.stderr);
+}
+
+#[test]
+fn figures_have_the_names_of_vllms_own_program_too() {
+    let server = Server::start(healthy);
+    let arguments = ["batch", "--model", MODEL, "--count", "2", "--json", "--percentiles", "90"];
+    let ran = run_at(server.port, &arguments);
+    let written: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let summary = ran.result().summary;
+    for (name, expected) in [
+        ("completed", json!(2)),
+        ("model_id", json!(MODEL)),
+        ("request_rate", json!("inf")),
+        ("max_concurrency", json!(1)),
+        ("duration", json!(summary.wall_seconds)),
+        ("total_output_tokens", json!(10)),
+        ("request_throughput", json!(summary.requests_per_second)),
+        ("output_throughput", json!(summary.output_tokens_per_second)),
+        ("mean_ttft_ms", json!(summary.ttft_ms.unwrap().mean)),
+        ("median_tpot_ms", json!(summary.tpot_ms.unwrap().p50)),
+        ("p90_itl_ms", json!(summary.itl_ms.unwrap().p90)),
+        ("p99_e2el_ms", json!(summary.e2e_ms.unwrap().p99)),
+    ] {
+        assert_eq!(written[name], expected, "{name}");
+    }
+    assert!(written["std_ttft_ms"].is_f64() && written["request_goodput"].is_null(), "{written}");
+}
+
+#[test]
+fn runs_are_gathered_under_their_labels() {
+    let server = Server::start(healthy);
+    let directory = tempfile::tempdir().unwrap();
+    let (lines, csv) = (directory.path().join("runs.jsonl"), directory.path().join("runs.csv"));
+    let paths = ["--append", lines.to_str().unwrap(), "--csv", csv.to_str().unwrap()];
+    for label in ["one", "two, with a comma"] {
+        let arguments = ["batch", "--model", MODEL, "--count", "2", "--label", label];
+        assert_eq!(run_at(server.port, &[&arguments[..], &paths].concat()).code, 0);
+    }
+    let text = fs::read_to_string(&lines).unwrap();
+    let labels: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .inspect(|run| assert_eq!((&run["requests"], &run["completed"]), (&json!([]), &json!(2))))
+        .map(|run| run["label"].clone())
+        .collect();
+    assert_eq!(labels, ["one", "two, with a comma"]);
+    let text = fs::read_to_string(&csv).unwrap();
+    let rows: Vec<&str> = text.lines().collect();
+    assert!(rows.len() == 3 && rows[0].starts_with("date,label,model_id"), "{text}");
+    assert!(rows[2].contains(",\"two, with a comma\","), "{text}");
 }
 
 #[test]
