@@ -15,6 +15,10 @@ use crate::{
 
 /// A line, borrowed from its text where it is a call.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the frequent one, and lives on the stack"
+)]
 pub enum LineView<'a> {
     Call(CallView<'a>),
     Meta(Box<MetaLine>),

@@ -1,0 +1,96 @@
+//! A figure over time in bounded memory: when the time grows, the intervals do.
+
+/// More than a screen is wide.
+const MOST: i64 = 600;
+
+const FIRST_WIDTH_NS: i64 = 1_000_000;
+
+/// Sums by interval, from the first time on.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    start_ns: i64,
+    width_ns: i64,
+    values: Vec<f64>,
+    merge: fn(f64, f64) -> f64,
+}
+
+impl Timeline {
+    /// How much there is in an interval: calls, bytes.
+    pub fn sums() -> Self {
+        Self::with(|one, other| one + other)
+    }
+
+    /// The most at any moment of an interval.
+    pub fn maxima() -> Self {
+        Self::with(f64::max)
+    }
+
+    fn with(merge: fn(f64, f64) -> f64) -> Self {
+        Self { start_ns: 0, width_ns: FIRST_WIDTH_NS, values: Vec::new(), merge }
+    }
+
+    /// Before the first time counts into the first interval.
+    pub fn add(&mut self, ts_ns: i64, value: f64) {
+        if self.values.is_empty() {
+            self.start_ns = ts_ns - ts_ns.rem_euclid(FIRST_WIDTH_NS);
+        }
+        let since_start = ts_ns.saturating_sub(self.start_ns).max(0);
+        while since_start / self.width_ns >= MOST {
+            self.widen();
+        }
+        let at = usize::try_from(since_start / self.width_ns).expect("less than MOST");
+        if at >= self.values.len() {
+            self.values.resize(at + 1, f64::NAN);
+        }
+        let old = self.values[at];
+        self.values[at] = if old.is_nan() { value } else { (self.merge)(old, value) };
+    }
+
+    fn widen(&mut self) {
+        self.width_ns = self.width_ns.saturating_mul(2);
+        let merge = self.merge;
+        self.values = self
+            .values
+            .chunks(2)
+            .map(|pair| match *pair {
+                [one, other] if one.is_nan() => other,
+                [one, other] if other.is_nan() => one,
+                [one, other] => merge(one, other),
+                _ => pair[0],
+            })
+            .collect();
+    }
+
+    pub fn start_ns(&self) -> i64 {
+        self.start_ns
+    }
+
+    pub fn width_ns(&self) -> i64 {
+        self.width_ns
+    }
+
+    /// `None` where nothing was added.
+    pub fn values(&self) -> impl Iterator<Item = Option<f64>> {
+        self.values.iter().map(|value| (!value.is_nan()).then_some(*value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_when_intervals_grow() {
+        let (mut sums, mut maxima) = (Timeline::sums(), Timeline::maxima());
+        for step in 0..10_000 {
+            sums.add(5_000_000_000 + step * 777_777, 1.0);
+            maxima.add(5_000_000_000 + step * 777_777, step as f64);
+        }
+        assert!(sums.values.len() <= 600);
+        assert!((sums.values().flatten().sum::<f64>() - 10_000.0).abs() < 0.1);
+        assert!((maxima.values().flatten().fold(0.0, f64::max) - 9999.0).abs() < 0.1);
+        assert_eq!(sums.start_ns(), 5_000_000_000);
+        sums.add(i64::MAX, 1.0);
+        sums.add(i64::MIN, 1.0);
+    }
+}
