@@ -1,5 +1,6 @@
 //! What can be asked.
 
+pub mod steps;
 pub mod summary;
 
 use clap::{Args, ValueEnum};
@@ -11,6 +12,8 @@ use crate::question::Question;
 pub enum Name {
     /// Processes, calls by function, errors, what the trace lacks
     Summary,
+    /// Engine steps: kind, graphs, launches, waits, and when the GPU was done
+    Steps,
 }
 
 /// Settings of single questions.
@@ -21,6 +24,7 @@ impl Name {
     pub fn question(self, _settings: &Settings) -> Box<dyn Question> {
         match self {
             Self::Summary => Box::new(summary::Summary::default()),
+            Self::Steps => Box::new(steps::Steps::default()),
         }
     }
 }

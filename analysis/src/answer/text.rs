@@ -71,7 +71,7 @@ impl Legend {
     /// The value with the sign of its grade.
     fn graded(&mut self, value: &Value, unit: Unit, grade: &Grade) -> String {
         let text = shown(value, unit);
-        if *value == Value::None && !matches!(grade, Grade::Unknown { .. }) {
+        if *value == Value::None && !matches!(grade, Grade::Unknown { .. } | Grade::Bounds { .. }) {
             return text;
         }
         match grade {
