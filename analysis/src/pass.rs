@@ -70,7 +70,7 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
         loop {
             match pieces.receive() {
                 Some(Piece::Lines(buffer)) => {
-                    pass.lines(&buffer, &mut number, &mut parser, window);
+                    pass.lines(buffer.bytes(), &mut number, &mut parser, window);
                     pieces.give_back(buffer);
                 }
                 Some(Piece::TooLong) => {

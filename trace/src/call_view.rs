@@ -228,32 +228,30 @@ impl<'a> Scanner<'a> {
         // One bit for each field: a second one of the same name is an error for serde.
         let mut seen = 0_u32;
         while self.literal(b",\"").is_some() {
-            let key = self.rest_of_string()?;
-            self.literal(b":")?;
-            let bit = match key {
-                "dur_us" => self.optional(&mut call.dur_ns, Self::duration, 0)?,
-                "ret" => self.optional(&mut call.ret, Self::small, 1)?,
-                "error" => self.optional(&mut call.error, Self::string, 2)?,
-                "result" => self.optional(&mut call.result, Self::address, 3)?,
-                "depth" => self.optional(&mut call.depth, Self::small, 4)?,
-                "parent" => self.optional(&mut call.parent, Self::string, 5)?,
-                "function" => self.optional(&mut call.function, Self::address, 6)?,
-                "kernel" => self.optional(&mut call.kernel, Self::small, 7)?,
-                "grid" => self.optional(&mut call.grid, Self::triple, 8)?,
-                "block" => self.optional(&mut call.block, Self::triple, 9)?,
-                "shared_bytes" => self.optional(&mut call.shared_bytes, Self::integer, 10)?,
-                "bytes" => self.optional(&mut call.bytes, Self::integer, 11)?,
-                "count" => self.optional(&mut call.count, Self::integer, 12)?,
-                "kind" => self.optional(&mut call.kind, Self::string, 13)?,
-                "ptr" => self.optional(&mut call.ptr, Self::address, 14)?,
-                "dst" => self.optional(&mut call.dst, Self::address, 15)?,
-                "src" => self.optional(&mut call.src, Self::address, 16)?,
-                "allocation" => self.optional(&mut call.allocation, Self::address, 17)?,
-                "module" => self.optional(&mut call.module, Self::address, 18)?,
-                "graph" => self.optional(&mut call.graph, Self::address, 19)?,
-                "graph_exec" => self.optional(&mut call.graph_exec, Self::address, 20)?,
-                "event" => self.optional(&mut call.event, Self::address, 21)?,
-                "stream" => self.optional(&mut call.stream, Self::address, 22)?,
+            let bit = match self.key()? {
+                b"dur_us" => self.optional(&mut call.dur_ns, Self::duration, 0)?,
+                b"ret" => self.optional(&mut call.ret, Self::small, 1)?,
+                b"error" => self.optional(&mut call.error, Self::string, 2)?,
+                b"result" => self.optional(&mut call.result, Self::address, 3)?,
+                b"depth" => self.optional(&mut call.depth, Self::small, 4)?,
+                b"parent" => self.optional(&mut call.parent, Self::string, 5)?,
+                b"function" => self.optional(&mut call.function, Self::address, 6)?,
+                b"kernel" => self.optional(&mut call.kernel, Self::small, 7)?,
+                b"grid" => self.optional(&mut call.grid, Self::triple, 8)?,
+                b"block" => self.optional(&mut call.block, Self::triple, 9)?,
+                b"shared_bytes" => self.optional(&mut call.shared_bytes, Self::integer, 10)?,
+                b"bytes" => self.optional(&mut call.bytes, Self::integer, 11)?,
+                b"count" => self.optional(&mut call.count, Self::integer, 12)?,
+                b"kind" => self.optional(&mut call.kind, Self::string, 13)?,
+                b"ptr" => self.optional(&mut call.ptr, Self::address, 14)?,
+                b"dst" => self.optional(&mut call.dst, Self::address, 15)?,
+                b"src" => self.optional(&mut call.src, Self::address, 16)?,
+                b"allocation" => self.optional(&mut call.allocation, Self::address, 17)?,
+                b"module" => self.optional(&mut call.module, Self::address, 18)?,
+                b"graph" => self.optional(&mut call.graph, Self::address, 19)?,
+                b"graph_exec" => self.optional(&mut call.graph_exec, Self::address, 20)?,
+                b"event" => self.optional(&mut call.event, Self::address, 21)?,
+                b"stream" => self.optional(&mut call.stream, Self::address, 22)?,
                 _ => return None,
             };
             if seen & bit != 0 {
@@ -262,6 +260,15 @@ impl<'a> Scanner<'a> {
             seen |= bit;
         }
         Some(())
+    }
+
+    /// Behind its opening quote, and past the colon.
+    fn key(&mut self) -> Option<&'a [u8]> {
+        let rest = self.text.get(self.at..)?;
+        let length = rest.iter().position(|&byte| byte == b'"')?;
+        self.at += length + 1;
+        self.literal(b":")?;
+        Some(&rest[..length])
     }
 
     /// The bit of the field, once its value or `null` is read.
