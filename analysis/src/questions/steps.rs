@@ -36,7 +36,7 @@ pub struct Steps {
     clocks: Vec<(i64, i64)>,
     /// When the window that was asked for begins.
     from_ns: Option<i64>,
-    /// Number of the segment, and the latest end of a call.
+    /// Number of the segment, and up to when it holds all lines.
     segment: u64,
     latest_ns: i64,
     /// Where segments are missing.
@@ -54,8 +54,13 @@ impl Question for Steps {
     }
 
     fn meta(&mut self, line: &MetaLine, context: &Context) {
-        let Meta::SegmentOpen(opening) = &line.meta else { return };
         let ts_ns = from_milliseconds(line.ts);
+        let Meta::SegmentOpen(opening) = &line.meta else {
+            if matches!(line.meta, Meta::SegmentClose(_)) {
+                self.latest_ns = self.latest_ns.max(ts_ns);
+            }
+            return;
+        };
         if opening.sequence > self.segment + 1 {
             let from_ns = if self.segment == 0 { i64::MIN } else { self.latest_ns };
             self.holes.push((from_ns, ts_ns));
@@ -73,13 +78,11 @@ impl Question for Steps {
         let from_ns = self.from_ns.unwrap_or(i64::MIN);
         let members = self.ledgers.into_iter().map(|(process, mut ledger)| {
             ledger.finish();
-            let mut rows = ledger.rows;
-            rows.retain(|row| row.queued >= from_ns);
-            Member { process, rows, entries: ledger.entries }
+            Member { process, rows: ledger.rows, entries: ledger.entries }
         });
         let members: Vec<Member> = members.collect();
         let entries = members.iter().map(|member| member.entries).sum();
-        let steps: Vec<Step> = ranks::steps(members, context);
+        let steps: Vec<Step> = ranks::steps(members, from_ns, context);
         table::answer(&steps, entries, &self.clocks, &self.holes, context)
     }
 }
@@ -95,3 +98,6 @@ impl Steps {
         self.ledgers.entry(*process).or_default().call(operation, line, is_per_thread);
     }
 }
+
+#[cfg(test)]
+mod tests;

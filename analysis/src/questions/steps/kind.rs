@@ -104,11 +104,12 @@ impl Engine {
         let is_unfed = self.is_fed_by_copies && !row.is_fed && row.requests == 1;
         match (before, pause) {
             // Requests that were not there compute the last token of their prompts.
-            (None, _) => Some(Kind::Prefill),
+            (None, Pause::Idle) => Some(Kind::Prefill),
+            (None, _) => None,
             (Some(before), Pause::Idle) if row.requests > before => Some(Kind::Prefill),
             (Some(before), _) if row.requests > before => None,
             (Some(_), Pause::Idle) if is_unfed => Some(Kind::Prefill),
-            _ => Some(Kind::Decode),
+            (Some(_), _) => Some(Kind::Decode),
         }
     }
 
@@ -146,7 +147,8 @@ impl Engine {
 
     fn pause(&self, rows: &[Row], at: usize) -> Pause {
         if at == 0 {
-            return Pause::Idle;
+            // What went before the trace is not known.
+            return if rows[at].is_rested { Pause::Idle } else { Pause::Unclear };
         }
         let pause_ns = pause_ns(rows, at) as f64;
         if pause_ns <= 2.0 * self.usual_pause_ns + SHORT_PAUSE_NS {

@@ -87,6 +87,8 @@ pub(super) struct Row {
     pub tokens: Option<u32>,
     /// It copies from what the step before has sampled.
     pub is_fed: bool,
+    /// It follows a long pause.
+    pub is_rested: bool,
 }
 
 /// Calls between two outputs.
@@ -103,6 +105,7 @@ struct Part {
     graphs: Vec<u64>,
     votes: Votes,
     is_fed: bool,
+    is_rested: bool,
 }
 
 /// A step whose output is queued.
@@ -497,8 +500,12 @@ impl Ledger {
 
     /// Finds where the step begins, before the work itself is counted.
     fn work(&mut self, call: Interval) {
-        let since = self.last_work.unwrap_or(i64::MIN);
-        let pause = call.entry.saturating_sub(since);
+        let since = self.last_work.unwrap_or_else(|| {
+            // The trace may begin within a step.
+            self.longest_pause = i64::MAX;
+            call.entry
+        });
+        let pause = call.entry - since;
         self.last_work = Some(since.max(call.ret));
         if !self.has_input && pause > self.longest_pause {
             self.longest_pause = pause;
@@ -511,6 +518,7 @@ impl Ledger {
             self.has_input = false;
             self.longest_pause = pause;
         }
+        self.part.is_rested |= pause >= LONG_PAUSE_NS;
         self.part.start.get_or_insert(call.entry);
     }
 
@@ -541,6 +549,7 @@ impl Ledger {
             requests,
             tokens,
             is_fed: part.is_fed,
+            is_rested: part.is_rested,
         });
     }
 }

@@ -30,8 +30,9 @@ pub(super) struct Step {
     pub row: Row,
 }
 
-/// In the order of their beginnings.
-pub(super) fn steps(members: Vec<Member>, context: &Context) -> Vec<Step> {
+/// In the order of their beginnings; those before a time are left out, but help to tell the kinds of
+/// others.
+pub(super) fn steps(members: Vec<Member>, from_ns: i64, context: &Context) -> Vec<Step> {
     let mut groups: HashMap<Option<u32>, Vec<Member>> = HashMap::new();
     for member in members.into_iter().filter(|member| !member.rows.is_empty()) {
         let parent = context.processes.get(member.process).parent;
@@ -48,6 +49,7 @@ pub(super) fn steps(members: Vec<Member>, context: &Context) -> Vec<Step> {
             }
         }
     }
+    steps.retain(|step| step.row.queued >= from_ns);
     steps.sort_by_key(|step| (step.row.start, step.process));
     steps
 }

@@ -175,8 +175,7 @@ fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
             && gap.pid.is_none_or(|other| other == pid)
             && overlaps(gap.from_ns, gap.to_ns)
     };
-    holes.iter().any(|&(begin, end)| overlaps(Some(begin), Some(end)))
-        || context.gaps.iter().any(touches)
+    holes.iter().any(|&(begin, end)| begin < to && from < end) || context.gaps.iter().any(touches)
 }
 
 fn figures(measured: &[Measured<'_>], context: &Context, answer: &mut Answer) {
