@@ -4,7 +4,7 @@
 //! whole runs are checked too where they are at hand:
 //! `cargo test --release -p analysis --test steps -- --ignored`.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     collections::BTreeMap,

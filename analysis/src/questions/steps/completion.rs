@@ -3,7 +3,7 @@
 //! A stream does its work in order. So the copy of an output ends after its call began, and before
 //! the return of any wait that covers it: for an event recorded behind it, for its stream, or for an
 //! event of another stream that has waited for one of these. An event that is not ready puts the end
-//! of the work before it later still. Order is claimed only where one call had returned before the
+//! of the work before it later still, if there is nothing else that it can wait for. Order is claimed only where one call had returned before the
 //! other began; calls of two threads that overlap prove nothing.
 //!
 //! Streams and events are those of one process, which is taken to use one device.
@@ -60,9 +60,6 @@ pub(super) struct Output {
     pub sequence: Sequence,
     stream: usize,
     copied: Interval,
-    recorded: Interval,
-    /// Nothing that can wait lies between the copy and the event.
-    is_direct: bool,
     /// The work ended no sooner.
     pub low: i64,
     /// The work ended no later; `None` if no call has told.
@@ -73,6 +70,8 @@ pub(super) struct Output {
     /// How long that thread had waited for it.
     pub waited_ns: i64,
     not_ready: Option<i64>,
+    /// The estimate lies between two calls that are close to each other.
+    pub is_polled: bool,
 }
 
 /// Outputs of a stream up to a number.
@@ -102,7 +101,10 @@ impl Coverage {
 struct Record {
     call: Interval,
     coverage: Coverage,
+    /// The output that it was recorded for.
     output: Option<Sequence>,
+    /// The output that is all that it can wait for: until then it is not ready.
+    waits_for: Option<Sequence>,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +113,29 @@ struct Stream {
     inherited: VecDeque<(i64, Coverage)>,
     /// The latest output that has left, with the end of its call and its low bound.
     left: Option<(i64, i64)>,
+    /// The latest output, as long as no other work has come behind it.
+    behind: Option<Sequence>,
+    user: User,
+}
+
+/// Who queues the work of a stream.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum User {
+    #[default]
+    Nobody,
+    Thread(u32),
+    /// In an order that is not always known.
+    Several,
+}
+
+impl Stream {
+    fn used_by(&mut self, tid: u32) {
+        self.user = match self.user {
+            User::Nobody => User::Thread(tid),
+            User::Thread(user) if user == tid => User::Thread(tid),
+            User::Thread(_) | User::Several => User::Several,
+        };
+    }
 }
 
 /// Streams, events and outputs of one process.
@@ -125,7 +150,8 @@ pub(super) struct StreamOrder {
 }
 
 impl StreamOrder {
-    /// A copy to the host, and behind it the record of `event` by the same thread.
+    /// A copy to the host, and behind it the record of `event` by the same thread; `is_direct` if
+    /// nothing lies between them that can wait for something else.
     pub(super) fn output(
         &mut self,
         stream: u64,
@@ -133,6 +159,7 @@ impl StreamOrder {
         event: u64,
         recorded: Interval,
         is_direct: bool,
+        tid: u32,
     ) -> Option<Sequence> {
         let stream_index = self.stream(stream)?;
         let sequence = self.next;
@@ -141,26 +168,41 @@ impl StreamOrder {
             sequence,
             stream: stream_index,
             copied,
-            recorded,
-            is_direct,
             low: copied.entry,
             high: None,
             estimate: None,
             handed: None,
             waited_ns: 0,
             not_ready: None,
+            is_polled: false,
         });
-        self.record_with(event, stream, recorded, Some(sequence));
+        let stream_state = &mut self.streams[stream_index];
+        stream_state.used_by(tid);
+        stream_state.behind = is_direct.then_some(sequence);
+        self.record_with(event, stream, recorded, Some(sequence), tid);
         Some(sequence)
     }
 
-    pub(super) fn record(&mut self, event: u64, stream: u64, call: Interval) {
-        self.record_with(event, stream, call, None);
+    pub(super) fn record(&mut self, event: u64, stream: u64, call: Interval, tid: u32) {
+        self.record_with(event, stream, call, None, tid);
     }
 
-    fn record_with(&mut self, event: u64, stream: u64, call: Interval, output: Option<Sequence>) {
-        let coverage = self.stream(stream).map(|at| self.covered(at, call.entry));
-        let record = Record { call, coverage: coverage.unwrap_or_default(), output };
+    fn record_with(
+        &mut self,
+        event: u64,
+        stream: u64,
+        call: Interval,
+        output: Option<Sequence>,
+        tid: u32,
+    ) {
+        let mut coverage = Coverage::default();
+        let mut waits_for = None;
+        if let Some(at) = self.stream(stream) {
+            coverage = self.covered(at, call.entry);
+            let stream = &self.streams[at];
+            waits_for = stream.behind.filter(|_| stream.user == User::Thread(tid));
+        }
+        let record = Record { call, coverage, output, waits_for };
         if let Some((latest, before)) = self.events.get_mut(&event) {
             *before = Some(std::mem::replace(latest, record));
         } else if record.coverage != Coverage::default() && self.events.len() < MOST_EVENTS {
@@ -183,8 +225,17 @@ impl StreamOrder {
         self.by_handle.remove(&stream);
     }
 
+    /// Work that is no output.
+    pub(super) fn work(&mut self, stream: u64, tid: u32) {
+        if let Some(at) = self.stream(stream) {
+            self.streams[at].used_by(tid);
+            self.streams[at].behind = None;
+        }
+    }
+
     /// Later work of the stream begins when the event has been reached.
-    pub(super) fn stream_wait(&mut self, stream: u64, event: u64, call: Interval) {
+    pub(super) fn stream_wait(&mut self, stream: u64, event: u64, call: Interval, tid: u32) {
+        self.work(stream, tid);
         let Some(record) = self.record_of(event, call) else { return };
         if record.coverage == Coverage::default() {
             return;
@@ -206,12 +257,16 @@ impl StreamOrder {
     /// A wait for the event, or a query that found it ready.
     pub(super) fn event_done(&mut self, event: u64, call: Interval, is_wait: bool) {
         let Some(record) = self.record_of(event, call) else { return };
-        let (coverage, own) = (record.coverage.clone(), record.output);
+        let (coverage, own, waits_for) = (record.coverage.clone(), record.output, record.waits_for);
         self.done(&coverage, call.ret);
-        let Some(output) = own.and_then(|own| self.open.iter_mut().find(|it| it.sequence == own))
-        else {
-            return;
-        };
+        if let Some(output) = self.find(waits_for)
+            && let Some(from) = output.not_ready
+            && call.ret - from <= CLOSEST_POLLS_NS
+        {
+            output.estimate = Some(i64::midpoint(from, call.ret));
+            output.is_polled = true;
+        }
+        let Some(output) = self.find(own) else { return };
         let waited_ns = call.ret - call.entry;
         if is_wait {
             output.waited_ns = output.waited_ns.max(waited_ns);
@@ -221,30 +276,26 @@ impl StreamOrder {
             return;
         }
         output.handed = Some(call.ret);
-        let estimate = match output.not_ready {
-            Some(from) if call.ret - from <= CLOSEST_POLLS_NS => {
-                Some(i64::midpoint(from, call.ret))
-            }
-            _ if is_wait && waited_ns >= LEAST_WAIT_NS => Some(call.ret - WAKE_UP_NS),
-            _ => None,
-        };
-        output.estimate = estimate;
+        if !output.is_polled && is_wait && waited_ns >= LEAST_WAIT_NS {
+            output.estimate = Some(call.ret - WAKE_UP_NS);
+        }
     }
 
     /// A query that found the event not reached.
     pub(super) fn event_not_ready(&mut self, event: u64, call: Interval) {
-        let Some(own) = self.record_of(event, call).and_then(|record| record.output) else {
-            return;
-        };
-        let Some(output) = self.open.iter_mut().find(|it| it.sequence == own) else { return };
-        if !output.is_direct {
-            return;
-        }
-        output.not_ready = output.not_ready.max(Some(call.entry));
+        let Some(record) = self.record_of(event, call) else { return };
+        let (recorded, waits_for) = (record.call, record.waits_for);
+        let Some(output) = self.find(waits_for) else { return };
         let proved = call.entry - SIGNAL_DELAY_NS;
-        if proved >= output.recorded.ret {
+        if proved >= recorded.ret {
+            output.not_ready = output.not_ready.max(Some(call.entry));
             output.low = output.low.max(proved);
         }
+    }
+
+    fn find(&mut self, sequence: Option<Sequence>) -> Option<&mut Output> {
+        let sequence = sequence?;
+        self.open.iter_mut().find(|output| output.sequence == sequence)
     }
 
     /// Whether a call on this event is about an output.

@@ -89,6 +89,8 @@ pub(super) struct Row {
     pub is_fed: bool,
     /// It follows a long pause.
     pub is_rested: bool,
+    /// The estimate lies between two calls that are close to each other.
+    pub is_polled: bool,
 }
 
 /// Calls between two outputs.
@@ -271,6 +273,12 @@ impl Ledger {
         stream: Option<u64>,
         tid: u32,
     ) {
+        if let Some(stream) = stream
+            && operation.is_queued()
+            && !self.captures.is_capturing(stream)
+        {
+            self.order.work(stream, tid);
+        }
         let event = line.event.map(|event| event.0);
         let graph = line.graph.map(|graph| graph.0);
         let executable = line.graph_exec.map(|executable| executable.0);
@@ -295,7 +303,7 @@ impl Ledger {
             }
             Operation::StreamWaitEvent => {
                 if let (Some(event), Some(stream)) = (event, stream) {
-                    self.stream_wait(event, stream, call);
+                    self.stream_wait(event, stream, call, tid);
                 }
             }
             Operation::StreamSynchronize => {
@@ -420,11 +428,11 @@ impl Ledger {
         }
     }
 
-    fn stream_wait(&mut self, event: u64, stream: u64, call: Interval) {
+    fn stream_wait(&mut self, event: u64, stream: u64, call: Interval, tid: u32) {
         if self.captures.stream_wait(stream, event) {
             return;
         }
-        self.order.stream_wait(stream, event, call);
+        self.order.stream_wait(stream, event, call, tid);
         for copying in self.threads.values_mut().flat_map(|thread| &mut thread.copying) {
             copying.is_direct &= copying.stream != stream;
         }
@@ -440,10 +448,10 @@ impl Ledger {
         let has_work = self.part.launches + self.part.graph_launches > 0;
         let output = at.map(|at| copying.swap_remove(at)).filter(|_| has_work);
         let Some(Copying { copied, least_bytes, sources, is_direct, .. }) = output else {
-            self.order.record(event, stream, call);
+            self.order.record(event, stream, call, tid);
             return;
         };
-        if self.order.output(stream, copied, event, call, is_direct).is_none() {
+        if self.order.output(stream, copied, event, call, is_direct, tid).is_none() {
             return;
         }
         self.sources = sources;
@@ -550,6 +558,7 @@ impl Ledger {
             tokens,
             is_fed: part.is_fed,
             is_rested: part.is_rested,
+            is_polled: output.is_polled,
         });
     }
 }

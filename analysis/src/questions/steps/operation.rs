@@ -60,6 +60,11 @@ impl Operation {
         }
     }
 
+    /// Whatever it asks for, the stream does it in its turn.
+    pub(super) fn is_queued(self) -> bool {
+        matches!(self, Self::Launch | Self::GraphLaunch | Self::Copy | Self::Set | Self::Other)
+    }
+
     /// The thread may wait for the GPU in it.
     pub(super) fn is_wait(self) -> bool {
         matches!(self, Self::EventSynchronize | Self::StreamSynchronize | Self::DeviceSynchronize)

@@ -12,6 +12,10 @@ use super::{
 };
 use crate::context::{Context, process::ProcessId};
 
+/// From the median of its like, a step's time differs by 1.5 us where the waiting thread spins.
+const MOST_SPREAD_NS: i64 = 50_000;
+const LEAST_ALIKE: usize = 20;
+
 /// One rank begins a step no longer than half of this before another.
 const LONGEST_LEAD_NS: i64 = 1_000_000_000;
 
@@ -62,12 +66,14 @@ fn engine(mut members: Vec<Member>, context: &Context, steps: &mut Vec<Step>) {
     // Who waits comes first: its kinds are those of all.
     members.sort_by_key(|member| (first_start(member).is_none(), member.process));
     for member in members {
+        let is_follower = first_start(&member).is_none();
         let first = first_start(&member).unwrap_or(leader);
         let mut rows = member.rows;
         rows.retain(|row| row.queued >= first);
+        withhold_late(&mut rows);
         let mut own = kinds(&rows);
         match &led {
-            Some(led) if led.len() == own.len() => {
+            Some(led) if is_follower && led.len() == own.len() => {
                 for (own, led) in own.iter_mut().zip(led) {
                     *own = led.or(*own);
                 }
@@ -84,6 +90,34 @@ fn engine(mut members: Vec<Member>, context: &Context, steps: &mut Vec<Step>) {
             row,
         }));
     }
+}
+
+/// Threads that sleep until the GPU is done are woken late, by a time that differs from step to step.
+/// Then steps that launch the same seem to take different times, and returns of waits are bounds only.
+fn withhold_late(rows: &mut [Row]) {
+    let mut alike: HashMap<u64, Vec<i64>> = HashMap::new();
+    for at in 1..rows.len() {
+        if let (Some(end), Some(begin)) = (waited(&rows[at]), waited(&rows[at - 1]))
+            && rows[at].fingerprint == rows[at - 1].fingerprint
+        {
+            alike.entry(rows[at].fingerprint).or_default().push(end - begin);
+        }
+    }
+    let mut spread = Vec::new();
+    for mut times in alike.into_values() {
+        times.sort_unstable();
+        let median = times[times.len() / 2];
+        spread.extend(times.into_iter().map(|time| (time - median).abs()));
+    }
+    spread.sort_unstable();
+    if spread.len() >= LEAST_ALIKE && spread[spread.len() / 2] > MOST_SPREAD_NS {
+        rows.iter_mut().filter(|row| !row.is_polled).for_each(|row| row.estimate = None);
+    }
+}
+
+/// The estimate, if a wait has told it.
+fn waited(row: &Row) -> Option<i64> {
+    row.estimate.filter(|_| !row.is_polled)
 }
 
 /// A moment before the first step and behind what was computed before it, on all ranks: in the middle

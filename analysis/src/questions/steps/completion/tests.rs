@@ -13,7 +13,7 @@ fn at(entry: i64, ret: i64) -> Interval {
 /// One output, copied from 1000 on, recorded up to 1200.
 fn queued() -> StreamOrder {
     let mut order = StreamOrder::default();
-    order.output(COPY, at(1000, 1100), EVENT, at(1110, 1200), true).unwrap();
+    order.output(COPY, at(1000, 1100), EVENT, at(1110, 1200), true, 1).unwrap();
     order
 }
 
@@ -63,22 +63,38 @@ fn polls_bound_the_end_from_both_sides() {
 
     // The event waits for another stream too, the copy has not.
     let mut order = StreamOrder::default();
-    order.output(COPY, at(1000, 1100), EVENT, at(1110, 1200), false).unwrap();
+    order.output(COPY, at(1000, 1100), EVENT, at(1110, 1200), false, 1).unwrap();
     order.event_not_ready(EVENT, at(900_000, 901_000));
     assert_eq!(only(order).low, 1000);
 }
 
 #[test]
+fn an_event_behind_an_output_that_is_not_ready_waits_for_the_output() {
+    let behind = |tid: u32, with_work: bool| {
+        let mut order = queued();
+        if with_work {
+            order.work(COPY, 1);
+        }
+        order.record(0xf, COPY, at(1300, 1400), tid);
+        order.event_not_ready(0xf, at(900_000, 901_000));
+        only(order).low
+    };
+    assert_eq!(behind(1, false), 900_000 - SIGNAL_DELAY_NS);
+    assert_eq!(behind(1, true), 1000, "it may wait for the work");
+    assert_eq!(behind(2, false), 1000, "the threads may have queued more, nobody knows when");
+}
+
+#[test]
 fn order_is_carried_over_streams() {
     let mut order = queued();
-    order.stream_wait(MAIN, EVENT, at(1300, 1400));
-    order.record(0xf, MAIN, at(1500, 1600));
+    order.stream_wait(MAIN, EVENT, at(1300, 1400), 1);
+    order.record(0xf, MAIN, at(1500, 1600), 1);
     order.event_done(0xf, at(2000, 7000), true);
     let output = only(order);
     assert_eq!((output.high, output.handed), (Some(7000), None));
 
     let mut order = queued();
-    order.record(0xf, MAIN, at(1500, 1600));
+    order.record(0xf, MAIN, at(1500, 1600), 1);
     order.event_done(0xf, at(2000, 7000), true);
     order.stream_done(MAIN, at(7000, 8000));
     assert_eq!(only(order).high, None, "the main stream knows nothing of the copy");
@@ -91,17 +107,17 @@ fn order_is_carried_over_streams() {
 #[test]
 fn calls_that_overlap_prove_nothing() {
     let mut order = queued();
-    order.record(0xf, COPY, at(1050, 1300));
+    order.record(0xf, COPY, at(1050, 1300), 1);
     order.event_done(0xf, at(2000, 3000), true);
     assert_eq!(only(order).high, None, "recorded perhaps before the copy");
 
     let mut order = queued();
-    order.record(EVENT, MAIN, at(2500, 2600));
+    order.record(EVENT, MAIN, at(2500, 2600), 1);
     order.event_done(EVENT, at(2550, 3000), true);
     assert_eq!(only(order).high, None, "one of two records was waited for");
 
     let mut order = queued();
-    order.record(EVENT, MAIN, at(4000, 4100));
+    order.record(EVENT, MAIN, at(4000, 4100), 1);
     order.event_done(EVENT, at(2000, 3000), true);
     assert_eq!(only(order).high, Some(3000), "recorded anew after the wait");
 
@@ -114,7 +130,7 @@ fn calls_that_overlap_prove_nothing() {
 #[test]
 fn an_output_ends_no_sooner_than_the_one_before_it() {
     let mut order = queued();
-    order.output(COPY, at(1300, 1400), 0xf, at(1410, 1500), true).unwrap();
+    order.output(COPY, at(1300, 1400), 0xf, at(1410, 1500), true, 1).unwrap();
     order.event_not_ready(EVENT, at(700_000, 701_000));
     order.event_done(0xf, at(800_000, 900_000), true);
     assert_eq!(order.next_left().unwrap().low, 700_000 - SIGNAL_DELAY_NS);
@@ -127,7 +143,7 @@ fn an_output_for_which_nobody_waits_is_let_go() {
     let mut order = StreamOrder::default();
     for number in 0..1000_i64 {
         let from = number * 1000;
-        order.output(COPY, at(from, from + 10), 1, at(from + 20, from + 30), true).unwrap();
+        order.output(COPY, at(from, from + 10), 1, at(from + 20, from + 30), true, 1).unwrap();
         if let Some(output) = order.next_settled() {
             assert_eq!(output.high, None);
         }

@@ -41,6 +41,7 @@ enum What {
     Output { copied: Interval, event: u64, stream: u64 },
     Record { event: u64, stream: u64 },
     StreamWait { event: u64, stream: u64 },
+    Work { stream: u64 },
     Wait(u64),
     Ready(u64),
     NotReady(u64),
@@ -61,10 +62,11 @@ fn replay(calls: &[Traced]) -> Vec<Output> {
     for &Traced { what, call } in calls {
         match what {
             What::Output { copied, event, stream } => {
-                order.output(stream, copied, event, call, true).expect("a few streams");
+                order.output(stream, copied, event, call, true, 1).expect("a few streams");
             }
-            What::Record { event, stream } => order.record(event, stream, call),
-            What::StreamWait { event, stream } => order.stream_wait(stream, event, call),
+            What::Record { event, stream } => order.record(event, stream, call, 1),
+            What::StreamWait { event, stream } => order.stream_wait(stream, event, call, 1),
+            What::Work { stream } => order.work(stream, 1),
             What::Wait(event) => order.event_done(event, call, true),
             What::Ready(event) => order.event_done(event, call, false),
             What::NotReady(event) => order.event_not_ready(event, call),
@@ -145,7 +147,8 @@ impl Simulation {
         let mut pending: VecDeque<u64> = VecDeque::new();
         let mut free: HashMap<u64, i64> = HashMap::new();
         for _ in 0..steps {
-            let (_, happens) = self.call(&mut main);
+            let (call, happens) = self.call(&mut main);
+            self.calls.push(Traced { what: What::Work { stream: 0 }, call });
             let length = if self.one_in(6) { self.below(1000) } else { self.below(typical) };
             self.work(0, happens, length);
             let copies = usize::from(!is_one_stream);
@@ -177,6 +180,9 @@ impl Simulation {
             pending.push_back(event);
             if self.one_in(4) {
                 self.detour(event, &mut main);
+            }
+            if self.one_in(4) {
+                self.record_behind(copies, &mut main);
             }
             if polls {
                 for _ in 0..self.below(6) {
@@ -227,6 +233,17 @@ impl Simulation {
             let (call, _) = self.call(now);
             self.calls.push(Traced { what: What::Destroy(other), call });
             self.signals.remove(&other);
+        }
+    }
+
+    /// Memory of the host that is given back: an event behind the output, asked for soon.
+    fn record_behind(&mut self, stream: usize, now: &mut i64) {
+        let event = 60;
+        let (call, happens) = self.call(now);
+        self.signal(event, stream, happens);
+        self.calls.push(Traced { what: What::Record { event, stream: stream as u64 }, call });
+        for _ in 0..self.below(5) {
+            self.poll(Some(event), now);
         }
     }
 
