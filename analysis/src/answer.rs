@@ -62,7 +62,7 @@ pub struct Cell {
 /// A figure over time.
 #[derive(Debug, Clone)]
 pub struct Series {
-    pub name: &'static str,
+    pub name: String,
     pub title: String,
     /// Of a value.
     pub unit: Unit,
@@ -125,7 +125,7 @@ impl Answer {
     /// Left out where nothing was added.
     pub fn series(
         &mut self,
-        name: &'static str,
+        name: impl Into<String>,
         title: impl Into<String>,
         unit: Unit,
         grade: Grade,
@@ -138,7 +138,7 @@ impl Answer {
         }
         let unix_ns = time.unix_ns(timeline.start_ns());
         self.series.push(Series {
-            name,
+            name: name.into(),
             title: title.into(),
             unit,
             grade,

@@ -1,6 +1,7 @@
 //! What several questions need to know of the run, as of the line that is being read.
 
 pub mod accounting;
+pub mod capture;
 pub mod function;
 pub mod graph;
 pub mod kernel;
@@ -11,12 +12,14 @@ use std::collections::BTreeMap;
 
 use trace::{
     call_view::CallView,
+    function::Class,
     line::{Meta, MetaLine, SegmentOpen},
 };
 
 use crate::{gap::Gap, grade::Grade};
 use accounting::{Accounting, Loss};
-use function::Functions;
+use capture::Captures;
+use function::{FunctionId, Functions};
 use graph::Graphs;
 use kernel::Kernels;
 use process::Processes;
@@ -33,6 +36,7 @@ pub struct Context {
     pub processes: Processes,
     pub kernels: Kernels,
     pub graphs: Graphs,
+    pub captures: Captures,
     pub accounting: Accounting,
     /// What the run lacks, as far as is known by now.
     pub gaps: Vec<Gap>,
@@ -74,9 +78,13 @@ impl Context {
     }
 
     /// After the questions have seen the call.
-    pub(crate) fn call_ended(&mut self, line: &CallView<'_>) {
+    pub(crate) fn call_ended(&mut self, line: &CallView<'_>, function: FunctionId) {
+        let function = self.functions.get(function);
         if let Some(graph_exec) = line.graph_exec {
-            self.graphs.call(line.pid, graph_exec, line);
+            self.graphs.call(line.pid, graph_exec, &function.canonical);
+        }
+        if matches!(function.class, Class::Graph | Class::Stream | Class::Event) {
+            self.captures.call(line, &function.canonical);
         }
     }
 

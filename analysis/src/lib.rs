@@ -12,6 +12,7 @@ pub mod context;
 pub mod gap;
 pub mod grade;
 pub mod input;
+pub mod kernel_name;
 pub mod pass;
 pub mod quantiles;
 pub mod question;

@@ -72,7 +72,8 @@ struct Part {
 
 const HELP: &str = "\
 cuda-trace summary traces/               what a trace holds, and whether it is whole
-cuda-trace summary traces/ --last        of several runs the latest
+cuda-trace launches,memory traces/ --last   two answers from one pass, of the latest run
+cuda-trace memory traces/ --vllm-log vllm.log   set beside what vLLM says
 cuda-trace summary traces/ --json | jq '.functions[] | select(.calls > 1000) | .function'
 zstdcat trace_*.zst | cuda-trace summary -
 
@@ -104,8 +105,8 @@ fn run(Cli { questions, paths, json, part, settings }: &Cli) -> Result<()> {
     let mut has_calls = false;
     for run in &runs {
         let window = window(run, part)?;
-        let mut asked: Vec<Box<dyn Question>> =
-            questions.iter().map(|name| name.question(settings)).collect();
+        let mut asked =
+            questions.iter().map(|name| name.question(settings)).collect::<Result<Vec<_>>>()?;
         let context = pass::read(run, &window, &mut asked);
         has_calls |= context.calls > 0;
         print(asked, &context, *json)?;

@@ -169,7 +169,7 @@ impl Pass<'_> {
                 question.call(&call, context);
             }
         }
-        context.call_ended(line);
+        context.call_ended(line, function);
     }
 
     fn meta(&mut self, line: &MetaLine, window: &Window) {

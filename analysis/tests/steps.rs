@@ -183,7 +183,7 @@ impl Run {
 
 fn steps(path: PathBuf) -> Vec<Value> {
     let found = input::find(&[path]).unwrap();
-    let mut asked = vec![Name::Steps.question(&Settings::default())];
+    let mut asked = vec![Name::Steps.question(&Settings::default()).unwrap()];
     let context = pass::read(&found.runs[0], &Window::default(), &mut asked);
     let answer = asked.remove(0).finish(&context);
     json::to_json(&answer, &context)["steps"].as_array().unwrap().clone()

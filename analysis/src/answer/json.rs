@@ -42,7 +42,7 @@ pub fn to_json(answer: &Answer, context: &Context) -> Json {
         set(table.name, rows(table));
     }
     set("columns", tables.iter().map(|it| (it.name.to_owned(), columns(it))).collect());
-    set("series", series.iter().map(|it| (it.name.to_owned(), one_series(it))).collect());
+    set("series", series.iter().map(|it| (it.name.clone(), one_series(it))).collect());
     set("notes", json!(notes));
     let gaps = context.gaps.iter().map(|gap| {
         let mut object = json!(gap);

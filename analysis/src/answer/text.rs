@@ -109,7 +109,7 @@ impl Legend {
             told.push(format!("~   an estimate, off by {error} at most"));
         }
         if *bounds {
-            told.push(">=  a bound: the trace lacks calls, see above".to_owned());
+            told.push(">= <= ..  bounds between which the truth lies".to_owned());
         }
         told.extend(within.iter().map(|windows| format!("exact for {}", printable(windows))));
         told.extend(unknown.iter().map(|reason| format!("?   {}", printable(reason))));

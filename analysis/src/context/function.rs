@@ -120,6 +120,26 @@ impl<T: Default> PerFunction<T> {
     }
 }
 
+/// What a question takes a function for: found out by its name once.
+#[derive(Debug, Clone)]
+pub struct ByName<T>(Vec<Option<T>>);
+
+impl<T> Default for ByName<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Copy> ByName<T> {
+    /// `of` gets the name as it stands in the line.
+    pub fn get(&mut self, id: FunctionId, functions: &Functions, of: impl Fn(&str) -> T) -> T {
+        if id.index() >= self.0.len() {
+            self.0.resize(id.index() + 1, None);
+        }
+        *self.0[id.index()].get_or_insert_with(|| of(&functions.get(id).name))
+    }
+}
+
 /// FNV-1a: names are short, and a line has no time for more.
 #[derive(Default, Clone, Copy)]
 pub struct Hasher;

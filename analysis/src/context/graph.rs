@@ -2,11 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use trace::{
-    call_view::CallView,
-    function::canonical,
-    line::{self, Address},
-};
+use trace::line::{self, Address};
 
 use super::function::Hasher;
 
@@ -23,10 +19,12 @@ impl Graphs {
         }
     }
 
-    /// A handle that is given back, or given out anew, is another graph.
-    pub(crate) fn call(&mut self, pid: u32, graph_exec: Address, line: &CallView<'_>) {
-        let stem = canonical(line.func).trim_start_matches("cuda").trim_start_matches("cu");
-        if stem == "GraphExecDestroy" || stem.starts_with("GraphInstantiate") {
+    /// A handle that is given back, given out anew, or changed, is another graph; its line follows.
+    pub(crate) fn call(&mut self, pid: u32, graph_exec: Address, canonical: &str) {
+        let stem = canonical.trim_start_matches("cuda").trim_start_matches("cu");
+        if matches!(stem, "GraphExecDestroy" | "GraphExecUpdate")
+            || stem.starts_with("GraphInstantiate")
+        {
             self.0.remove(&(pid, graph_exec.0));
         }
     }

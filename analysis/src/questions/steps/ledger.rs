@@ -208,7 +208,8 @@ impl Ledger {
             _ => direction,
         };
         self.account(operation, line, whole);
-        if line.ret.is_none_or(|ret| ret == 0) {
+        // A capture that fails to end has ended all the same.
+        if line.ret.is_none_or(|ret| ret == 0) || operation == Operation::EndCapture {
             let stream = stream_of(line, is_per_thread, tid);
             self.outermost(operation, line, call, direction, stream, tid);
         }

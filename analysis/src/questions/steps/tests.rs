@@ -92,7 +92,7 @@ fn answer(segments: &[(u64, String)], window: &Window) -> Value {
         fs::write(directory.path().join(name), text).unwrap();
     }
     let found = input::find(&[directory.path().to_owned()]).unwrap();
-    let mut asked = vec![Name::Steps.question(&Settings::default())];
+    let mut asked = vec![Name::Steps.question(&Settings::default()).unwrap()];
     let context = pass::read(&found.runs[0], window, &mut asked);
     json::to_json(&asked.remove(0).finish(&context), &context)
 }
