@@ -135,7 +135,7 @@ impl Engine {
             return Some(tokens > requests);
         }
         let padded = graph_tokens?;
-        let is_far = padded >= 2 * requests && padded - requests > MOST_PADDING;
+        let is_far = padded >= requests.saturating_mul(2) && padded - requests > MOST_PADDING;
         match mode {
             // Beside graphs for pieces, those of the whole model are for decoding.
             GraphMode::Full if self.has_other => Some(false),

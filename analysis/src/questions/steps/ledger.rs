@@ -35,6 +35,9 @@ const MOST_GRAPHS: usize = 1024;
 
 const MOST_THREADS: usize = 65_536;
 
+/// No trace is so long; times up to here can be subtracted.
+const FARTHEST_NS: i64 = 1 << 61;
+
 /// A graph that holds this part of all kernels in the graphs of a step is the whole model.
 const WHOLE_MODEL: f64 = 0.8;
 
@@ -184,8 +187,11 @@ impl Ledger {
             self.entries += 1;
             return;
         }
-        let tid = line.tid.unwrap_or(0);
         let whole = Interval { entry: line.ts_ns, ret: line.end_ns() };
+        if whole.entry < -FARTHEST_NS || whole.ret > FARTHEST_NS {
+            return;
+        }
+        let tid = line.tid.unwrap_or(0);
         self.learn_end(operation, line, whole, stream_of(line, is_per_thread, tid));
         if self.threads.len() >= MOST_THREADS {
             self.threads.clear();
@@ -259,9 +265,9 @@ impl Ledger {
     fn account(&mut self, operation: Operation, line: &CallView<'_>, call: Interval) {
         let ns = u64::try_from(call.ret - call.entry).unwrap_or(0);
         if !operation.is_wait() {
-            self.part.api_ns += ns;
+            self.part.api_ns = self.part.api_ns.saturating_add(ns);
         } else if !line.event.is_some_and(|event| self.order.is_output(event.0, call)) {
-            self.part.other_wait_ns += ns;
+            self.part.other_wait_ns = self.part.other_wait_ns.saturating_add(ns);
         }
     }
 
@@ -572,8 +578,8 @@ impl Part {
         self.launches += launches;
         self.graph_launches += graph_launches;
         self.copies += copies;
-        self.api_ns += more.api_ns;
-        self.other_wait_ns += more.other_wait_ns;
+        self.api_ns = self.api_ns.saturating_add(more.api_ns);
+        self.other_wait_ns = self.other_wait_ns.saturating_add(more.other_wait_ns);
     }
 }
 

@@ -151,6 +151,13 @@ fn duration(row: &Row, before: &Row) -> (Option<u64>, (Option<u64>, Option<u64>)
     (guess, (low, high))
 }
 
+/// Whether steps are made of calls of this function.
+fn matters(function: &str) -> bool {
+    Operation::of(trace::function::canonical(function)) != Operation::Other
+        || function.contains("Stream")
+        || function.contains("Async")
+}
+
 /// Whether lines may be missing from which the step, or its end, was found.
 fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
     let row = &step.row;
@@ -166,12 +173,9 @@ fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
             gap.cause,
             Cause::MissingSegments { .. } | Cause::NotEnded | Cause::NotClosed { .. }
         );
-        let is_ours = gap.function.as_deref().is_none_or(|function| {
-            Operation::of(trace::function::canonical(function)) != Operation::Other
-        });
-        gap.may_cut_lines()
+        (gap.may_cut_lines() || gap.may_add_lines())
+            && gap.function.as_deref().is_none_or(matters)
             && (!is_behind || row.high.is_none())
-            && is_ours
             && gap.pid.is_none_or(|other| other == pid)
             && overlaps(gap.from_ns, gap.to_ns)
     };

@@ -1,6 +1,6 @@
 //! The question as a whole: several ranks, trials before the first step, and lines that are missing.
 
-use std::{fmt::Write as _, fs};
+use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use serde_json::{Value, json};
 
@@ -19,13 +19,14 @@ const NAME: &str = "trace_node_20261130T000000.000Z_00000";
 #[derive(Default)]
 struct Trace {
     text: String,
-    calls: u64,
+    /// By function.
+    calls: BTreeMap<String, u64>,
 }
 
 impl Trace {
     fn new(sequence: u64) -> Self {
         let opening = OPENING.replace("SEQUENCE", &sequence.to_string());
-        Self { text: opening + "\n", calls: 0 }
+        Self { text: opening + "\n", ..Self::default() }
     }
 
     fn line(&mut self, line: &Value) {
@@ -46,7 +47,7 @@ impl Trace {
         let Value::Object(more) = more else { panic!("fields") };
         line.as_object_mut().expect("a line is an object").extend(more);
         self.line(&line);
-        self.calls += 1;
+        *self.calls.entry(func.to_owned()).or_default() += 1;
     }
 
     /// A step of 16 requests that decode; its event is `0xe0` and the number.
@@ -72,12 +73,18 @@ impl Trace {
 
     /// The kernel counted `dropped` launches that have no line.
     fn close(mut self, ms: f64, sequence: u64, is_final: bool, dropped: u64) -> String {
-        let functions = json!({"cuLaunchKernel": {"lines": 0, "run_hits": dropped, "run_lines": 0,
-            "run_dropped": dropped, "run_ignored": 0, "run_suppressed": 0}});
-        let functions = if dropped > 0 { functions } else { json!({}) };
+        let counts = |(func, lines): (&String, &u64)| {
+            let dropped = if func == "cuLaunchKernel" { dropped } else { 0 };
+            // Every segment of a run holds the same.
+            let run = lines * sequence;
+            let counts = json!({"lines": lines, "run_hits": run + dropped, "run_lines": run,
+                "run_dropped": dropped, "run_ignored": 0, "run_suppressed": 0});
+            (func.clone(), counts)
+        };
+        let functions: Value = self.calls.iter().map(counts).collect();
         let clock = json!({"start_monotonic_ns": 0, "monotonic_ns": 0,
             "realtime_ns": 1_000_000_000_000_u64});
-        let calls = self.calls;
+        let calls: u64 = self.calls.values().sum();
         self.line(&json!({"ts": ms, "pid": 1, "type": "meta", "phase": "meta",
             "func": "segment_close", "sequence": sequence, "reason": "interval", "final": is_final,
             "calls": calls, "clock": clock, "functions": functions}));
@@ -167,7 +174,9 @@ fn lines_that_are_missing_lower_the_grade_of_the_steps_around_them() {
 
     let hole = [segment(1, 0.0, 0), segment(3, 200.0, 0)];
     let answered = answer(&hole, &Window::default());
-    assert!(steps(&answered).iter().all(|step| grade(step) == Value::Null), "none was under way");
+    let grades: Vec<Value> = steps(&answered).iter().map(grade).collect();
+    // The counts do not say whether lines are missing before this segment or in it.
+    assert_eq!(grades, [Value::Null, Value::Null, json!("unknown"), json!("unknown")]);
     assert_eq!(answered["figures"]["steps"]["grade"], "bounds");
 }
 
@@ -190,8 +199,47 @@ fn entries_alone_have_no_steps_and_say_so() {
     let line = json!({"ts": 5.0, "pid": 11, "tid": 11, "type": "cuda_api",
         "func": "cuEventSynchronize", "phase": "entry"});
     trace.line(&line);
-    trace.calls = 1;
+    trace.calls.insert("cuEventSynchronize".to_owned(), 1);
     let answered = answer(&[(1, trace.close(90.0, 1, true, 0))], &Window::default());
     assert!(steps(&answered).is_empty());
     assert!(answered["sentences"][0].as_str().unwrap().contains("TRACE_DETAIL"));
+}
+
+/// A line deleted, cut, repeated, or put in the place of another: what is still called proved is true.
+#[test]
+fn broken_traces_are_not_believed() {
+    let mut trace = Trace::new(1);
+    for step in 0..6_u32 {
+        let ms = 10.0 * f64::from(step + 1);
+        let event = ["0xe2", "0xe3"][step as usize % 2];
+        trace.step(ms, 11, event);
+        trace.wait(ms + 2.0, 4000.0, 11, event);
+    }
+    let whole = trace.close(90.0, 1, true, 0);
+    let window = Window::default();
+    let truth: Vec<i64> = steps(&answer(&[(1, whole.clone())], &window))
+        .iter()
+        .map(|step| step["completed"]["estimate_unix_ns"].as_i64().unwrap())
+        .collect();
+    let lines: Vec<&str> = whole.lines().collect();
+    for at in 1..lines.len() - 1 {
+        for mutation in 0..5 {
+            let mut broken = lines.clone();
+            match mutation {
+                0 => drop(broken.remove(at)),
+                1 => broken[at] = &lines[at][..lines[at].len() / 2],
+                2 => broken.insert(at, lines[at]),
+                3 => broken.swap(at, (at * 7) % (lines.len() - 2) + 1),
+                _ => broken.truncate(at),
+            }
+            let answered = answer(&[(1, broken.join("\n") + "\n")], &window);
+            for step in steps(&answered) {
+                let Some(high) = step["completed"]["high_unix_ns"].as_i64() else { continue };
+                let low = step["completed"]["low_unix_ns"].as_i64().unwrap();
+                let is_true = truth.iter().any(|truth| (low..=high).contains(truth));
+                let is_proved = step["grades"]["completed"] == Value::Null;
+                assert!(is_true || !is_proved, "line {at}, mutation {mutation}: {step}");
+            }
+        }
+    }
 }
