@@ -6,7 +6,8 @@
 //! of the work before it later still, if there is nothing else that it can wait for. Order is claimed only where one call had returned before the
 //! other began; calls of two threads that overlap prove nothing.
 //!
-//! Streams and events are those of one process, which is taken to use one device.
+//! Two things are taken for granted, as calls do not tell them: a process uses one device, and its
+//! streams do not wait for the default stream by themselves, as PyTorch creates them.
 
 use std::collections::{HashMap, VecDeque};
 

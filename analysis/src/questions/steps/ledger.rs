@@ -23,8 +23,9 @@ const NOT_READY: u32 = 600;
 /// Work before such a pause is no part of the step behind it.
 const LONG_PAUSE_NS: i64 = 1_000_000_000;
 
-/// vLLM hands out token ids of 32 bits, or their counts.
-const BYTES_OF_A_COUNT: u64 = 4;
+/// The least that is handed out for a request: a token id or a count, of 32 bits or of 64.
+const BYTES_OF_AN_OUTPUT: u64 = 4;
+const MOST_BYTES_OF_AN_OUTPUT: u64 = 8;
 
 /// Positions are numbers of 64 bits.
 const BYTES_OF_A_POSITION: u64 = 8;
@@ -85,6 +86,7 @@ pub(super) struct Row {
     pub copies: u32,
     pub mode: GraphMode,
     pub graph_tokens: Option<u32>,
+    /// 0 if its output does not tell.
     pub requests: u32,
     /// Without padding.
     pub tokens: Option<u32>,
@@ -118,7 +120,9 @@ struct Part {
 struct Queued {
     part: Part,
     since: i64,
-    requests: u32,
+    least_bytes: u64,
+    /// Of tokens, by captures or grids.
+    most: Option<u32>,
     tokens: Option<u32>,
     mode: GraphMode,
     graph_tokens: Option<u32>,
@@ -161,7 +165,7 @@ impl Direction {
 }
 
 /// What is known of one process while its calls are read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     order: StreamOrder,
     captures: Captures,
@@ -176,9 +180,30 @@ pub(super) struct Ledger {
     /// What the latest output was copied from.
     sources: Vec<(u64, u64)>,
     queued: VecDeque<Queued>,
+    bytes_of_an_output: u64,
     pub rows: Vec<Row>,
     /// Calls whose end is not known: they prove nothing.
     pub entries: u64,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            order: StreamOrder::default(),
+            captures: Captures::default(),
+            widths: Widths::default(),
+            threads: HashMap::default(),
+            part: Part::default(),
+            has_input: false,
+            longest_pause: 0,
+            last_work: None,
+            sources: Vec::new(),
+            queued: VecDeque::new(),
+            bytes_of_an_output: BYTES_OF_AN_OUTPUT,
+            rows: Vec::new(),
+            entries: 0,
+        }
+    }
 }
 
 impl Ledger {
@@ -473,18 +498,22 @@ impl Ledger {
 
     fn queue(&mut self, since: i64, least_bytes: u64) -> Queued {
         let part = std::mem::take(&mut self.part);
-        let requests = u32::try_from(least_bytes / BYTES_OF_A_COUNT).unwrap_or(0);
         let (mode, graph_tokens) = self.graphs(&part);
-        let graph_tokens = graph_tokens.filter(|&tokens| tokens >= requests);
+        let by_grids = match mode {
+            GraphMode::None => self.widths.tokens(&part.votes),
+            GraphMode::Full | GraphMode::Piecewise => None,
+        };
+        let most = graph_tokens.or(by_grids);
+        let fits = |bytes: u64| most.is_some_and(|most| least_bytes / bytes <= u64::from(most));
+        if most.is_some() && !fits(BYTES_OF_AN_OUTPUT) && fits(MOST_BYTES_OF_AN_OUTPUT) {
+            self.bytes_of_an_output = MOST_BYTES_OF_AN_OUTPUT;
+        }
+        let requests = requests(least_bytes, self.bytes_of_an_output, most);
         let is_possible = |tokens: &u32| {
             *tokens >= requests && graph_tokens.is_none_or(|padded| *tokens <= padded)
         };
-        let by_grids = || {
-            let tokens = self.widths.tokens(&part.votes).filter(|_| mode == GraphMode::None);
-            tokens.filter(is_possible)
-        };
-        let tokens = by_positions(&part.inputs, is_possible).or_else(by_grids);
-        Queued { part, since, requests, tokens, mode, graph_tokens }
+        let tokens = by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible));
+        Queued { part, since, least_bytes, most, tokens, mode, graph_tokens }
     }
 
     /// How the graphs of a step make up the model, and for how many tokens they were captured.
@@ -538,11 +567,8 @@ impl Ledger {
     }
 
     fn settle(&mut self, output: Output) {
-        let Some(Queued { part, since, requests, tokens, mode, graph_tokens }) =
-            self.queued.pop_front()
-        else {
-            return;
-        };
+        let Some(queued) = self.queued.pop_front() else { return };
+        let Queued { part, since, least_bytes, most, tokens, mode, graph_tokens } = queued;
         // Contradictions come from lines that are missing: then nothing is proved.
         let high = output.high.filter(|&high| high >= output.low);
         self.rows.push(Row {
@@ -561,7 +587,7 @@ impl Ledger {
             copies: part.copies,
             mode,
             graph_tokens,
-            requests,
+            requests: requests(least_bytes, self.bytes_of_an_output, most),
             tokens,
             is_fed: part.is_fed,
             is_rested: part.is_rested,
@@ -581,6 +607,12 @@ impl Part {
         self.api_ns = self.api_ns.saturating_add(more.api_ns);
         self.other_wait_ns = self.other_wait_ns.saturating_add(more.other_wait_ns);
     }
+}
+
+/// Of an output of so many bytes; 0 if there are more than tokens, as of a model that embeds.
+fn requests(least_bytes: u64, bytes_of_an_output: u64, most: Option<u32>) -> u32 {
+    let requests = u32::try_from(least_bytes / bytes_of_an_output).unwrap_or(0);
+    if most.is_some_and(|most| requests > most) { 0 } else { requests }
 }
 
 /// The number of tokens for which two inputs of this step have a position each: of the tokens, and

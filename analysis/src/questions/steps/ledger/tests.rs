@@ -211,6 +211,21 @@ fn an_eager_engine() {
 }
 
 #[test]
+fn outputs_of_64_bits_are_told_by_more_requests_than_tokens() {
+    let mut script = Script::new();
+    script.layers(2048);
+    script.now += 3_000_000_000;
+    for (requests, tokens) in [(16, 16), (1, 18), (4, 4)] {
+        script.input(8192);
+        script.layers(tokens);
+        let event = script.output(2 * requests);
+        script.wait(event, 10_000);
+    }
+    let requests: Vec<_> = script.rows().iter().map(|row| row.requests).collect();
+    assert_eq!(requests, [16, 1, 4]);
+}
+
+#[test]
 fn a_thread_that_polls_before_it_waits() {
     let mut script = Script::new();
     script.input(64);
