@@ -27,6 +27,7 @@ const ESTIMATE_ERROR_NS: f64 = 25_000.0;
 const MISSING: &str = "calls are missing around this step: nothing is proved of its end";
 const NEVER_WAITED: &str = "no wait or query covers the output: nothing bounds its end above";
 const LATE: &str = "every thread came after the GPU was done: bounds are all that calls tell";
+const ENTRIES: &str = "calls without an end tell nothing of steps (TRACE_DETAIL=entry)";
 const FIRST: &str = "no step is before it";
 const NO_KIND: &str = "the calls do not tell what the step computed";
 const NO_TOKENS: &str = "no capture was seen, or its grids do not tell the tokens";
@@ -72,7 +73,7 @@ pub(super) fn answer(
         let at = clocks.partition_point(|&(from, _)| from <= ts_ns);
         at.checked_sub(1).map(|at| clocks[at].1.saturating_add(ts_ns))
     };
-    figures(&measured, context, &mut answer);
+    figures(&measured, entries, context, &mut answer);
     answer.sentences = sentences(steps, &measured, entries);
     answer.tables = vec![
         by_kind(&groups),
@@ -81,8 +82,8 @@ pub(super) fn answer(
         all(&measured, &unix, context),
     ];
     answer.notes.push(
-        "duration: from the later of a step's beginning and the end of the step before, to its own \
-         end on the GPU; a gap between calls says nothing of the GPU"
+        "took: from the later of a step's beginning and the end of the step before, to its own end \
+         on the GPU. That is the GPU's time where the GPU always had work, else the host's is in it"
             .to_owned(),
     );
     answer
@@ -182,12 +183,17 @@ fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
     holes.iter().any(|&(begin, end)| begin < to && from < end) || context.gaps.iter().any(touches)
 }
 
-fn figures(measured: &[Measured<'_>], context: &Context, answer: &mut Answer) {
+fn figures(measured: &[Measured<'_>], entries: u64, context: &Context, answer: &mut Answer) {
     let is_cut = context.gaps.iter().any(Gap::may_cut_lines);
+    let is_blind = measured.is_empty() && entries > 0;
     let mut add = |name, title, of: fn(&Measured<'_>) -> bool| {
         let count = measured.iter().filter(|it| of(it)).count();
-        let grade = if is_cut { Grade::at_least(count as f64) } else { Grade::Exact };
-        answer.figure(name, title, Unit::Count, count as u64, grade);
+        let (value, grade) = match (is_blind, is_cut) {
+            (true, _) => (Value::None, Grade::unknown(ENTRIES)),
+            (false, true) => ((count as u64).into(), Grade::at_least(count as f64)),
+            (false, false) => ((count as u64).into(), Grade::Exact),
+        };
+        answer.figure(name, title, Unit::Count, value, grade);
     };
     add("steps", "steps", |_| true);
     add("steps_of_unknown_kind", "of unknown kind", |it| it.step.kind.is_none());
@@ -215,8 +221,8 @@ fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<Str
     let late = measured.iter().filter(|it| it.step.row.estimate.is_none()).count();
     if late * 2 > measured.len() {
         sentences.push(format!(
-            "of {late} of {} steps the calls give only bounds: the thread that waits came when the \
-             GPU was done, so the engine waits for the host, or polls",
+            "of {late} of {} steps the calls give only bounds: a thread that spins in its wait was \
+             late, or slept; where waits are short, the engine is bound by the host",
             measured.len()
         ));
     }
@@ -224,7 +230,7 @@ fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<Str
         && let Some(duration) = slowest.duration
     {
         sentences.push(format!(
-            "the slowest step took {} on the GPU",
+            "the slowest step took {} up to its end on the GPU",
             crate::answer::units::duration(duration as f64)
         ));
     }
@@ -244,7 +250,7 @@ fn by_kind(groups: &BTreeMap<Group, OfGroup>) -> Table {
             Column::new("graph_tokens", "tokens", Unit::Count),
             Column::new("count", "steps", Unit::Count),
             Column::new("deviating", "deviating", Unit::Count),
-            Column::new("duration_p50_ns", "GPU p50", Unit::Nanoseconds),
+            Column::new("duration_p50_ns", "took p50", Unit::Nanoseconds),
             Column::new("duration_p99_ns", "p99", Unit::Nanoseconds),
             Column::new("duration_count", "estimated", Unit::Count).hidden(),
             Column::new("launches_p50", "launches p50", Unit::Count),
@@ -296,7 +302,7 @@ fn slowest(
             Column::new("graph_mode", "graphs", Unit::None),
             Column::new("graph_tokens", "tokens", Unit::Count),
             Column::new("requests", "requests", Unit::Count),
-            Column::new("duration_ns", "GPU", Unit::Nanoseconds),
+            Column::new("duration_ns", "took", Unit::Nanoseconds),
             Column::new("wait_ns", "wait", Unit::Nanoseconds),
             Column::new("deviates", "deviates by", Unit::None),
         ],
@@ -379,7 +385,7 @@ fn all(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>, context: &
             Column::new("other_wait_ns", "other waits", Unit::Nanoseconds),
             Column::new("completed", "end on the GPU", Unit::UnixNanoseconds).graded(bounds),
             Column::new("handed_unix_ns", "handed out", Unit::UnixNanoseconds),
-            Column::new("duration_ns", "GPU", Unit::Nanoseconds),
+            Column::new("duration_ns", "took", Unit::Nanoseconds),
             Column::new("fingerprint", "fingerprint", Unit::None),
             Column::new("deviates", "deviates by", Unit::None),
         ],
