@@ -100,8 +100,9 @@ impl Context {
 
     /// The worst of several functions: of a figure that calls of all of them make.
     pub fn loss_of_all<'a>(&self, functions: impl IntoIterator<Item = &'a str>) -> Loss {
-        let whole = if self.is_windowed { Grade::exact_within(WINDOW) } else { Grade::Exact };
-        functions.into_iter().fold(Loss::None(whole), |worst, function| {
+        // Of a function that has no line: whether that proves that nobody called it.
+        let of_nothing = self.loss("");
+        functions.into_iter().fold(of_nothing, |worst, function| {
             match (worst, self.loss(function)) {
                 (Loss::Extra, _) | (_, Loss::Extra) => Loss::Extra,
                 (Loss::Unbounded, _) | (_, Loss::Unbounded) => Loss::Unbounded,

@@ -49,6 +49,10 @@ pub enum Cause {
     Repeated { count: u64 },
     /// Lines of a thread are not in the order in which its calls returned.
     OutOfOrder { count: u64 },
+    /// Lines of several threads are further out of order than threads get.
+    Late { count: u64 },
+    /// Lines that tell what the next call means, with another behind them.
+    Misplaced { count: u64 },
     /// Calls into a library were not seen.
     Unseen { path: String, reason: String },
     /// Calls into a library may be missing up to `to_ns`.
@@ -91,6 +95,14 @@ impl Gap {
     /// Whether lines may stand twice, or where they do not belong.
     pub fn may_add_lines(&self) -> bool {
         matches!(self.cause, Cause::LinesExtra { .. } | Cause::OutOfOrder { .. })
+    }
+
+    /// Whether lines may stand in another order than things happened.
+    pub fn may_reorder_lines(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::OutOfOrder { .. } | Cause::Late { .. } | Cause::Misplaced { .. }
+        )
     }
 }
 
@@ -154,6 +166,12 @@ impl fmt::Display for Gap {
             Cause::Repeated { count } => write!(f, "{count} lines stand twice; each was used once"),
             Cause::OutOfOrder { count } => {
                 write!(f, "{count} lines are not in the order in which their calls returned")
+            }
+            Cause::Late { count } => {
+                write!(f, "{count} lines stand behind those of other threads that returned later")
+            }
+            Cause::Misplaced { count } => {
+                write!(f, "{count} lines that tell what a call means do not stand in front of it")
             }
             Cause::Unseen { path, reason } => write!(
                 f,

@@ -14,7 +14,12 @@ pub enum Grade {
     /// The truth lies between; a side that is `None` is open.
     Bounds { low: Option<f64>, high: Option<f64> },
     /// The truth differs by no more than `error`, as a part of the figure.
-    Estimate { error: f64 },
+    Estimate {
+        error: f64,
+        /// Nothing is known of the rest.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        windows: Option<String>,
+    },
     /// API calls do not tell it.
     Unknown { reason: String },
 }
@@ -22,6 +27,16 @@ pub enum Grade {
 impl Grade {
     pub fn exact_within(windows: impl Into<String>) -> Self {
         Self::ExactWithin { windows: windows.into() }
+    }
+
+    /// Of what would be exact, or exact within windows, if it were not rounded.
+    #[must_use]
+    pub fn rounded(self, error: f64) -> Self {
+        match self {
+            Self::Exact => Self::Estimate { error, windows: None },
+            Self::ExactWithin { windows } => Self::Estimate { error, windows: Some(windows) },
+            other => other,
+        }
     }
 
     pub fn unknown(reason: impl Into<String>) -> Self {

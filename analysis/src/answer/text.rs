@@ -80,7 +80,10 @@ impl Legend {
                 remember(&mut self.within, windows);
                 text
             }
-            Grade::Estimate { error } => {
+            Grade::Estimate { error, windows } => {
+                if let Some(windows) = windows {
+                    remember(&mut self.within, windows);
+                }
                 self.estimate = Some(self.estimate.map_or(*error, |other| other.max(*error)));
                 format!("~{text}")
             }

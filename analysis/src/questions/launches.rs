@@ -21,6 +21,7 @@ use crate::{
         accounting::Loss,
         function::{ByName, FunctionId},
     },
+    gap::Gap,
     grade::Grade,
     kernel_name::{Category, short},
     question::{Call, Question},
@@ -243,6 +244,9 @@ impl Launches {
             Loss::Extra => Standing::Unknown("lines may stand twice, or in a wrong place"),
         };
         match standing {
+            _ if context.gaps.iter().any(Gap::may_reorder_lines) => {
+                Standing::Unknown("lines may stand in a wrong place")
+            }
             Standing::Known(_) if self.replays_unknown > 0 || self.flat != [[0; 2]; 2] => {
                 Standing::AtLeast
             }

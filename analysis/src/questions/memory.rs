@@ -340,7 +340,9 @@ impl Memory {
                 || self.freed_unknown > 0
                 || context.gaps.iter().any(is_late),
             hides_frees: !matches!(freed, Loss::None(_)),
-            is_doubtful: made == Loss::Extra || freed == Loss::Extra,
+            is_doubtful: made == Loss::Extra
+                || freed == Loss::Extra
+                || context.gaps.iter().any(Gap::may_reorder_lines),
             grade: match (made, freed) {
                 (Loss::None(Grade::Exact), Loss::None(grade)) | (Loss::None(grade), _) => grade,
                 _ => Grade::Exact,
@@ -573,7 +575,7 @@ impl Memory {
                 Column::new("about", "about", Unit::None),
                 Column::new("pid", "pid", Unit::None),
                 Column::new("said_bytes", "vLLM says", Unit::Bytes)
-                    .graded(Grade::Estimate { error: 0.005 }),
+                    .graded(Grade::Exact.rounded(0.005)),
                 Column::new("called_bytes", "calls say", Unit::Bytes),
                 Column::new("called", "which is", Unit::None),
             ],
@@ -680,8 +682,9 @@ impl Standing {
         self.grade_of(value, self.hides_memory, false)
     }
 
+    /// A free counts only where the allocation is known.
     fn freed(&self, value: u64) -> Grade {
-        self.grade_of(value, self.hides_frees, false)
+        self.grade_of(value, self.hides_frees || self.hides_memory, false)
     }
 
     fn live(&self, value: u64) -> Grade {

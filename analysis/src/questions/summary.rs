@@ -199,12 +199,10 @@ impl Summary {
     /// All functions together.
     fn all(&self, context: &Context) -> (u64, Grade) {
         let mut sum = 0_u64;
-        let (mut low, mut high) = (0.0, Some(0.0));
-        let mut worst = if context.is_windowed {
-            Grade::exact_within("the window that was asked for")
-        } else {
-            Grade::Exact
-        };
+        // Of a function that has no line: whether that proves that nobody called it.
+        let (_, mut worst) = context.calls_of("", 0);
+        let mut low = 0.0;
+        let mut high = if matches!(worst, Grade::Bounds { .. }) { None } else { Some(0.0) };
         for name in context.accounting.names(&context.functions) {
             let (calls, grade) = context.calls_of(name, self.seen(name, context));
             sum = sum.saturating_add(calls);
@@ -308,7 +306,7 @@ impl Summary {
     }
 
     fn functions(&self, context: &Context) -> Table {
-        let estimate = Grade::Estimate { error: RELATIVE_ERROR };
+        let estimate = Grade::Exact.rounded(RELATIVE_ERROR);
         let mut table = Table::new(
             "functions",
             "Calls by function",
@@ -460,8 +458,8 @@ impl<'a> Durations<'a> {
         let Some(value) = self.of.durations.at(part) else {
             return Cell::graded(Value::None, unknown_durations());
         };
-        let grade = match self.loss {
-            Loss::None(_) => Grade::Estimate { error: RELATIVE_ERROR },
+        let grade = match self.loss.clone() {
+            Loss::None(grade) => grade.rounded(RELATIVE_ERROR),
             Loss::AtMost(lost) => {
                 let (low, high) = self.of.durations.bounds(part, lost);
                 Grade::Bounds { low: low.map(|it| it as f64), high: high.map(|it| it as f64) }
