@@ -27,7 +27,7 @@ pub enum Line {
 }
 
 /// A call into the CUDA driver or runtime.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Call {
     /// Milliseconds since the start of the run, to the nanosecond.
     pub ts: f64,

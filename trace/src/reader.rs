@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Longer lines are refused: no writer makes them, and memory must stay bounded.
-const MAX_LINE_BYTES: u64 = 16 << 20;
+pub const MAX_LINE_BYTES: u64 = 16 << 20;
 
 /// An iterator over the lines of one file. After a [`BadLine`] it goes on with the next line.
 pub struct Reader<R> {
@@ -57,15 +57,19 @@ const BUFFER_BYTES: usize = 1 << 20;
 impl Reader<Box<dyn BufRead + Send>> {
     /// Whether the file is compressed is told by its first bytes, whatever its name.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
-        let input: Box<dyn BufRead + Send> = if is_compressed(file.fill_buf()?) {
-            let frames = Frames::with_max_window(file, MAX_WINDOW);
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, frames))
-        } else {
-            Box::new(file)
-        };
-        Ok(Self::new(input, path))
+        Ok(Self::new(open_content(File::open(path)?)?, path))
     }
+}
+
+/// The lines of a file or stream, unpacked if its first bytes say that it is compressed.
+pub fn open_content(file: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+    Ok(if is_compressed(file.fill_buf()?) {
+        let frames = Frames::with_max_window(file, MAX_WINDOW);
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, frames))
+    } else {
+        Box::new(file)
+    })
 }
 
 impl<R: BufRead> Reader<R> {
@@ -105,7 +109,7 @@ impl<R: BufRead> Iterator for Reader<R> {
             }
             self.number += 1;
             self.buffer.clear();
-            let mut limited = io::Read::take(&mut self.input, MAX_LINE_BYTES);
+            let mut limited = Read::take(&mut self.input, MAX_LINE_BYTES);
             match limited.read_until(b'\n', &mut self.buffer) {
                 Ok(0) => return None,
                 Ok(_) => {}
@@ -124,17 +128,18 @@ impl<R: BufRead> Iterator for Reader<R> {
                 }
                 self.ended = true;
                 // A complete object without its line feed is still a complete object.
-                return Some(parse(&self.buffer).map_err(|_| self.bad(Reason::Unfinished)));
+                return Some(parse_line(&self.buffer).map_err(|_| self.bad(Reason::Unfinished)));
             }
             if self.buffer.trim_ascii().is_empty() {
                 continue;
             }
-            return Some(parse(&self.buffer).map_err(|reason| self.bad(reason)));
+            return Some(parse_line(&self.buffer).map_err(|reason| self.bad(reason)));
         }
     }
 }
 
-fn parse(line: &[u8]) -> Result<Line, Reason> {
+/// One line, with or without its line feed.
+pub fn parse_line(line: &[u8]) -> Result<Line, Reason> {
     let mut call: Call = serde_json::from_slice(line).map_err(Reason::Json)?;
     if call.r#type != META_TYPE {
         if call.phase != ENTRY_PHASE {

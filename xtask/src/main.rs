@@ -27,7 +27,6 @@ mod logs;
 mod manifests;
 mod pins;
 mod secrets;
-mod segments;
 mod status;
 mod test_faults;
 mod test_kernels;

@@ -10,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use trace::segments::segments;
 
 use super::{
     place::{self, Calls, Place, Work, bytes},
     sidecar::{self, Detail, RING_BUFFER_BYTES, WRITTEN},
 };
-use crate::{background::Interrupt, ctx::Ctx, doctor, segments::segments};
+use crate::{background::Interrupt, ctx::Ctx, doctor};
 use proof::Proof;
 use results::Results;
 use usage::Usage;

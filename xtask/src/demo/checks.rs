@@ -11,6 +11,7 @@ use trace::{
     check,
     line::{Line, Meta, Process},
     reader::Reader,
+    segments::segments,
 };
 
 use super::{
@@ -22,7 +23,6 @@ use crate::{
     background::Interrupt,
     cluster::tracer::Status,
     command::Command,
-    segments::segments,
     verify::{Check, print},
 };
 

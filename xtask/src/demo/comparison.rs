@@ -13,13 +13,11 @@ use trace::{
     function::{Api, Selection},
     line::{Call, Line},
     reader::Reader,
+    segments::segments,
 };
 
 use super::files::Files;
-use crate::{
-    callees::{self, Counts},
-    segments::segments,
-};
+use crate::callees::{self, Counts};
 
 /// Both sides, function by function, and what differs.
 #[derive(Debug, Serialize)]

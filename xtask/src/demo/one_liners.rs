@@ -11,11 +11,12 @@ use trace::{
     check::check,
     line::{Line, MetaLine},
     reader::Reader,
+    segments::segments,
 };
 use xshell::{Shell, cmd};
 
 use super::files::{Files, USUAL, directory};
-use crate::{ctx::Ctx, segments::segments};
+use crate::ctx::Ctx;
 
 /// A command as it stands in the README, and what its output must agree with.
 type OneLiner = (&'static str, fn(&Trace, &str) -> Result<()>);

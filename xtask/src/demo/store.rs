@@ -1,9 +1,10 @@
 //! The S3 stand-in of a demo: its bucket, its keys, and how traces come out of it.
 
 use anyhow::{Context as _, Result, ensure};
+use trace::segments::segments;
 
 use super::files::Files;
-use crate::{command::Command, segments::segments};
+use crate::command::Command;
 
 pub(super) const BUCKET: &str = "demo-traces";
 pub(super) const ACCESS_KEY: &str = "demo";

@@ -7,9 +7,8 @@ use serde::Serialize;
 use trace::{
     check::{CoverageReport, Report, check},
     line::CoverageCounts,
+    segments::{Found, Others, look},
 };
-
-use crate::segments::{Found, Others, look};
 
 /// Problems that the text shows; JSON has all.
 const SHOWN: usize = 20;
@@ -28,7 +27,7 @@ struct Verdict<'report> {
 
 /// Prints what was found, and returns whether the trace is whole.
 pub(super) fn verify(directory: &Path, json: bool) -> Result<bool> {
-    let Found { segments, others } = look(directory)?;
+    let Found { segments, others, .. } = look(directory)?;
     if segments.is_empty() {
         let beside = not_read(&others).map(|line| format!("\n  {line}")).unwrap_or_default();
         bail!(

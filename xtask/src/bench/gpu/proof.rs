@@ -8,9 +8,10 @@ use trace::{
     function::{DRIVER_LAUNCHES, canonical},
     line::{Line, Meta},
     reader::Reader,
+    segments::segments,
 };
 
-use crate::{bench::sidecar::whole, segments::segments};
+use crate::bench::sidecar::whole;
 
 const RUNTIME_LAUNCHES: [&str; 3] =
     ["cudaLaunchKernel", "cudaLaunchKernelExC", "cudaLaunchCooperativeKernel"];

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
+use trace::segments::segments;
 
 use super::{
     usage::{mapped, processor_seconds},
@@ -21,7 +22,6 @@ use crate::{
         probe::Recorded,
         sidecar::{self, Detail, WRITTEN, whole},
     },
-    segments::segments,
 };
 
 /// Attaching takes tenths of a second; bpftrace compiles first.

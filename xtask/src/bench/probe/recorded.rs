@@ -10,9 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use trace::{
     line::{Line, Meta},
     reader::Reader,
+    segments::segments,
 };
-
-use crate::segments::segments;
 
 /// Calls with a line, and calls that the tracer says it has lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
-use trace::check::{self, Problem, Report};
+use trace::{
+    check::{self, Problem, Report},
+    segments::segments,
+};
 
 use super::Check;
 use crate::{
     cluster::{bucket::Bucket, kubectl::Kubectl, tracer::Status},
     ctx::target_directory,
-    segments::segments,
 };
 
 const NAME: &str = "traces in S3 are whole";

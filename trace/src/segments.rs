@@ -7,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
-use trace::segment_name::{PART_SUFFIX, SegmentName};
+
+use crate::segment_name::{PART_SUFFIX, SegmentName};
 
 /// Names that are told; of what lies beside the segments there may be anything.
 const MAX_TOLD: usize = 10;
@@ -19,28 +19,30 @@ const LOCK: &str = ".lock";
 
 /// What a directory holds, and those below it.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub struct Found {
     /// In the order of their names.
-    pub(crate) segments: Vec<PathBuf>,
-    pub(crate) others: Others,
+    pub segments: Vec<PathBuf>,
+    /// Segments that are still being written; told among the others too.
+    pub open: Vec<PathBuf>,
+    pub others: Others,
 }
 
 /// What is no segment: files of the system, of editors and of people.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Others {
-    pub(crate) count: usize,
+pub struct Others {
+    pub count: usize,
     /// The first of them, with the reason where the name does not tell it.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// Closed segments in a directory and in those below it, in the order of their names.
-pub(crate) fn segments(directory: &Path) -> Result<Vec<PathBuf>> {
+pub fn segments(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(look(directory)?.segments)
 }
 
 /// The same, with what else is there. Only the directory itself must be readable.
-pub(crate) fn look(directory: &Path) -> Result<Found> {
-    let mut segments = Vec::new();
+pub fn look(directory: &Path) -> io::Result<Found> {
+    let (mut segments, mut open) = (Vec::new(), Vec::new());
     let mut others = Vec::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(current) = directories.pop() {
@@ -57,7 +59,8 @@ pub(crate) fn look(directory: &Path) -> Result<Found> {
                 continue;
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot list {}", current.display()));
+                let message = format!("cannot list {}: {error}", current.display());
+                return Err(io::Error::new(error.kind(), message));
             }
         };
         for entry in entries {
@@ -75,16 +78,20 @@ pub(crate) fn look(directory: &Path) -> Result<Found> {
             match SegmentName::parse(&name) {
                 _ if name == LOCK => {}
                 None => other(&path, ""),
-                Some(_) if name.ends_with(PART_SUFFIX) => other(&path, "still being written"),
                 // A pipe would never end.
                 Some(_) if !fs::metadata(&path).is_ok_and(|file| file.is_file()) => {
                     other(&path, "not a regular file");
+                }
+                Some(_) if name.ends_with(PART_SUFFIX) => {
+                    other(&path, "still being written");
+                    open.push(path);
                 }
                 Some(_) => segments.push(path),
             }
         }
     }
     segments.sort();
+    open.sort();
     let (segments, copies) = without_copies(segments);
     for (path, first) in copies {
         let shown = first.strip_prefix(directory).unwrap_or(&first);
@@ -97,7 +104,7 @@ pub(crate) fn look(directory: &Path) -> Result<Found> {
         reason => format!("{} ({reason})", quoted(path)),
     });
     let others = Others { count: others.len(), names: told.collect() };
-    Ok(Found { segments, others })
+    Ok(Found { segments, open, others })
 }
 
 /// Of files with one name and one content only the first counts, and copies are told with it; of
@@ -173,13 +180,14 @@ mod tests {
         for name in ["trace_h_s_000002.jsonl", "trace_h_s_000003.jsonl.zst"] {
             fs::write(below.join(name), "").unwrap();
         }
-        let Found { segments: found, others } = look(root).unwrap();
+        let Found { segments: found, open, others } = look(root).unwrap();
         let expected = [
             below.join("trace_h_s_000002.jsonl"),
             below.join("trace_h_s_000003.jsonl.zst"),
             root.join("trace_h_s_000001.jsonl"),
         ];
         assert_eq!(found, expected);
+        assert_eq!(open, [root.join("trace_h_s_000003.jsonl.part")]);
         assert_eq!(segments(root).unwrap(), expected);
         assert_eq!(
             others.names,
@@ -209,7 +217,7 @@ mod tests {
             fs::create_dir(root.join(folder)).unwrap();
             fs::write(root.join(folder).join(name), content).unwrap();
         }
-        let Found { segments, others } = look(root).unwrap();
+        let Found { segments, others, .. } = look(root).unwrap();
         assert_eq!(segments, [root.join("a").join(name), root.join("c").join(name)]);
         let told = "\"b/trace_h_s_000001.jsonl\" (a copy of \"a/trace_h_s_000001.jsonl\")";
         assert_eq!(others.names, [told]);

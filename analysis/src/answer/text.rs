@@ -1,0 +1,199 @@
+//! An answer as text: most important first, columns aligned.
+
+use std::fmt::Write as _;
+
+use super::{
+    Answer, Column, Figure, Series, Table, Unit, Value,
+    units::{printable, shown},
+};
+use crate::{context::Context, gap::Gap, grade::Grade};
+
+/// Gaps that are told one by one.
+const SHOWN_GAPS: usize = 12;
+
+/// A name may be longer than a terminal is wide.
+const WIDEST: usize = 72;
+
+/// Columns of a chart.
+const CHART: usize = 60;
+
+/// What is to be known before any answer about the run.
+pub fn heading(context: &Context) -> String {
+    let mut text = format!("run {}\n", printable(&context.run));
+    let gaps = &context.gaps;
+    if gaps.is_empty() {
+        return text;
+    }
+    let mut tell = |gap: &Gap| {
+        let _: std::fmt::Result = writeln!(text, "  ! {}", printable(&gap.to_string()));
+    };
+    gaps.iter().take(SHOWN_GAPS).for_each(&mut tell);
+    if let more @ 1.. = gaps.len().saturating_sub(SHOWN_GAPS) {
+        let _: std::fmt::Result = writeln!(text, "  ! {more} more, see --json");
+    }
+    text
+}
+
+pub fn to_text(answer: &Answer) -> String {
+    let Answer { question, sentences, figures, tables, series, notes } = answer;
+    let mut parts = vec![question.to_uppercase()];
+    let mut legend = Legend::default();
+    if !sentences.is_empty() {
+        parts.push(lines(sentences.iter().map(|sentence| printable(sentence))));
+    }
+    if !figures.is_empty() {
+        parts.push(figures_text(figures, &mut legend));
+    }
+    parts.extend(series.iter().map(chart));
+    parts.extend(tables.iter().filter(|it| !it.rows.is_empty()).map(|it| table(it, &mut legend)));
+    if !notes.is_empty() {
+        parts.push(lines(notes.iter().map(|note| printable(note))));
+    }
+    let legend = legend.to_text();
+    parts.extend((!legend.is_empty()).then_some(legend));
+    parts.join("\n\n") + "\n"
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Signs that stand before figures, and that must be told.
+#[derive(Default)]
+struct Legend {
+    bounds: bool,
+    estimate: Option<f64>,
+    within: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl Legend {
+    /// The value with the sign of its grade.
+    fn graded(&mut self, value: &Value, unit: Unit, grade: &Grade) -> String {
+        let text = shown(value, unit);
+        if *value == Value::None && !matches!(grade, Grade::Unknown { .. } | Grade::Bounds { .. }) {
+            return text;
+        }
+        match grade {
+            Grade::Exact => text,
+            Grade::ExactWithin { windows } => {
+                remember(&mut self.within, windows);
+                text
+            }
+            Grade::Estimate { error, windows } => {
+                if let Some(windows) = windows {
+                    remember(&mut self.within, windows);
+                }
+                self.estimate = Some(self.estimate.map_or(*error, |other| other.max(*error)));
+                format!("~{text}")
+            }
+            Grade::Bounds { low, high } => {
+                self.bounds = true;
+                let side = |side: f64| shown(&Value::Float(side), unit);
+                match (low, high) {
+                    (Some(low), Some(high)) => format!("{}..{}", side(*low), side(*high)),
+                    (Some(low), None) => format!(">={}", side(*low)),
+                    (None, Some(high)) => format!("<={}", side(*high)),
+                    (None, None) => "?".to_owned(),
+                }
+            }
+            Grade::Unknown { reason } => {
+                remember(&mut self.unknown, reason);
+                if *value == Value::None { "?".to_owned() } else { format!("{text}?") }
+            }
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let Self { bounds, estimate, within, unknown } = self;
+        let mut told = Vec::new();
+        if let Some(error) = estimate {
+            let error = shown(&Value::Float(*error), Unit::Ratio);
+            told.push(format!("~   an estimate, off by {error} at most"));
+        }
+        if *bounds {
+            told.push(">= <= ..  bounds between which the truth lies".to_owned());
+        }
+        told.extend(within.iter().map(|windows| format!("exact for {}", printable(windows))));
+        told.extend(unknown.iter().map(|reason| format!("?   {}", printable(reason))));
+        told.join("\n")
+    }
+}
+
+fn remember(told: &mut Vec<String>, text: &str) {
+    if !told.iter().any(|other| other == text) && told.len() < 8 {
+        told.push(text.to_owned());
+    }
+}
+
+fn figures_text(figures: &[Figure], legend: &mut Legend) -> String {
+    let width = figures.iter().map(|figure| figure.title.chars().count()).max().unwrap_or(0);
+    lines(figures.iter().map(|Figure { title, value, unit, grade, .. }| {
+        format!("{title:width$}  {}", legend.graded(value, *unit, grade))
+    }))
+}
+
+fn table(table: &Table, legend: &mut Legend) -> String {
+    let Table { name: _, title, columns, rows, shown: most } = table;
+    let shown_columns: Vec<(usize, &Column)> =
+        columns.iter().enumerate().filter(|(_, column)| column.is_shown).collect();
+    let mut cells: Vec<Vec<String>> =
+        vec![shown_columns.iter().map(|(_, column)| column.title.to_owned()).collect()];
+    for row in rows.iter().take(*most) {
+        let cell = |&(at, column): &(usize, &Column)| {
+            let cell = &row[at];
+            let grade = cell.grade.as_ref().unwrap_or(&column.grade);
+            cut(&legend.graded(&cell.value, column.unit, grade))
+        };
+        cells.push(shown_columns.iter().map(cell).collect());
+    }
+    let widths: Vec<usize> = (0..shown_columns.len())
+        .map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
+        .collect();
+    let is_text = |at: usize| {
+        let (column, _) = shown_columns[at];
+        rows.iter().any(|row| matches!(row[column].value, Value::Text(_)))
+    };
+    let mut text = printable(title);
+    for row in &cells {
+        let mut line = String::from(" ");
+        for (at, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            let _: std::fmt::Result = if is_text(at) {
+                write!(line, " {cell:<width$} ")
+            } else {
+                write!(line, " {cell:>width$} ")
+            };
+        }
+        text.push('\n');
+        text.push_str(line.trim_end());
+    }
+    if let more @ 1.. = rows.len().saturating_sub(*most) {
+        let _: std::fmt::Result = write!(text, "\n  {more} more, see --json");
+    }
+    text
+}
+
+fn cut(text: &str) -> String {
+    if text.chars().count() <= WIDEST {
+        return text.to_owned();
+    }
+    text.chars().take(WIDEST - 3).chain("...".chars()).collect()
+}
+
+fn chart(series: &Series) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let Series { title, unit, width_ns, values, .. } = series;
+    let each = values.len().div_ceil(CHART).max(1);
+    let largest = |part: &[Option<f64>]| part.iter().flatten().copied().fold(f64::NAN, f64::max);
+    let most = largest(values);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 7")]
+    let bar = |part: &[Option<f64>]| match largest(part) {
+        value if value.is_nan() => ' ',
+        value if most > 0.0 => BARS[((value / most * 7.0).round().max(0.0) as usize).min(7)],
+        _ => BARS[0],
+    };
+    let bars: String = values.chunks(each).map(bar).collect();
+    let length = shown(&Value::Float(*width_ns as f64 * values.len() as f64), Unit::Nanoseconds);
+    let most = shown(&Value::Float(most), *unit);
+    format!("{}: at most {most}, over {length}\n  {bars}", printable(title))
+}

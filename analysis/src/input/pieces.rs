@@ -1,0 +1,202 @@
+//! Reads and unpacks files in a thread of its own, in pieces of whole lines.
+
+use std::{
+    io::{self, BufRead, Read},
+    path::PathBuf,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    thread,
+};
+
+use trace::reader::MAX_LINE_BYTES;
+
+use super::open;
+
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Pieces that wait to be read: enough to keep both threads busy.
+const WAITING: usize = 4;
+
+pub enum Piece {
+    /// Lines, each with its line feed but perhaps the last of a file.
+    Lines(Buffer),
+    /// A line that is longer than any writer makes it; it is left out.
+    TooLong,
+    /// The file can be read no further, or not at all.
+    Failed(io::Error),
+    /// The next piece is of the next file.
+    End,
+}
+
+/// Keeps its room when it is used again: neither asked for nor cleared anew.
+#[derive(Default)]
+pub struct Buffer {
+    room: Vec<u8>,
+    length: usize,
+}
+
+impl Buffer {
+    pub fn bytes(&self) -> &[u8] {
+        &self.room[..self.length]
+    }
+
+    fn set(&mut self, bytes: &[u8]) {
+        self.make_room(bytes.len());
+        self.room[..bytes.len()].copy_from_slice(bytes);
+        self.length = bytes.len();
+    }
+
+    fn make_room(&mut self, more: usize) {
+        if self.room.len() < self.length + more {
+            self.room.resize(self.length + more, 0);
+        }
+    }
+
+    /// As much as there is, but no more than a piece; 0 at the end.
+    fn read_from(&mut self, input: &mut impl Read) -> io::Result<usize> {
+        self.make_room(PIECE_BYTES);
+        let mut read = 0;
+        while read < PIECE_BYTES {
+            match input.read(&mut self.room[self.length..self.length + PIECE_BYTES - read]) {
+                Ok(0) => break,
+                Ok(more) => {
+                    read += more;
+                    self.length += more;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// The pieces of all files, one after the other.
+pub struct Pieces {
+    pieces: Receiver<Piece>,
+    used: SyncSender<Buffer>,
+}
+
+impl Pieces {
+    pub fn of(files: Vec<PathBuf>) -> Self {
+        let (sender, pieces) = sync_channel(WAITING);
+        let (used, free) = sync_channel(WAITING + 2);
+        thread::spawn(move || read_all(&files, &sender, &free));
+        Self { pieces, used }
+    }
+
+    /// `None` behind the end of the last file.
+    pub fn receive(&mut self) -> Option<Piece> {
+        self.pieces.recv().ok()
+    }
+
+    /// Gives the room of a piece back.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        match self.used.try_send(buffer) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+fn read_all(files: &[PathBuf], sender: &SyncSender<Piece>, free: &Receiver<Buffer>) {
+    for file in files {
+        let read = open(file).map_or_else(
+            |error| sender.send(Piece::Failed(error)).is_ok(),
+            |input| read_file(input, sender, free).is_some(),
+        );
+        if !read || sender.send(Piece::End).is_err() {
+            // Nobody listens any more.
+            return;
+        }
+    }
+}
+
+/// `None` if nobody listens any more.
+fn read_file(
+    mut input: Box<dyn BufRead + Send>,
+    sender: &SyncSender<Piece>,
+    free: &Receiver<Buffer>,
+) -> Option<()> {
+    let send = |piece| sender.send(piece).ok();
+    // The beginning of a line whose end is not read yet.
+    let mut rest: Vec<u8> = Vec::new();
+    let mut is_skipping = false;
+    loop {
+        let mut buffer = free.try_recv().unwrap_or_default();
+        buffer.set(&rest);
+        rest.clear();
+        let read = buffer.read_from(&mut input);
+        let is_end = !matches!(read, Ok(1..));
+        if is_skipping {
+            let line_feed = memchr::memchr(b'\n', buffer.bytes());
+            is_skipping = line_feed.is_none();
+            let left = line_feed.map_or_else(Vec::new, |at| buffer.bytes()[at + 1..].to_vec());
+            buffer.set(&left);
+        }
+        if !is_end {
+            let end = memchr::memrchr(b'\n', buffer.bytes()).map_or(0, |at| at + 1);
+            rest.extend_from_slice(&buffer.bytes()[end..]);
+            buffer.length = end;
+            if rest.len() as u64 > MAX_LINE_BYTES {
+                rest = Vec::new();
+                is_skipping = true;
+                send(Piece::TooLong)?;
+            }
+        }
+        if buffer.length > 0 {
+            send(Piece::Lines(buffer))?;
+        }
+        if let Err(error) = read {
+            return send(Piece::Failed(error));
+        }
+        if is_end {
+            return Some(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("t.jsonl");
+        std::fs::write(&file, text).unwrap();
+        let mut pieces = Pieces::of(vec![file.clone(), directory.path().join("none"), file]);
+        let mut found = Vec::new();
+        while let Some(piece) = pieces.receive() {
+            found.push(match piece {
+                Piece::Lines(buffer) => {
+                    let lines = String::from_utf8(buffer.bytes().to_vec()).unwrap();
+                    pieces.give_back(buffer);
+                    lines
+                }
+                Piece::TooLong => "too long".to_owned(),
+                Piece::Failed(_) => "failed".to_owned(),
+                Piece::End => "end".to_owned(),
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn lines_are_whole_and_none_is_lost() {
+        assert_eq!(read(b"a\nb")[..5], ["a\n", "b", "end", "failed", "end"]);
+        assert_eq!(read(b""), ["end", "failed", "end", "end"]);
+        let many: Vec<String> = (0..400_000).map(|number| format!("line {number}\n")).collect();
+        let many = many.concat();
+        let found = read(many.as_bytes());
+        assert!(found.iter().all(|piece| !piece.contains('\n') || piece.ends_with('\n')));
+        let lines: String = found.iter().filter(|piece| piece.contains('\n')).cloned().collect();
+        assert_eq!(lines, many.repeat(2));
+    }
+
+    #[test]
+    fn a_line_without_end_is_left_out() {
+        let long = "x".repeat(usize::try_from(MAX_LINE_BYTES).unwrap() + (3 << 20));
+        let found = read(format!("a\n{long}\nb\n").as_bytes());
+        assert_eq!(found[..4], ["a\n", "too long", "b\n", "end"]);
+        let found = read(format!("a\n{long}").as_bytes());
+        assert_eq!(found[..3], ["a\n", "too long", "end"]);
+    }
+}

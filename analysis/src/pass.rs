@@ -1,0 +1,355 @@
+//! One pass over a run: every line once, to every question.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use trace::{
+    call_view::{CallView, LineView, Parser, from_milliseconds},
+    line::{CloseReason, Coverage, CoverageKind, Meta, MetaLine, SegmentClose},
+    reader::Reason,
+};
+
+use crate::{
+    context::{Context, function::Hasher},
+    gap::{Cause, Gap},
+    input::{
+        RunFiles,
+        pieces::{Piece, Pieces},
+    },
+    question::{Call, Question},
+};
+
+/// Lines of different threads may be this far out of order, as they enter the ring when their calls
+/// return; an H200 under load showed 0.1 us.
+const MOST_DISORDER_NS: i64 = 50_000;
+
+/// Beyond 17 days a floating-point number of milliseconds has no nanoseconds.
+const SAME_TIME_NS: u64 = 1000;
+
+/// Threads whose order is watched; more do not fit into any machine's pid space of our time.
+const MOST_THREADS: usize = 1 << 20;
+
+/// The part of the run that was asked for, by the time at which a call began.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Window {
+    pub from: Option<Moment>,
+    pub to: Option<Moment>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    /// Nanoseconds since 1970.
+    Unix(i64),
+    /// Nanoseconds since the start of the run.
+    Run(i64),
+}
+
+impl Window {
+    fn is_everything(&self) -> bool {
+        self.from.is_none() && self.to.is_none()
+    }
+}
+
+/// Reads all segments of the run; gaps are told, nothing fails.
+pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]) -> Context {
+    let context = Context {
+        run: run.name.clone(),
+        is_windowed: !window.is_everything(),
+        ..Context::default()
+    };
+    let mut pass = Pass {
+        context,
+        questions,
+        segment: State::default(),
+        order: Order::default(),
+        is_entry_detail: false,
+    };
+    for gap in &run.gaps {
+        pass.gap(gap.clone());
+    }
+    let mut pieces = Pieces::of(run.files.iter().map(|file| file.path.clone()).collect());
+    let mut parser = Parser::default();
+    for file in &run.files {
+        pass.segment = State::new(file.path.clone(), file.sequence.is_some());
+        let mut number = 0;
+        loop {
+            match pieces.receive() {
+                Some(Piece::Lines(buffer)) => {
+                    pass.lines(buffer.bytes(), &mut number, &mut parser, window);
+                    pieces.give_back(buffer);
+                }
+                Some(Piece::TooLong) => {
+                    number += 1;
+                    pass.bad(number, &Reason::TooLong);
+                }
+                Some(Piece::Failed(error)) => {
+                    let (file, reason) = (file.path.clone(), error.to_string());
+                    pass.gap(Gap::anywhere(Cause::Unreadable { file, reason }));
+                }
+                Some(Piece::End) | None => break,
+            }
+        }
+        pass.segment_ended();
+    }
+    pass.ended(run);
+    pass.context
+}
+
+struct Pass<'a> {
+    context: Context,
+    questions: &'a mut [Box<dyn Question>],
+    segment: State,
+    order: Order,
+    /// `TRACE_DETAIL=entry`: no line has a duration.
+    is_entry_detail: bool,
+}
+
+/// Of the segment that is being read.
+#[derive(Default)]
+struct State {
+    path: PathBuf,
+    /// By its name it begins and ends with a line that says so.
+    is_segment: bool,
+    /// Good and bad ones.
+    lines: u64,
+    has_opening: bool,
+    /// Whether the closing line is the run's last one; `None` without any.
+    is_final: Option<bool>,
+    from_ns: Option<i64>,
+    to_ns: Option<i64>,
+    /// What was asked for, on the clock of the run.
+    window: Option<(i64, i64)>,
+    /// The first one's number, what is wrong with it, and how many there are.
+    bad: Option<(u64, String, u64)>,
+}
+
+impl State {
+    fn new(path: PathBuf, is_segment: bool) -> Self {
+        Self { path, is_segment, ..Self::default() }
+    }
+}
+
+impl Pass<'_> {
+    fn lines(&mut self, buffer: &[u8], number: &mut u64, parser: &mut Parser, window: &Window) {
+        let mut start = 0;
+        while start < buffer.len() {
+            let end = memchr::memchr(b'\n', &buffer[start..]).map_or(buffer.len(), |at| start + at);
+            let line = &buffer[start..end];
+            start = end + 1;
+            *number += 1;
+            match parser.parse(line) {
+                Ok(LineView::Call(call)) => self.call(&call, window),
+                Ok(LineView::Meta(meta)) => self.meta(&meta, window),
+                Err(_) if line.trim_ascii().is_empty() => {}
+                Err(_) if end == buffer.len() => self.bad(*number, &Reason::Unfinished),
+                Err(reason) => self.bad(*number, &reason),
+            }
+        }
+    }
+
+    fn call(&mut self, line: &CallView<'_>, window: &Window) {
+        self.segment.lines += 1;
+        let end_ns = line.end_ns();
+        self.order.begins(line.ts_ns);
+        // In a trace of whole calls, an entry stands where its thread ended or the sidecar stopped.
+        if let Some(tid) = line.tid
+            && line.is_entry() == self.is_entry_detail
+            && !self.order.is_next(line.pid, tid, line.ts_ns, end_ns)
+        {
+            return;
+        }
+        let context = &mut self.context;
+        let function = context.functions.intern(line.func);
+        let process = context.processes.intern(line.pid);
+        context.accounting.call(function);
+        let call = Call { line, function, process };
+        let (from, to) = *self.segment.window.get_or_insert_with(|| bounds(window, context));
+        if line.ts_ns < from {
+            for question in &mut *self.questions {
+                question.call_before(&call, context);
+            }
+        } else if line.ts_ns < to {
+            context.calls += 1;
+            context.time.add(line.ts_ns, end_ns);
+            for question in &mut *self.questions {
+                question.call(&call, context);
+            }
+        }
+        context.call_ended(line, function);
+    }
+
+    fn meta(&mut self, line: &MetaLine, window: &Window) {
+        let segment = &mut self.segment;
+        let ts_ns = from_milliseconds(line.ts);
+        match &line.meta {
+            Meta::SegmentOpen(open) => {
+                let detail = open.options.get("trace_detail");
+                self.is_entry_detail = detail.is_some_and(|detail| detail == "entry");
+                segment.has_opening |= segment.lines == 0;
+                segment.from_ns = Some(ts_ns);
+            }
+            Meta::SegmentClose(close) => {
+                segment.is_final = Some(close.r#final || segment.is_final == Some(true));
+                segment.to_ns = Some(ts_ns);
+                self.context.accounting.close(close);
+                self.close(close);
+            }
+            Meta::Coverage(coverage) => self.coverage(line.pid, ts_ns, coverage),
+            Meta::Kernel(_) | Meta::Graph(_) | Meta::Process(_) => self.order.announce(ts_ns),
+            Meta::Library(_) | Meta::Stage(_) => {}
+        }
+        self.segment.lines += 1;
+        self.context.meta(line);
+        if matches!(line.meta, Meta::SegmentOpen(_)) {
+            self.segment.window = Some(bounds(window, &self.context));
+        }
+        for question in &mut *self.questions {
+            question.meta(line, &self.context);
+        }
+    }
+
+    fn close(&mut self, close: &SegmentClose) {
+        if close.reason == CloseReason::Truncated {
+            let file = self.segment.path.clone();
+            self.gap(Gap::anywhere(Cause::Truncated { file }));
+        }
+    }
+
+    /// The latest line of a process and a library holds.
+    fn coverage(&mut self, pid: u32, ts_ns: i64, coverage: &Coverage) {
+        let Coverage { coverage: kind, path, reason, .. } = coverage;
+        let (path, reason) = (path.clone(), reason.clone().unwrap_or_default());
+        let is_same = |gap: &Gap| match &gap.cause {
+            Cause::Unseen { path: other, .. } | Cause::SeenFrom { path: other, .. } => {
+                gap.pid == Some(pid) && *other == path
+            }
+            _ => false,
+        };
+        self.context.gaps.retain(|gap| !is_same(gap));
+        let (cause, to_ns) = match kind {
+            CoverageKind::Exact => return,
+            CoverageKind::From => (Cause::SeenFrom { path, reason }, Some(ts_ns)),
+            CoverageKind::Unseen => (Cause::Unseen { path, reason }, None),
+        };
+        self.gap(Gap { pid: Some(pid), to_ns, ..Gap::anywhere(cause) });
+    }
+
+    fn bad(&mut self, line: u64, reason: &Reason) {
+        self.segment.lines += 1;
+        let (.., count) = self.segment.bad.get_or_insert_with(|| (line, reason.to_string(), 0));
+        *count += 1;
+    }
+
+    fn segment_ended(&mut self) {
+        let bad = self.segment.bad.take();
+        let State { path: file, is_segment, lines, has_opening, is_final, from_ns, to_ns, .. } =
+            &self.segment;
+        let (from_ns, to_ns) = (*from_ns, *to_ns);
+        let mut causes = Vec::new();
+        if *is_segment && !has_opening && *lines > 0 {
+            causes.push(Cause::NoOpening { file: file.clone() });
+        }
+        if *is_segment && is_final.is_none() {
+            causes.push(Cause::NotClosed { file: file.clone() });
+        }
+        if let Some((line, reason, count)) = bad {
+            causes.push(Cause::BadLines { file: file.clone(), line, reason, count });
+        }
+        causes.extend(self.order.take());
+        let in_segment = |cause| Gap { from_ns, to_ns, ..Gap::anywhere(cause) };
+        for cause in causes {
+            self.gap(in_segment(cause));
+        }
+        for (name, cause) in self.context.accounting.segment_ended(&self.context.functions) {
+            self.gap(Gap { function: Some(name), ..in_segment(cause) });
+        }
+    }
+
+    fn ended(&mut self, run: &RunFiles) {
+        let State { is_segment, is_final, .. } = self.segment;
+        if is_segment && is_final != Some(true) && !run.files.is_empty() {
+            self.gap(Gap::anywhere(Cause::NotEnded));
+        }
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        for question in &mut *self.questions {
+            question.gap(&gap, &self.context);
+        }
+        self.context.gaps.push(gap);
+    }
+}
+
+/// In time since the start of the run; without a clock, times of day bound nothing.
+fn bounds(window: &Window, context: &Context) -> (i64, i64) {
+    let ts_ns = |moment: Moment| match moment {
+        Moment::Run(ts_ns) => Some(ts_ns),
+        Moment::Unix(unix_ns) => context.time.ts_ns(unix_ns),
+    };
+    (window.from.and_then(ts_ns).unwrap_or(i64::MIN), window.to.and_then(ts_ns).unwrap_or(i64::MAX))
+}
+
+/// Calls of one thread return one after the other: a line that does not follow is out of place.
+#[derive(Default)]
+struct Order {
+    /// When the latest call of a thread returned, and when it began.
+    latest: HashMap<(u32, u32), (i64, i64), Hasher>,
+    of_all_ns: i64,
+    /// Of lines that tell what the next call means.
+    announced_ns: Vec<i64>,
+    repeated: u64,
+    disordered: u64,
+    late: u64,
+    misplaced: u64,
+}
+
+impl Order {
+    /// False for a line that stands there a second time.
+    fn is_next(&mut self, pid: u32, tid: u32, begin_ns: i64, end_ns: i64) -> bool {
+        if end_ns < self.of_all_ns.saturating_sub(MOST_DISORDER_NS) {
+            self.late += 1;
+        }
+        self.of_all_ns = self.of_all_ns.max(end_ns);
+        if let Some(latest) = self.latest.get_mut(&(pid, tid)) {
+            if *latest == (end_ns, begin_ns) {
+                self.repeated += 1;
+                return false;
+            }
+            if *latest >= (end_ns, begin_ns) && end_ns < latest.0 {
+                self.disordered += 1;
+            }
+            *latest = (*latest).max((end_ns, begin_ns));
+        } else if self.latest.len() < MOST_THREADS {
+            self.latest.insert((pid, tid), (end_ns, begin_ns));
+        }
+        true
+    }
+
+    /// Such a line has the time of the call behind it.
+    fn announce(&mut self, ts_ns: i64) {
+        if self.announced_ns.last() != Some(&ts_ns) {
+            self.announced_ns.push(ts_ns);
+        }
+    }
+
+    fn begins(&mut self, ts_ns: i64) {
+        let is_other = |announced: &i64| announced.abs_diff(ts_ns) > SAME_TIME_NS;
+        self.misplaced += self.announced_ns.drain(..).filter(is_other).count() as u64;
+    }
+
+    /// What was found in the segment, by its causes.
+    fn take(&mut self) -> Vec<Cause> {
+        self.misplaced += self.announced_ns.drain(..).count() as u64;
+        let causes = [
+            (&mut self.repeated, (|count| Cause::Repeated { count }) as fn(u64) -> Cause),
+            (&mut self.disordered, |count| Cause::OutOfOrder { count }),
+            (&mut self.late, |count| Cause::Late { count }),
+            (&mut self.misplaced, |count| Cause::Misplaced { count }),
+        ];
+        causes
+            .into_iter()
+            .map(|(count, cause)| (std::mem::take(count), cause))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, cause)| cause(count))
+            .collect()
+    }
+}

@@ -1,0 +1,103 @@
+//! `steps`: one row for each step of an engine, and when the GPU was done with it.
+
+mod capture;
+mod completion;
+mod fingerprint;
+mod kind;
+mod ledger;
+mod operation;
+mod ranks;
+mod table;
+
+use std::collections::BTreeMap;
+
+use trace::{
+    call_view::from_milliseconds,
+    function::is_per_thread,
+    line::{Meta, MetaLine},
+};
+
+use self::{
+    ledger::Ledger,
+    operation::Operation,
+    ranks::{Member, Step},
+};
+use crate::{
+    answer::Answer,
+    context::{Context, function::PerFunction, process::ProcessId},
+    question::{Call, Question},
+};
+
+#[derive(Default)]
+pub struct Steps {
+    functions: PerFunction<Option<(Operation, bool)>>,
+    ledgers: BTreeMap<ProcessId, Ledger>,
+    /// From a time of the run on: what is added to make it a time of day.
+    clocks: Vec<(i64, i64)>,
+    /// When the window that was asked for begins.
+    from_ns: Option<i64>,
+    /// Number of the segment, and up to when it holds all lines.
+    segment: u64,
+    latest_ns: i64,
+    /// Where segments are missing.
+    holes: Vec<(i64, i64)>,
+}
+
+impl Question for Steps {
+    fn call(&mut self, call: &Call<'_>, context: &Context) {
+        self.from_ns.get_or_insert(call.line.ts_ns);
+        self.read(call, context);
+    }
+
+    fn call_before(&mut self, call: &Call<'_>, context: &Context) {
+        self.read(call, context);
+    }
+
+    fn meta(&mut self, line: &MetaLine, context: &Context) {
+        let ts_ns = from_milliseconds(line.ts);
+        let Meta::SegmentOpen(opening) = &line.meta else {
+            if matches!(line.meta, Meta::SegmentClose(_)) {
+                self.latest_ns = self.latest_ns.max(ts_ns);
+            }
+            return;
+        };
+        if opening.sequence > self.segment + 1 {
+            let from_ns = if self.segment == 0 { i64::MIN } else { self.latest_ns };
+            self.holes.push((from_ns, ts_ns));
+            self.ledgers.values_mut().for_each(Ledger::forget_order);
+        }
+        self.segment = opening.sequence;
+        if let Some(unix_ns) = context.time.unix_ns(0)
+            && self.clocks.last().is_none_or(|&(_, latest)| latest != unix_ns)
+        {
+            self.clocks.push((if self.clocks.is_empty() { i64::MIN } else { ts_ns }, unix_ns));
+        }
+    }
+
+    fn finish(self: Box<Self>, context: &Context) -> Answer {
+        let from_ns = self.from_ns.unwrap_or(i64::MIN);
+        let members = self.ledgers.into_iter().map(|(process, mut ledger)| {
+            ledger.finish();
+            Member { process, rows: ledger.rows, entries: ledger.entries }
+        });
+        let members: Vec<Member> = members.collect();
+        let entries = members.iter().map(|member| member.entries).sum();
+        let steps: Vec<Step> = ranks::steps(members, from_ns, context);
+        table::answer(&steps, entries, &self.clocks, &self.holes, context)
+    }
+}
+
+impl Steps {
+    fn read(&mut self, call: &Call<'_>, context: &Context) {
+        let Call { line, function, process } = call;
+        self.latest_ns = self.latest_ns.max(line.end_ns());
+        let (operation, is_per_thread) = *self.functions.of(*function).get_or_insert_with(|| {
+            let function = context.functions.get(*function);
+            (Operation::of(&function.canonical), is_per_thread(&function.name))
+        });
+        self.ledgers.entry(*process).or_default().call(operation, line, is_per_thread);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,652 @@
+//! The steps of one process, found in its calls.
+//!
+//! A step ends where its output is queued for the host: a copy to the host, and behind it, on the same
+//! stream and by the same thread, the record of an event for which somebody waits later. It begins
+//! with the work that follows the step before, after the longest pause in front of its first input:
+//! what comes sooner belongs to the step before (bookkeeping, draft tokens).
+
+use std::collections::{HashMap, VecDeque};
+
+use trace::call_view::CallView;
+
+use super::{
+    capture::{Captures, Votes, Widths},
+    completion::{Interval, Output, StreamOrder},
+    fingerprint::Fingerprint,
+    operation::Operation,
+};
+use crate::context::function::Hasher;
+
+/// `cudaErrorNotReady` and `CUDA_ERROR_NOT_READY`.
+const NOT_READY: u32 = 600;
+
+/// Work before such a pause is no part of the step behind it.
+const LONG_PAUSE_NS: i64 = 1_000_000_000;
+
+/// The least that is handed out for a request: a token id or a count, of 32 bits or of 64.
+const BYTES_OF_AN_OUTPUT: u64 = 4;
+const MOST_BYTES_OF_AN_OUTPUT: u64 = 8;
+
+/// Positions are numbers of 64 bits.
+const BYTES_OF_A_POSITION: u64 = 8;
+
+/// Of a step; what lies beyond is counted, but not looked at.
+const MOST_INPUTS: usize = 64;
+const MOST_GRAPHS: usize = 1024;
+
+const MOST_THREADS: usize = 65_536;
+
+/// No trace is so long; times up to here can be subtracted.
+const FARTHEST_NS: i64 = 1 << 61;
+
+/// A graph that holds this part of all kernels in the graphs of a step is the whole model.
+const WHOLE_MODEL: f64 = 0.8;
+
+/// How the model ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum GraphMode {
+    /// One graph for the whole model.
+    Full,
+    /// Graphs for pieces of it, and attention between them.
+    Piecewise,
+    /// No graph.
+    None,
+}
+
+impl GraphMode {
+    /// As vLLM writes it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Full => "FULL",
+            Self::Piecewise => "PIECEWISE",
+            Self::None => "NONE",
+        }
+    }
+}
+
+/// One step; times are since the start of the run.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub start: i64,
+    /// When its output was queued for the host.
+    pub queued: i64,
+    pub low: i64,
+    pub high: Option<i64>,
+    pub estimate: Option<i64>,
+    pub handed: Option<i64>,
+    /// In calls that do not wait.
+    pub api_ns: u64,
+    /// For the output.
+    pub wait_ns: u64,
+    /// In all other calls that wait.
+    pub other_wait_ns: u64,
+    pub fingerprint: u64,
+    pub launches: u32,
+    pub graph_launches: u32,
+    pub copies: u32,
+    pub mode: GraphMode,
+    pub graph_tokens: Option<u32>,
+    /// 0 if its output does not tell.
+    pub requests: u32,
+    /// Without padding.
+    pub tokens: Option<u32>,
+    /// It copies from what the step before has sampled.
+    pub is_fed: bool,
+    /// It follows a long pause.
+    pub is_rested: bool,
+    /// The estimate lies between two calls that are close to each other.
+    pub is_polled: bool,
+}
+
+/// Calls between two outputs.
+#[derive(Debug, Default)]
+struct Part {
+    start: Option<i64>,
+    fingerprint: Fingerprint,
+    launches: u32,
+    graph_launches: u32,
+    copies: u32,
+    api_ns: u64,
+    other_wait_ns: u64,
+    inputs: Vec<u64>,
+    graphs: Vec<u64>,
+    votes: Votes,
+    is_fed: bool,
+    is_rested: bool,
+}
+
+/// A step whose output is queued.
+#[derive(Debug)]
+struct Queued {
+    part: Part,
+    since: i64,
+    least_bytes: u64,
+    /// Of tokens, by captures or grids.
+    most: Option<u32>,
+    tokens: Option<u32>,
+    mode: GraphMode,
+    graph_tokens: Option<u32>,
+}
+
+/// Copies to the host that no event follows yet.
+#[derive(Debug)]
+struct Copying {
+    stream: u64,
+    copied: Interval,
+    least_bytes: u64,
+    sources: Vec<(u64, u64)>,
+    is_direct: bool,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    /// The latest call inside one that has not returned yet: the driver's part of it.
+    inner: Option<(Operation, Interval, Direction)>,
+    copying: Vec<Copying>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToDevice,
+    ToHost,
+    OnDevice,
+    Unknown,
+}
+
+impl Direction {
+    fn of(kind: Option<&str>) -> Self {
+        match kind {
+            Some("HtoD") => Self::ToDevice,
+            Some("DtoH") => Self::ToHost,
+            Some("DtoD") => Self::OnDevice,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What is known of one process while its calls are read.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    order: StreamOrder,
+    captures: Captures,
+    /// Of launches outside graphs.
+    widths: Widths,
+    threads: HashMap<u32, Thread, Hasher>,
+    part: Part,
+    /// The part's beginning is settled: an input has come.
+    has_input: bool,
+    longest_pause: i64,
+    last_work: Option<i64>,
+    /// What the latest output was copied from.
+    sources: Vec<(u64, u64)>,
+    queued: VecDeque<Queued>,
+    bytes_of_an_output: u64,
+    pub rows: Vec<Row>,
+    /// Calls whose end is not known: they prove nothing.
+    pub entries: u64,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            order: StreamOrder::default(),
+            captures: Captures::default(),
+            widths: Widths::default(),
+            threads: HashMap::default(),
+            part: Part::default(),
+            has_input: false,
+            longest_pause: 0,
+            last_work: None,
+            sources: Vec::new(),
+            queued: VecDeque::new(),
+            bytes_of_an_output: BYTES_OF_AN_OUTPUT,
+            rows: Vec::new(),
+            entries: 0,
+        }
+    }
+}
+
+impl Ledger {
+    pub(super) fn call(&mut self, operation: Operation, line: &CallView<'_>, is_per_thread: bool) {
+        if line.is_entry() {
+            self.entries += 1;
+            return;
+        }
+        let whole = Interval { entry: line.ts_ns, ret: line.end_ns() };
+        if whole.entry < -FARTHEST_NS || whole.ret > FARTHEST_NS {
+            return;
+        }
+        let tid = line.tid.unwrap_or(0);
+        self.learn_end(operation, line, whole, stream_of(line, is_per_thread, tid));
+        if self.threads.len() >= MOST_THREADS {
+            self.threads.clear();
+        }
+        let thread = self.threads.entry(tid).or_default();
+        let direction = Direction::of(line.kind);
+        if line.depth.unwrap_or(0) > 0 {
+            if operation != Operation::Other {
+                thread.inner = Some((operation, whole, direction));
+            }
+            return;
+        }
+        // The driver's call is the one that counts: the runtime may go on long after it.
+        let inner = thread.inner.take().filter(|(inner, call, _)| {
+            *inner == operation && call.entry >= whole.entry && call.ret <= whole.ret
+        });
+        let call = inner.map_or(whole, |(_, call, _)| call);
+        let direction = match inner {
+            Some((.., inner)) if direction == Direction::Unknown => inner,
+            _ => direction,
+        };
+        self.account(operation, line, whole);
+        // A capture that fails to end has ended all the same.
+        if line.ret.is_none_or(|ret| ret == 0) || operation == Operation::EndCapture {
+            let stream = stream_of(line, is_per_thread, tid);
+            self.outermost(operation, line, call, direction, stream, tid);
+        }
+    }
+
+    /// The rows of all steps, when no more calls come.
+    pub(super) fn finish(&mut self) {
+        while let Some(output) = self.order.next_left() {
+            self.settle(output);
+        }
+    }
+
+    /// Calls are missing here: what was recorded, copied or waited for in them is not known.
+    pub(super) fn forget_order(&mut self) {
+        self.order.forget();
+        self.threads.clear();
+        self.part = Part::default();
+        self.has_input = false;
+    }
+
+    /// Waits and queries tell what the GPU has done, in the driver sooner than in the runtime.
+    fn learn_end(
+        &mut self,
+        operation: Operation,
+        line: &CallView<'_>,
+        call: Interval,
+        stream: Option<u64>,
+    ) {
+        let is_wait = operation.is_wait();
+        match (operation, line.ret, line.event, stream) {
+            (Operation::EventSynchronize | Operation::EventQuery, Some(0), Some(event), _) => {
+                self.order.event_done(event.0, call, is_wait);
+            }
+            (Operation::EventQuery, Some(NOT_READY), Some(event), _) => {
+                self.order.event_not_ready(event.0, call);
+            }
+            (Operation::StreamSynchronize | Operation::StreamQuery, Some(0), _, Some(stream)) => {
+                self.order.stream_done(stream, call);
+            }
+            _ => return,
+        }
+        while let Some(output) = self.order.next_settled() {
+            self.settle(output);
+        }
+    }
+
+    fn account(&mut self, operation: Operation, line: &CallView<'_>, call: Interval) {
+        let ns = u64::try_from(call.ret - call.entry).unwrap_or(0);
+        if !operation.is_wait() {
+            self.part.api_ns = self.part.api_ns.saturating_add(ns);
+        } else if !line.event.is_some_and(|event| self.order.is_output(event.0, call)) {
+            self.part.other_wait_ns = self.part.other_wait_ns.saturating_add(ns);
+        }
+    }
+
+    fn outermost(
+        &mut self,
+        operation: Operation,
+        line: &CallView<'_>,
+        call: Interval,
+        direction: Direction,
+        stream: Option<u64>,
+        tid: u32,
+    ) {
+        if let Some(stream) = stream
+            && operation.is_queued()
+            && !self.captures.is_capturing(stream)
+        {
+            self.order.work(stream, tid);
+        }
+        let event = line.event.map(|event| event.0);
+        let graph = line.graph.map(|graph| graph.0);
+        let executable = line.graph_exec.map(|executable| executable.0);
+        match operation {
+            Operation::Launch => self.launch(line, call, stream),
+            Operation::GraphLaunch => self.graph_launch(executable, call),
+            Operation::Copy => self.copy(line, call, direction, stream, tid),
+            Operation::Set => {
+                if !stream.is_some_and(|stream| self.captures.is_capturing(stream)) {
+                    self.work(call);
+                }
+            }
+            Operation::EventCreate | Operation::EventDestroy => {
+                if let Some(event) = event {
+                    self.order.forget_event(event);
+                }
+            }
+            Operation::EventRecord => {
+                if let (Some(event), Some(stream)) = (event, stream) {
+                    self.record(event, stream, call, tid);
+                }
+            }
+            Operation::StreamWaitEvent => {
+                if let (Some(event), Some(stream)) = (event, stream) {
+                    self.stream_wait(event, stream, call, tid);
+                }
+            }
+            Operation::StreamSynchronize => {
+                let thread = self.threads.entry(tid).or_default();
+                thread.copying.retain(|copying| Some(copying.stream) != stream);
+            }
+            Operation::DeviceSynchronize => self.threads.entry(tid).or_default().copying.clear(),
+            Operation::StreamDestroy => {
+                if let Some(stream) = stream {
+                    self.order.forget_stream(stream);
+                }
+            }
+            Operation::BeginCapture => {
+                if let Some(stream) = stream {
+                    self.captures.begin(stream);
+                }
+            }
+            Operation::EndCapture => {
+                if let Some(stream) = stream {
+                    self.captures.end(stream, graph);
+                }
+            }
+            Operation::Instantiate => self.captures.instantiate(graph, executable),
+            Operation::ExecutableUpdate | Operation::ExecutableDestroy => {
+                if let Some(executable) = executable {
+                    self.captures.forget_executable(executable);
+                }
+            }
+            Operation::GraphDestroy => {
+                if let Some(graph) = graph {
+                    self.captures.forget_graph(graph);
+                }
+            }
+            Operation::EventQuery
+            | Operation::EventSynchronize
+            | Operation::StreamQuery
+            | Operation::Other => {}
+        }
+    }
+
+    fn launch(&mut self, line: &CallView<'_>, call: Interval, stream: Option<u64>) {
+        let kernel = match (line.kernel, line.function) {
+            (Some(kernel), _) => u64::from(kernel),
+            (None, Some(function)) => function.0 | 1 << 63,
+            (None, None) => u64::MAX,
+        };
+        let [grid, block] = [line.grid, line.block].map(Option::unwrap_or_default);
+        let shape = [kernel, word(grid), word(block)];
+        if let Some(stream) = stream
+            && self.captures.launch(stream, kernel, line.grid, &shape)
+        {
+            return;
+        }
+        self.work(call);
+        self.widths.launch(kernel, line.grid);
+        self.part.votes.launch(kernel, line.grid);
+        self.part.fingerprint.add(&shape);
+        self.part.launches += 1;
+    }
+
+    fn graph_launch(&mut self, executable: Option<u64>, call: Interval) {
+        self.work(call);
+        self.part.graph_launches += 1;
+        let Some(executable) = executable else { return };
+        match self.captures.executable(executable) {
+            Some(captured) => self.part.fingerprint.extend(captured.fingerprint),
+            None => self.part.fingerprint.add(&[executable]),
+        }
+        if self.part.graphs.len() < MOST_GRAPHS {
+            self.part.graphs.push(executable);
+        }
+    }
+
+    fn copy(
+        &mut self,
+        line: &CallView<'_>,
+        call: Interval,
+        direction: Direction,
+        stream: Option<u64>,
+        tid: u32,
+    ) {
+        if stream.is_some_and(|stream| self.captures.is_capturing(stream)) {
+            return;
+        }
+        self.work(call);
+        self.part.copies += 1;
+        let bytes = line.bytes.unwrap_or(0);
+        match direction {
+            Direction::ToDevice => {
+                self.has_input = true;
+                if self.part.inputs.len() < MOST_INPUTS {
+                    self.part.inputs.push(bytes);
+                }
+            }
+            Direction::OnDevice => {
+                let is_source = |address: u64| {
+                    self.sources.iter().any(|&(from, to)| (from..to).contains(&address))
+                };
+                self.part.is_fed |= line.src.is_some_and(|src| is_source(src.0));
+            }
+            Direction::ToHost => {
+                let Some(stream) = stream else { return };
+                let source = line.src.map(|src| (src.0, src.0.saturating_add(bytes)));
+                let copying = &mut self.threads.entry(tid).or_default().copying;
+                match copying.iter_mut().find(|copying| copying.stream == stream) {
+                    Some(copying) => {
+                        copying.copied = call;
+                        copying.least_bytes = copying.least_bytes.min(bytes);
+                        copying.sources.extend(source);
+                        copying.is_direct = true;
+                    }
+                    None => copying.push(Copying {
+                        stream,
+                        copied: call,
+                        least_bytes: bytes,
+                        sources: source.into_iter().collect(),
+                        is_direct: true,
+                    }),
+                }
+            }
+            Direction::Unknown => {}
+        }
+    }
+
+    fn stream_wait(&mut self, event: u64, stream: u64, call: Interval, tid: u32) {
+        if self.captures.stream_wait(stream, event) {
+            return;
+        }
+        self.order.stream_wait(stream, event, call, tid);
+        for copying in self.threads.values_mut().flat_map(|thread| &mut thread.copying) {
+            copying.is_direct &= copying.stream != stream;
+        }
+    }
+
+    fn record(&mut self, event: u64, stream: u64, call: Interval, tid: u32) {
+        if self.captures.record(event, stream) {
+            self.order.forget_event(event);
+            return;
+        }
+        let copying = &mut self.threads.entry(tid).or_default().copying;
+        let at = copying.iter().position(|copying| copying.stream == stream);
+        let has_work = self.part.launches + self.part.graph_launches > 0;
+        let output = at.map(|at| copying.swap_remove(at)).filter(|_| has_work);
+        let Some(Copying { copied, least_bytes, sources, is_direct, .. }) = output else {
+            self.order.record(event, stream, call, tid);
+            return;
+        };
+        if self.order.output(stream, copied, event, call, is_direct, tid).is_none() {
+            return;
+        }
+        self.sources = sources;
+        self.has_input = false;
+        self.longest_pause = -1;
+        let queued = self.queue(call.ret, least_bytes);
+        self.queued.push_back(queued);
+        while let Some(output) = self.order.next_settled() {
+            self.settle(output);
+        }
+    }
+
+    fn queue(&mut self, since: i64, least_bytes: u64) -> Queued {
+        let part = std::mem::take(&mut self.part);
+        let (mode, graph_tokens) = self.graphs(&part);
+        let by_grids = match mode {
+            GraphMode::None => self.widths.tokens(&part.votes),
+            GraphMode::Full | GraphMode::Piecewise => None,
+        };
+        let most = graph_tokens.or(by_grids);
+        let fits = |bytes: u64| most.is_some_and(|most| least_bytes / bytes <= u64::from(most));
+        if most.is_some() && !fits(BYTES_OF_AN_OUTPUT) && fits(MOST_BYTES_OF_AN_OUTPUT) {
+            self.bytes_of_an_output = MOST_BYTES_OF_AN_OUTPUT;
+        }
+        let requests = requests(least_bytes, self.bytes_of_an_output, most);
+        let is_possible = |tokens: &u32| {
+            *tokens >= requests && graph_tokens.is_none_or(|padded| *tokens <= padded)
+        };
+        let tokens = by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible));
+        Queued { part, since, least_bytes, most, tokens, mode, graph_tokens }
+    }
+
+    /// How the graphs of a step make up the model, and for how many tokens they were captured.
+    fn graphs(&self, part: &Part) -> (GraphMode, Option<u32>) {
+        let executables = part.graphs.iter().map(|&graph| self.captures.executable(graph));
+        let known: Vec<_> = executables.clone().flatten().collect();
+        let all: u32 = known.iter().map(|captured| captured.launches).sum();
+        let largest = known.iter().max_by_key(|captured| captured.launches);
+        let is_whole = known.len() == part.graphs.len()
+            && largest.is_some_and(|it| f64::from(it.launches) > f64::from(all) * WHOLE_MODEL);
+        let mode = match part.graph_launches {
+            0 => return (GraphMode::None, None),
+            1 => GraphMode::Full,
+            _ if is_whole => GraphMode::Full,
+            _ => GraphMode::Piecewise,
+        };
+        let tokens = if let (GraphMode::Full, Some(largest)) = (mode, largest) {
+            self.captures.widths.tokens(&largest.votes)
+        } else {
+            let mut votes = Votes::default();
+            for captured in &known {
+                votes.merge(&captured.votes);
+            }
+            self.captures.widths.tokens(&votes)
+        };
+        (mode, tokens)
+    }
+
+    /// Finds where the step begins, before the work itself is counted.
+    fn work(&mut self, call: Interval) {
+        let since = self.last_work.unwrap_or_else(|| {
+            // The trace may begin within a step.
+            self.longest_pause = i64::MAX;
+            call.entry
+        });
+        let pause = call.entry - since;
+        self.last_work = Some(since.max(call.ret));
+        if !self.has_input && pause > self.longest_pause {
+            self.longest_pause = pause;
+            let before = std::mem::take(&mut self.part);
+            if let Some(Queued { part, .. }) = self.queued.back_mut() {
+                part.append(before);
+            }
+        } else if pause >= LONG_PAUSE_NS {
+            self.part = Part::default();
+            self.has_input = false;
+            self.longest_pause = pause;
+        }
+        self.part.is_rested |= pause >= LONG_PAUSE_NS;
+        self.part.start.get_or_insert(call.entry);
+    }
+
+    fn settle(&mut self, output: Output) {
+        let Some(queued) = self.queued.pop_front() else { return };
+        let Queued { part, since, least_bytes, most, tokens, mode, graph_tokens } = queued;
+        // Contradictions come from lines that are missing: then nothing is proved.
+        let high = output.high.filter(|&high| high >= output.low);
+        self.rows.push(Row {
+            start: part.start.unwrap_or(since),
+            queued: since,
+            low: output.low,
+            high,
+            estimate: output.estimate.filter(|_| high.is_some()),
+            handed: output.handed,
+            api_ns: part.api_ns,
+            wait_ns: u64::try_from(output.waited_ns).unwrap_or(0),
+            other_wait_ns: part.other_wait_ns,
+            fingerprint: part.fingerprint.value(),
+            launches: part.launches,
+            graph_launches: part.graph_launches,
+            copies: part.copies,
+            mode,
+            graph_tokens,
+            requests: requests(least_bytes, self.bytes_of_an_output, most),
+            tokens,
+            is_fed: part.is_fed,
+            is_rested: part.is_rested,
+            is_polled: output.is_polled,
+        });
+    }
+}
+
+impl Part {
+    /// What was found to belong to this step later.
+    fn append(&mut self, more: Self) {
+        let Self { start: _, fingerprint, launches, graph_launches, copies, .. } = more;
+        self.fingerprint.extend(fingerprint);
+        self.launches += launches;
+        self.graph_launches += graph_launches;
+        self.copies += copies;
+        self.api_ns = self.api_ns.saturating_add(more.api_ns);
+        self.other_wait_ns = self.other_wait_ns.saturating_add(more.other_wait_ns);
+    }
+}
+
+/// Of an output of so many bytes; 0 if there are more than tokens, as of a model that embeds.
+fn requests(least_bytes: u64, bytes_of_an_output: u64, most: Option<u32>) -> u32 {
+    let requests = u32::try_from(least_bytes / bytes_of_an_output).unwrap_or(0);
+    if most.is_some_and(|most| requests > most) { 0 } else { requests }
+}
+
+/// The number of tokens for which two inputs of this step have a position each: of the tokens, and
+/// of what they belong to. `None` if several numbers fit.
+fn by_positions(inputs: &[u64], is_possible: impl Fn(&u32) -> bool) -> Option<u32> {
+    let mut found = None;
+    for (at, &bytes) in inputs.iter().enumerate() {
+        let tokens = u32::try_from(bytes / BYTES_OF_A_POSITION).ok()?;
+        let is_whole = bytes > 0 && bytes % BYTES_OF_A_POSITION == 0;
+        if is_whole && is_possible(&tokens) && inputs[at + 1..].contains(&bytes) {
+            if found.is_some_and(|other| other != tokens) {
+                return None;
+            }
+            found = Some(tokens);
+        }
+    }
+    found
+}
+
+/// One name for each stream: the default streams have several, and are those of a thread or of all.
+fn stream_of(line: &CallView<'_>, is_per_thread: bool, tid: u32) -> Option<u64> {
+    let of_thread = 1 << 63 | u64::from(tid);
+    Some(match line.stream?.0 {
+        0 if is_per_thread => of_thread,
+        0 | 1 => 0,
+        2 => of_thread,
+        handle => handle,
+    })
+}
+
+/// A shape as one number; shapes that differ hardly ever have the same.
+fn word([x, y, z]: [u32; 3]) -> u64 {
+    u64::from(x) | u64::from(y).rotate_left(32) ^ u64::from(z).rotate_left(48)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Which outputs are steps, and of which rank.
+//!
+//! An output is a step once somebody has waited for one: what was computed before that was a trial
+//! (profile runs, warm-up). Of several ranks often only one waits for its outputs. The others have
+//! the same steps at the same time, and are told by that.
+
+use std::collections::HashMap;
+
+use super::{
+    kind::{Kind, kinds},
+    ledger::Row,
+};
+use crate::context::{Context, process::ProcessId};
+
+/// From the median of its like, a step's time differs by 1.5 us where the waiting thread spins.
+const MOST_SPREAD_NS: i64 = 50_000;
+const LEAST_ALIKE: usize = 20;
+
+/// One rank begins a step no longer than half of this before another.
+const LONGEST_LEAD_NS: i64 = 1_000_000_000;
+
+/// The outputs of one process.
+pub(super) struct Member {
+    pub process: ProcessId,
+    pub rows: Vec<Row>,
+    pub entries: u64,
+}
+
+/// One step of one process.
+pub(super) struct Step {
+    pub process: ProcessId,
+    pub rank: u32,
+    pub kind: Option<Kind>,
+    pub row: Row,
+}
+
+/// In the order of their beginnings; those before a time are left out, but help to tell the kinds of
+/// others.
+pub(super) fn steps(members: Vec<Member>, from_ns: i64, context: &Context) -> Vec<Step> {
+    let mut groups: HashMap<Option<u32>, Vec<Member>> = HashMap::new();
+    for member in members.into_iter().filter(|member| !member.rows.is_empty()) {
+        let parent = context.processes.get(member.process).parent;
+        groups.entry(parent).or_default().push(member);
+    }
+    let mut steps = Vec::new();
+    for (parent, group) in groups {
+        // Processes without a known parent are no ranks of one engine.
+        if parent.is_some() {
+            engine(group, context, &mut steps);
+        } else {
+            for member in group {
+                engine(vec![member], context, &mut steps);
+            }
+        }
+    }
+    steps.retain(|step| step.row.queued >= from_ns);
+    steps.sort_by_key(|step| (step.row.start, step.process));
+    steps
+}
+
+/// The ranks of one engine have the same parent.
+fn engine(mut members: Vec<Member>, context: &Context, steps: &mut Vec<Step>) {
+    let leader = members.iter().filter_map(first_moment).min();
+    let Some(leader) = leader else { return };
+    let mut led: Option<Vec<Option<Kind>>> = None;
+    // Who waits comes first: its kinds are those of all.
+    members.sort_by_key(|member| (first_start(member).is_none(), member.process));
+    for member in members {
+        let is_follower = first_start(&member).is_none();
+        let first = first_start(&member).unwrap_or(leader);
+        let mut rows = member.rows;
+        rows.retain(|row| row.queued >= first);
+        withhold_late(&mut rows);
+        let mut own = kinds(&rows);
+        match &led {
+            Some(led) if is_follower && led.len() == own.len() => {
+                for (own, led) in own.iter_mut().zip(led) {
+                    *own = led.or(*own);
+                }
+            }
+            Some(_) => {}
+            None => led = Some(own.clone()),
+        }
+        let rank = rank(member.process, context);
+        let process = member.process;
+        steps.extend(rows.into_iter().zip(own).map(|(row, kind)| Step {
+            process,
+            rank,
+            kind,
+            row,
+        }));
+    }
+}
+
+/// Threads that sleep until the GPU is done are woken late, by a time that differs from step to step.
+/// Then steps that launch the same seem to take different times, and returns of waits are bounds only.
+fn withhold_late(rows: &mut [Row]) {
+    let mut alike: HashMap<u64, Vec<i64>> = HashMap::new();
+    for at in 1..rows.len() {
+        if let (Some(end), Some(begin)) = (waited(&rows[at]), waited(&rows[at - 1]))
+            && rows[at].fingerprint == rows[at - 1].fingerprint
+        {
+            alike.entry(rows[at].fingerprint).or_default().push(end - begin);
+        }
+    }
+    let mut spread = Vec::new();
+    for mut times in alike.into_values() {
+        times.sort_unstable();
+        let median = times[times.len() / 2];
+        spread.extend(times.into_iter().map(|time| (time - median).abs()));
+    }
+    spread.sort_unstable();
+    if spread.len() >= LEAST_ALIKE && spread[spread.len() / 2] > MOST_SPREAD_NS {
+        rows.iter_mut().filter(|row| !row.is_polled).for_each(|row| row.estimate = None);
+    }
+}
+
+/// The estimate, if a wait has told it.
+fn waited(row: &Row) -> Option<i64> {
+    row.estimate.filter(|_| !row.is_polled)
+}
+
+/// A moment before the first step and behind what was computed before it, on all ranks: in the middle
+/// of the pause in front of it.
+fn first_moment(member: &Member) -> Option<i64> {
+    let at = member.rows.iter().position(|row| row.handed.is_some())?;
+    let start = member.rows[at].start;
+    let pause_ns = at.checked_sub(1).map_or(i64::MAX, |at| start - member.rows[at].queued);
+    Some(start - pause_ns.clamp(0, LONGEST_LEAD_NS) / 2)
+}
+
+/// When the first step began for whose output somebody waited.
+fn first_start(member: &Member) -> Option<i64> {
+    member.rows.iter().find(|row| row.handed.is_some()).map(|row| row.start)
+}
+
+/// By what the process calls itself: a number over all tensor and pipeline ranks that are there.
+fn rank(process: ProcessId, context: &Context) -> u32 {
+    let of = |id: ProcessId, name: &str| context.processes.get(id).ranks.get(name).copied();
+    if let Some(rank) = of(process, "rank") {
+        return rank;
+    }
+    let width = context.processes.iter().filter_map(|(id, _)| of(id, "tp")).max().unwrap_or(0) + 1;
+    of(process, "pp").unwrap_or(0) * width + of(process, "tp").unwrap_or(0)
+}
