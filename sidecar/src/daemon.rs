@@ -132,7 +132,7 @@ async fn upload(
     let period = config.upload_interval;
     let store = Arc::new(Connection::new(config));
     let wake = Arc::new(Notify::new());
-    beside_leftovers(leftovers, Arc::clone(&wake), move || {
+    let uploads = beside_leftovers(leftovers, Arc::clone(&wake), move || {
         let (spool, store, wake) = (spool.clone(), Arc::clone(&store), Arc::clone(&wake));
         let start = {
             let (state, stopped) = (Arc::clone(&state), stopped.clone());
@@ -142,8 +142,8 @@ async fn upload(
             }
         };
         watched(Arc::clone(&state), stopped.clone(), start)
-    })
-    .await
+    });
+    Box::pin(uploads).await
 }
 
 fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {
