@@ -158,7 +158,7 @@ impl Run {
         modes
     }
 
-    /// vLLM's own table counts the steps up to the moment at which it was printed.
+    /// vLLM's own tables count the steps up to the moment at which the last was printed.
     fn check_tables(&self) {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for line in self.log.lines() {
@@ -169,10 +169,11 @@ impl Run {
                 *counts.entry(format!("{mode} {padded}")).or_default() += count;
             }
         }
-        let before = self.log.split("**CUDAGraph Stats:**").next().unwrap();
+        let (before, _) = self.log.rsplit_once("**CUDAGraph Stats:**").unwrap();
         let all = counts.values().sum::<usize>();
         let iterations = before.lines().filter_map(iteration).filter(|it| it[0] + it[2] > 0);
-        assert_eq!(iterations.count(), all);
+        // Two processes write the log: the next iteration may stand before the table.
+        assert!(iterations.count() - all <= 1);
         let mut modes: BTreeMap<String, usize> = BTreeMap::new();
         for step in &self.steps[..all] {
             let mode = step["graph_mode"].as_str().unwrap();

@@ -24,6 +24,7 @@ const SLOW: u64 = 2;
 /// What a late thread adds to an estimate, as seen on an H200: nine of ten are closer.
 const ESTIMATE_ERROR_NS: f64 = 25_000.0;
 
+const MOSTLY: &str = "nine of ten steps; where the waiting thread was held up, its delay is in it";
 const MISSING: &str = "calls are missing around this step: nothing is proved of its end";
 const NEVER_WAITED: &str = "no wait or query covers the output: nothing bounds its end above";
 const LATE: &str = "every thread came after the GPU was done: bounds are all that calls tell";
@@ -238,9 +239,7 @@ fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<Str
 }
 
 fn by_kind(groups: &BTreeMap<Group, OfGroup>) -> Table {
-    let estimate = |median: Option<u64>| Grade::Estimate {
-        error: ESTIMATE_ERROR_NS / median.unwrap_or(1).max(1) as f64,
-    };
+    let estimate = |median: Option<u64>| close_to(median.unwrap_or(1));
     let mut table = Table::new(
         "kinds",
         "by kind, graph mode and captured tokens",
@@ -445,15 +444,19 @@ fn duration_cell(it: &Measured<'_>) -> Cell {
     let side = |side: Option<u64>| side.map(|ns| ns as f64);
     match (duration, low, high) {
         _ if is_touched => Cell::graded(duration, Grade::unknown(MISSING)),
-        (Some(ns), ..) => {
-            Cell::graded(ns, Grade::Estimate { error: ESTIMATE_ERROR_NS / ns.max(1) as f64 })
-        }
+        (Some(ns), ..) => Cell::graded(ns, close_to(ns)),
         (None, None, None) => Cell::graded(Value::None, Grade::unknown(FIRST)),
         (None, low, high) => {
             let bounds = Grade::Bounds { low: side(low), high: side(high) };
             Cell::graded(Value::None, if high.is_some() { bounds } else { Grade::unknown(LATE) })
         }
     }
+}
+
+/// Of a duration between two estimates.
+fn close_to(ns: u64) -> Grade {
+    let windows = Some(MOSTLY.to_owned());
+    Grade::Estimate { error: ESTIMATE_ERROR_NS / ns.max(1) as f64, windows }
 }
 
 fn deviates(it: &Measured<'_>) -> Option<&'static str> {
