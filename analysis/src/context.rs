@@ -93,8 +93,19 @@ impl Context {
         let balance = self.accounting.balance(function, &self.functions);
         let loss = self.accounting.loss(&balance, &self.gaps);
         match loss {
-            Loss::None(Grade::Exact) if self.is_windowed => Loss::None(Grade::exact_within(WINDOW)),
+            Loss::None(Grade::Exact) => Loss::None(self.exact()),
             loss => loss,
+        }
+    }
+
+    /// The best grade that a count can have: calls where no probe was are not counted at all.
+    fn exact(&self) -> Grade {
+        if self.is_windowed {
+            Grade::exact_within(WINDOW)
+        } else if self.gaps.iter().any(Gap::may_hide_calls) {
+            Grade::exact_within(PROBED)
+        } else {
+            Grade::Exact
         }
     }
 
@@ -118,7 +129,8 @@ impl Context {
     pub fn calls_of(&self, function: &str, seen: u64) -> (u64, Grade) {
         if !self.is_windowed {
             let balance = self.accounting.balance(function, &self.functions);
-            return self.accounting.calls(&balance, &self.gaps);
+            let (calls, grade) = self.accounting.calls(&balance, &self.gaps);
+            return (calls, if grade.is_exact() { self.exact() } else { grade });
         }
         let grade = match self.loss(function) {
             Loss::None(grade) => grade,
@@ -130,4 +142,5 @@ impl Context {
     }
 }
 
+const PROBED: &str = "processes and times in which the libraries had probes, see above";
 const WINDOW: &str = "the window that was asked for";

@@ -97,6 +97,17 @@ impl Gap {
         matches!(self.cause, Cause::LinesExtra { .. } | Cause::OutOfOrder { .. })
     }
 
+    /// Whether calls may have been made where no probe was: nothing has counted them.
+    pub fn may_hide_calls(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Unseen { .. }
+                | Cause::SeenFrom { .. }
+                | Cause::UnseenUntold { .. }
+                | Cause::EventsLost { .. }
+        )
+    }
+
     /// Whether lines may stand in another order than things happened.
     pub fn may_reorder_lines(&self) -> bool {
         matches!(
@@ -187,7 +198,10 @@ impl fmt::Display for Gap {
                 reason.escape_debug()
             ),
             Cause::UnseenUntold { count } => {
-                write!(f, "calls into {count} mapped libraries were not seen, which no line names")
+                write!(
+                    f,
+                    "calls into {count} mapped libraries were not all seen, and no line names them"
+                )
             }
             Cause::EventsLost { count } => write!(
                 f,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use trace::{
     call_view::{CallView, LineView, Parser, from_milliseconds},
-    line::{CloseReason, Coverage, CoverageKind, Meta, MetaLine, SegmentClose},
+    line::{CloseReason, Coverage, CoverageCounts, CoverageKind, Meta, MetaLine, SegmentClose},
     reader::Reason,
 };
 
@@ -61,6 +61,7 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
         questions,
         segment: State::default(),
         order: Order::default(),
+        coverage: None,
         is_entry_detail: false,
     };
     for gap in &run.gaps {
@@ -99,6 +100,8 @@ struct Pass<'a> {
     questions: &'a mut [Box<dyn Question>],
     segment: State,
     order: Order,
+    /// As the latest closing line has it.
+    coverage: Option<CoverageCounts>,
     /// `TRACE_DETAIL=entry`: no line has a duration.
     is_entry_detail: bool,
 }
@@ -208,6 +211,7 @@ impl Pass<'_> {
     }
 
     fn close(&mut self, close: &SegmentClose) {
+        self.coverage = close.coverage.or(self.coverage);
         if close.reason == CloseReason::Truncated {
             let file = self.segment.path.clone();
             self.gap(Gap::anywhere(Cause::Truncated { file }));
@@ -268,6 +272,18 @@ impl Pass<'_> {
         let State { is_segment, is_final, .. } = self.segment;
         if is_segment && is_final != Some(true) && !run.files.is_empty() {
             self.gap(Gap::anywhere(Cause::NotEnded));
+        }
+        let Some(CoverageCounts { exact: _, from, unseen, events_lost }) = self.coverage else {
+            return;
+        };
+        let is_told =
+            |gap: &&Gap| matches!(gap.cause, Cause::Unseen { .. } | Cause::SeenFrom { .. });
+        let told = self.context.gaps.iter().filter(is_told).count() as u64;
+        if let count @ 1.. = from.saturating_add(unseen).saturating_sub(told) {
+            self.gap(Gap::anywhere(Cause::UnseenUntold { count }));
+        }
+        if events_lost > 0 {
+            self.gap(Gap::anywhere(Cause::EventsLost { count: events_lost }));
         }
     }
 

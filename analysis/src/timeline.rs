@@ -34,7 +34,7 @@ impl Timeline {
     /// Before the first time counts into the first interval.
     pub fn add(&mut self, ts_ns: i64, value: f64) {
         if self.values.is_empty() {
-            self.start_ns = ts_ns - ts_ns.rem_euclid(FIRST_WIDTH_NS);
+            self.start_ns = ts_ns.saturating_sub(ts_ns.rem_euclid(FIRST_WIDTH_NS));
             self.held = self.held.map(|_| value);
         }
         let since_start = ts_ns.saturating_sub(self.start_ns).max(0);
@@ -102,5 +102,8 @@ mod tests {
         assert_eq!(format!("{found:?}"), "[5.0, 5.0, 5.0, 5.0, 2.0, 7.0]");
         sums.add(i64::MAX, 1.0);
         sums.add(i64::MIN, 1.0);
+        let mut forged = Timeline::sums();
+        forged.add(i64::MIN, 1.0);
+        forged.add(i64::MAX, 1.0);
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use xshell::cmd;
 
 use crate::{
+    analyze,
     ctx::{Ctx, as_from_shell},
     demo, doctor, test_faults, verify,
 };
@@ -62,6 +63,7 @@ pub(crate) fn run(ctx: &Ctx, Ci { require_pod, engine }: &Ci) -> Result<()> {
     ctx.step("demo with an outage of S3", || demo::run(ctx, &demo::Demo::rough()))?;
     ctx.step("demo", || demo::run(ctx, &demo::Demo::default()))?;
     ctx.step("verify what the demo has left", verify::left_by_demo)?;
+    ctx.step("what its trace says", || analyze::left_by_demo(ctx))?;
     ctx.step("the README's one-liners", || demo::one_liners(ctx))?;
     match left_out {
         None => {

@@ -5,6 +5,7 @@
 
 mod advice;
 mod all;
+mod analyze;
 mod aws_profile;
 mod background;
 mod bench;
@@ -67,6 +68,7 @@ enum Command {
     Status(status::Status),
     Logs(logs::Logs),
     Fetch(fetch::Fetch),
+    Analyze(analyze::Analyze),
     Destroy(destroy::Destroy),
     Uninstall(uninstall::Uninstall),
     Manifests(manifests::Manifests),
@@ -82,7 +84,7 @@ enum Command {
 const WORKFLOW: &str = "\
 Without a GPU:   cargo xtask demo
 On a GPU node:   cargo xtask install, then secrets, then S3_BUCKET=... S3_PREFIX=... cargo xtask all
-When it runs:    status, logs, test, verify, fetch
+When it runs:    status, logs, test, verify, fetch, analyze
 In the end:      destroy, and uninstall
 Each TASK --help says more.";
 
@@ -111,6 +113,7 @@ fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
         Command::Test(task) => load::run(ctx, &task)?,
         Command::Logs(task) => logs::run(ctx, &task)?,
         Command::Fetch(task) => fetch::run(ctx, &task)?,
+        Command::Analyze(task) => analyze::run(ctx, &task)?,
         Command::Destroy(task) => destroy::run(ctx, &task)?,
         Command::Secrets(task) => secrets::run(ctx, &task)?,
         Command::Manifests(task) => manifests::run(&task)?,

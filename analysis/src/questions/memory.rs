@@ -216,7 +216,7 @@ impl Memory {
             Action::Reset => {
                 let (count, bytes) = self.live.reset(call.process);
                 self.implicit.0 += count;
-                self.implicit.1 += bytes;
+                self.implicit.1 = self.implicit.1.saturating_add(bytes);
                 for kind in Kind::ALL.into_iter().filter(|kind| kind.is_on_device()) {
                     if let Some(sum) = self.sums.get_mut(&(call.process, kind)) {
                         sum.live = 0;
@@ -259,15 +259,18 @@ impl Memory {
     fn settle(&mut self, process: ProcessId, before: u64, change: Change) {
         let after = self.live.device_bytes();
         let of_process = self.processes.entry(process).or_default();
-        of_process.device_bytes = (of_process.device_bytes + after).saturating_sub(before);
+        of_process.device_bytes =
+            of_process.device_bytes.saturating_add(after).saturating_sub(before);
         of_process.peak = of_process.peak.max(of_process.device_bytes);
         match change {
-            Change::Allocated(Kind::Host | Kind::Registered, bytes) => self.host_bytes += bytes,
+            Change::Allocated(Kind::Host | Kind::Registered, bytes) => {
+                self.host_bytes = self.host_bytes.saturating_add(bytes);
+            }
             Change::Freed(Kind::Host | Kind::Registered, bytes) => {
                 self.host_bytes = self.host_bytes.saturating_sub(bytes);
             }
             Change::Allocated(kind, bytes) => {
-                let silently = (before + bytes).saturating_sub(after);
+                let silently = before.saturating_add(bytes).saturating_sub(after);
                 if let Some(sum) = self.sums.get_mut(&(process, kind)) {
                     sum.live = sum.live.saturating_sub(silently);
                 }
@@ -622,12 +625,12 @@ impl Logged {
             return;
         };
         self.unix_ns = Some(unix_ns);
-        if now_ns < unix_ns + SECOND_NS {
+        if now_ns < unix_ns.saturating_add(SECOND_NS) {
             self.before_captures = captures.before;
         }
         if now_ns < unix_ns {
             self.latest = value;
-        } else if now_ns < unix_ns + SECOND_NS {
+        } else if now_ns < unix_ns.saturating_add(SECOND_NS) {
             let low = self.low.unwrap_or(self.latest);
             self.low = Some(low.min(value));
             self.high = self.high.max(value).max(low);

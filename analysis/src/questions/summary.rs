@@ -376,7 +376,9 @@ impl Summary {
             let function = &context.functions.get(*function).name;
             let grade = match context.loss(function) {
                 Loss::None(grade) => grade,
-                Loss::AtMost(lost) => Grade::between(*count as f64, (*count + lost) as f64),
+                Loss::AtMost(lost) => {
+                    Grade::between(*count as f64, count.saturating_add(lost) as f64)
+                }
                 Loss::Unbounded => Grade::at_least(*count as f64),
                 Loss::Extra => Grade::unknown("lines may stand twice"),
             };
@@ -449,7 +451,7 @@ impl<'a> Durations<'a> {
             return Grade::unknown("no line has a result");
         }
         match &self.loss {
-            Loss::AtMost(lost) => Grade::between(count as f64, (count + lost) as f64),
+            Loss::AtMost(lost) => Grade::between(count as f64, count.saturating_add(*lost) as f64),
             _ => self.at_least(count),
         }
     }

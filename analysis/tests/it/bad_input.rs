@@ -3,13 +3,18 @@
 use std::{fs, path::Path};
 
 use analysis::{
+    answer::{json, text},
     input,
-    pass::{Moment, Window},
-    questions::Name,
+    pass::{self, Moment, Window},
+    questions::{Name, Settings},
 };
 use serde_json::Value;
 
-use super::{ask, gaps, scene::Scene, scene::segment_name};
+use super::{
+    ask, gaps,
+    random::Random,
+    scene::{Scene, segment_name},
+};
 
 fn scene(directory: &Path) {
     Scene::new(3, 3, 30).write(directory);
@@ -171,6 +176,25 @@ fn a_segment_of_another_run_under_this_ones_name_is_not_used() {
 }
 
 #[test]
+fn a_process_that_was_seen_late_lowers_what_is_said_of_all_calls() {
+    let directory = tempfile::tempdir().unwrap();
+    scene(directory.path());
+    let last = directory.path().join(segment_name(3));
+    change(&last, |text| text.replace("\"from\":0", "\"from\":1"));
+    let answer = summary(directory.path());
+    assert_told(&answer, "calls into 1 mapped libraries were not all seen");
+    assert_eq!(answer["figures"]["calls"]["grade"], "exact_within");
+
+    let line = r#"{"ts":1.0,"pid":7,"type":"meta","phase":"meta","func":"coverage","coverage":"from","path":"/opt/libcuda.so.1","device":1,"inode":2,"reason":"late"}"#;
+    let first = directory.path().join(segment_name(1));
+    change(&first, |text| text.replacen('\n', &format!("\n{line}\n"), 1));
+    let answers = ask(&[directory.path()], &[Name::Summary, Name::Memory], &Window::default());
+    assert_told(&answers[0], "calls of process 7 into \"/opt/libcuda.so.1\" may be missing before");
+    assert_eq!(answers[0]["gaps"].as_array().unwrap().len(), 1, "{:?}", answers[0]["gaps"]);
+    assert_eq!(answers[1]["figures"]["peak_bytes"]["grade"], "bounds");
+}
+
+#[test]
 fn a_window_is_a_part_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     scene(directory.path());
@@ -186,4 +210,47 @@ fn a_window_is_a_part_and_says_so() {
     assert_eq!(calls(&first) + calls(&second), calls(&whole));
     assert_eq!(first["figures"]["calls"]["grade"], "exact_within");
     assert_eq!(first["run"]["windowed"], true);
+}
+
+/// Numbers as no writer has them, in any place.
+#[test]
+fn forged_numbers_are_no_reason_to_panic() {
+    const NUMBERS: [&str; 10] = [
+        "0",
+        "1",
+        "-1",
+        "4294967295",
+        "18446744073709551615",
+        "9223372036854775807",
+        "1e300",
+        "-1e300",
+        "99999999999999.999999",
+        "null",
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(segment_name(1));
+    for seed in 0..1500 {
+        let mut random = Random(seed);
+        let scene = Scene::new(seed % 7, 1, 12);
+        let mut text = scene.segments.concat().concat();
+        for _ in 0..8 {
+            let digits: Vec<usize> = text.match_indices("\":").map(|(at, _)| at + 2).collect();
+            let at = digits[random.below(digits.len())];
+            let length = text[at..].find([',', '}']).unwrap();
+            text.replace_range(at..at + length, NUMBERS[random.below(NUMBERS.len())]);
+        }
+        fs::write(&file, &text).unwrap();
+        let questions = [Name::Summary, Name::Launches, Name::Memory];
+        for run in &input::find(&[directory.path().to_owned()]).unwrap().runs {
+            let mut asked: Vec<_> =
+                questions.iter().map(|name| name.question(&Settings::default()).unwrap()).collect();
+            let context = pass::read(run, &Window::default(), &mut asked);
+            text::heading(&context);
+            for question in asked {
+                let answer = question.finish(&context);
+                text::to_text(&answer);
+                serde_json::to_string(&json::to_json(&answer, &context)).unwrap();
+            }
+        }
+    }
 }

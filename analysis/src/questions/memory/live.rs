@@ -190,7 +190,7 @@ impl Memory {
             Action::Map => {
                 if let (Some(pointer), Some(handle)) = (pointer, handle) {
                     if let Some(live) = self.live.get_mut(&(process, Key::Physical(handle))) {
-                        live.uses += 1;
+                        live.uses = live.uses.saturating_add(1);
                     }
                     let bytes = line.bytes.unwrap_or(0);
                     self.mapped.insert((process, pointer), (handle, bytes));
@@ -229,7 +229,7 @@ impl Memory {
         *self.groups.entry(group).or_default() += 1;
         *self.peak.since.entry(group).or_default() += 1;
         if kind.is_on_device() {
-            self.device_bytes += bytes;
+            self.device_bytes = self.device_bytes.saturating_add(bytes);
             if self.device_bytes > self.peak.bytes {
                 self.peak.bytes = self.device_bytes;
                 self.peak.ts_ns = end_ns;
@@ -276,7 +276,7 @@ impl Memory {
             && let Some((handle, bytes)) = self.mapped.remove(&(process, at))
         {
             if let Change::Freed(kind, bytes) = self.drop_use(process, handle, line) {
-                freed = Some((kind, freed.map_or(0, |(_, sum)| sum) + bytes));
+                freed = Some((kind, freed.map_or(0_u64, |(_, sum)| sum).saturating_add(bytes)));
             }
             at = at.saturating_add(bytes.max(1));
         }
@@ -291,7 +291,7 @@ impl Memory {
             .filter(|((of, _), live)| *of == process && live.kind.is_on_device())
             .map(|(key, live)| (*key, *live))
             .collect();
-        let bytes = keys.iter().map(|(_, live)| live.bytes).sum();
+        let bytes = keys.iter().map(|(_, live)| live.bytes).fold(0, u64::saturating_add);
         for (key, live) in &keys {
             self.live.remove(key);
             self.gone(*key, *live);
@@ -310,7 +310,7 @@ impl Memory {
         }
         *self.peak.since.entry(group).or_default() -= 1;
         if kind.is_on_device() {
-            self.device_bytes -= bytes;
+            self.device_bytes = self.device_bytes.saturating_sub(bytes);
         }
     }
 

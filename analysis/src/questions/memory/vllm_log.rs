@@ -85,6 +85,9 @@ fn when(words: &[&str]) -> Option<When> {
     let (month, day) = date.split_once('-')?;
     let mut parts = time.splitn(3, ':').map(|part| part.parse::<i64>().ok());
     let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    if !(0..24).contains(&hours) || !(0..60).contains(&minutes) || !(0..61).contains(&seconds) {
+        return None;
+    }
     Some(When {
         month: month.parse().ok()?,
         day: day.parse().ok()?,

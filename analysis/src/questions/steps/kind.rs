@@ -96,9 +96,10 @@ impl Engine {
         if more {
             return match pause {
                 _ if row.requests == 1 => Some(Kind::Prefill),
-                _ if row.is_fed => Some(Kind::Mixed),
+                Pause::None | Pause::Unclear => row.is_fed.then_some(Kind::Mixed),
+                // One of the two misleads: the engine was held up, or memory was used anew.
+                Pause::Idle if row.is_fed => None,
                 Pause::Idle => Some(Kind::Prefill),
-                Pause::None | Pause::Unclear => None,
             };
         }
         let is_unfed = self.is_fed_by_copies && !row.is_fed && row.requests == 1;

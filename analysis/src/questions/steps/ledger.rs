@@ -431,8 +431,10 @@ impl Ledger {
                 }
             }
             Direction::OnDevice => {
+                // Larger copies come from memory that has been used anew.
                 let is_source = |address: u64| {
-                    self.sources.iter().any(|&(from, to)| (from..to).contains(&address))
+                    let to = address.saturating_add(bytes);
+                    self.sources.iter().any(|&(from, end)| from <= address && to <= end)
                 };
                 self.part.is_fed |= line.src.is_some_and(|src| is_source(src.0));
             }

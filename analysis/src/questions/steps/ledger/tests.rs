@@ -243,6 +243,67 @@ fn a_thread_that_polls_before_it_waits() {
     assert_eq!(row.handed, row.high);
 }
 
+/// The order of calls of vLLM's second model runner: one thread does all, polls included.
+#[test]
+fn one_thread_that_queues_the_next_step_before_it_waits() {
+    let mut script = Script::new();
+    // Trials, for which nobody waits.
+    script.layers(16);
+    script.output(16);
+    script.now += 4_000_000_000;
+    let mut before: Option<u64> = None;
+    for step in 0..6 {
+        script.input(64);
+        script.layers(16);
+        let on_copies = CallView { stream: Some(Address(COPIES)), ..script.line() };
+        let line = CallView { event: Some(Address(5)), stream: Some(Address(MAIN)), ..on_copies };
+        script.call(Op::EventRecord, &line);
+        let line = CallView { event: Some(Address(5)), ts_ns: script.now, ..on_copies };
+        script.call(Op::StreamWaitEvent, &line);
+        if step > 1 {
+            // Of memory that was given back behind the output before: not there yet.
+            script.query(6, NOT_READY);
+        }
+        let line =
+            CallView { kind: Some("DtoH"), bytes: Some(128), ts_ns: script.now, ..on_copies };
+        script.call(Op::Copy, &line);
+        let event = script.output(16);
+        script.launch(77, 1);
+        script.launch(78, 1);
+        if let Some(event) = before.replace(event) {
+            let tid = script.tid;
+            let line = CallView {
+                tid: Some(tid),
+                event: Some(Address(event)),
+                dur_ns: Some(4_000_000),
+                ..script.line()
+            };
+            script.call(Op::EventSynchronize, &line);
+            let line = CallView {
+                event: Some(Address(6)),
+                stream: Some(Address(COPIES)),
+                ..script.line()
+            };
+            script.call(Op::EventRecord, &line);
+        }
+        script.now += 500_000;
+    }
+    let rows = script.rows();
+    assert_eq!(rows.len(), 7);
+    assert_eq!(rows[0].handed, None, "a trial");
+    let steps = &rows[1..];
+    // What follows the last output may be of another step.
+    assert!(steps[..5].iter().all(|row| (row.requests, row.launches) == (16, 10)));
+    assert!(steps[..5].windows(2).all(|pair| pair[0].fingerprint == pair[1].fingerprint));
+    // The step before was waited for when this one was queued.
+    assert!(steps[..5].iter().all(|row| row.wait_ns == 4_000_000 && row.high.is_some()));
+    // A query in the next step found the output of this one missing.
+    for pair in steps[1..5].windows(2) {
+        assert!(pair[0].low > pair[1].start, "{pair:?}");
+    }
+    assert!(kinds(steps)[1..].iter().all(|kind| *kind == Some(Kind::Decode)));
+}
+
 #[test]
 fn what_follows_an_output_at_once_belongs_to_its_step() {
     let mut script = Script::new();

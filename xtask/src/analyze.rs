@@ -1,0 +1,37 @@
+//! `cargo xtask analyze`: questions to traces, by the program `cuda-trace`.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    command::Command,
+    ctx::{Ctx, workspace_root},
+};
+
+/// Answer questions about traces: `cargo xtask analyze summary traces/`
+///
+/// Passes everything on to `cuda-trace`: `cargo xtask analyze --help` lists its questions.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Analyze {
+    /// For `cuda-trace`: questions, directories or files, --json
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(ctx: &Ctx, Analyze { arguments }: &Analyze) -> Result<()> {
+    let program = program().args(arguments.iter().cloned());
+    if ctx.dry_run { ctx.change(&program) } else { program.run_as_it_is() }
+}
+
+/// What the README asks of the trace that a demo has left in its usual place.
+pub(crate) fn left_by_demo(ctx: &Ctx) -> Result<()> {
+    let traces = workspace_root().join("target/demo/downloaded");
+    let arguments = vec!["summary,launches,memory".to_owned(), traces.display().to_string()];
+    run(ctx, &Analyze { arguments })
+}
+
+/// As a release: a trace has many million lines.
+fn program() -> Command {
+    Command::new("cargo run --release --quiet --locked --package analysis --")
+}
