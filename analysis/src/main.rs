@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode};
 use analysis::{
     answer::{json, text},
     context::Context,
-    input::{self, Found, RunFiles},
+    input::{self, Found, RunFiles, STDIN},
     pass::{self, Moment, Window},
     question::Question,
     questions::{Name, Settings},
@@ -71,9 +71,9 @@ struct Part {
 }
 
 const HELP: &str = "\
-cuda-trace summary traces/               what a trace holds, and whether it is whole
-cuda-trace launches,memory traces/ --last   two answers from one pass, of the latest run
-cuda-trace memory traces/ --vllm-log vllm.log   set beside what vLLM says
+cuda-trace summary traces/                      what a trace holds, and whether it is whole
+cuda-trace launches,memory traces/ --last       two answers from one pass, of the latest run
+cuda-trace memory traces/ --vllm-log vllm.log   beside what vLLM says
 cuda-trace summary traces/ --json | jq '.functions[] | select(.calls > 1000) | .function'
 zstdcat trace_*.zst | cuda-trace summary -
 
@@ -135,6 +135,9 @@ fn print(asked: Vec<Box<dyn Question>>, context: &Context, json: bool) -> Result
 fn window(run: &RunFiles, part: &Part) -> Result<Window> {
     let Part { since, from, to, .. } = part;
     let Some(since) = since else { return Ok(Window { from: *from, to: *to }) };
+    if run.files.iter().any(|file| file.path.as_os_str() == STDIN) {
+        bail!("--since reads the trace twice, to find its end: give a file, or --from");
+    }
     let last = pass::read(run, &Window::default(), &mut []).time.last_ns;
     let Some(last) = last else { bail!("run {}: no call is in it", run.name) };
     Ok(Window { from: Some(Moment::Run(last.saturating_sub(*since))), to: None })

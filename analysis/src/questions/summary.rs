@@ -240,8 +240,9 @@ impl Summary {
         let processes = self.processes.iter().filter(|process| process.calls > 0).count();
         let span = crate::answer::units::duration(context.time.span_ns() as f64);
         sentences.push(format!(
-            "{} call lines of {called} functions by {processes} processes in {span}.",
-            crate::answer::units::shown(&context.calls.into(), Unit::Count)
+            "{} call lines of {called} functions by {processes} {} in {span}.",
+            crate::answer::units::shown(&context.calls.into(), Unit::Count),
+            if processes == 1 { "process" } else { "processes" }
         ));
         let cuts = context.gaps.iter().filter(|gap| gap.may_cut_lines() || gap.may_add_lines());
         sentences.push(match (cuts.count(), self.close.as_ref().is_some_and(|it| it.r#final)) {
