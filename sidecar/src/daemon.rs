@@ -141,7 +141,7 @@ async fn upload(
                 uploader.woken_by(Arc::clone(&wake)).run(period, stopped.clone())
             }
         };
-        watched(Arc::clone(&state), stopped.clone(), start)
+        Box::pin(watched(Arc::clone(&state), stopped.clone(), start))
     })
     .await
 }
