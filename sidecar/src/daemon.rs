@@ -132,7 +132,7 @@ async fn upload(
     let period = config.upload_interval;
     let store = Arc::new(Connection::new(config));
     let wake = Arc::new(Notify::new());
-    let uploads = beside_leftovers(leftovers, Arc::clone(&wake), move || {
+    beside_leftovers(leftovers, Arc::clone(&wake), move || {
         let (spool, store, wake) = (spool.clone(), Arc::clone(&store), Arc::clone(&wake));
         let start = {
             let (state, stopped) = (Arc::clone(&state), stopped.clone());
@@ -141,9 +141,9 @@ async fn upload(
                 uploader.woken_by(Arc::clone(&wake)).run(period, stopped.clone())
             }
         };
-        watched(Arc::clone(&state), stopped.clone(), start)
-    });
-    Box::pin(uploads).await
+        Box::pin(watched(Arc::clone(&state), stopped.clone(), start))
+    })
+    .await
 }
 
 fn serve(address: SocketAddr, facts: Facts, spool: &Spool, state: &Arc<State>) -> Result<()> {

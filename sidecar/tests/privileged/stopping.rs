@@ -74,3 +74,39 @@ fn a_kill_while_probes_are_closed_leaves_a_whole_trace() {
     assert_lines(&scene.whole_report(), &scene.counts());
     wait_for_closers();
 }
+
+/// The grace period of Kubernetes, less what uploads may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_stop_while_probes_are_still_being_attached_one_by_one_waits_for_none() {
+    let scene = Scene::new(Driver::R550);
+    let mut command = scene.sidecar_command();
+    command.envs([("ATTACH_BY", "perf-events"), ("TRACE_FUNCTIONS", "cuMem*,cuStream*,cuInit")]);
+    let mut sidecar = Sidecar::spawn(command);
+    sidecar.wait_for("probes are attached one by one");
+    std::thread::sleep(Duration::from_millis(200));
+    let begun = Instant::now();
+    sidecar.terminate();
+    let (status, log) = sidecar.end();
+    assert!(status.success() && begun.elapsed() < GRACE, "{:?}, {log:#?}", begun.elapsed());
+    assert!(!log.iter().any(|line| line.contains("ready: tracing")), "all were attached: {log:#?}");
+    wait_for_closers();
+}
+
+#[test]
+fn discovery_goes_on_while_probes_of_an_overwritten_library_are_closed_one_by_one() {
+    let scene = Scene::new(Driver::R550);
+    let library = fs::canonicalize(scene.libraries().join("libcuda.so.1")).unwrap();
+    let mut sidecar = traced(&scene);
+    let content = fs::read(&library).unwrap();
+    let writer = std::thread::spawn(move || fs::write(library, content).unwrap());
+    sidecar.wait_for("overwritten in place");
+    let threads = fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
+    let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm")).unwrap();
+    let names: Vec<String> = threads.map(|thread| name(thread.unwrap())).collect();
+    assert!(names.iter().any(|name| name == "detach\n"), "it has waited: {names:?}");
+    writer.join().unwrap();
+    sidecar.stop();
+    wait_for_closers();
+}
