@@ -8,6 +8,7 @@ mod files;
 mod history;
 mod lease;
 mod memory;
+mod twins;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -27,6 +28,7 @@ use files::{FileKey, cuda_libraries_in};
 use history::History;
 use trace::function::Selection;
 use tracing::warn;
+use twins::Twins;
 
 use crate::{
     clock,
@@ -71,6 +73,8 @@ pub struct Discovery {
     files: HashMap<FileKey, Examined>,
     /// The same by what mappings call it, for those that have been mapped.
     mapped: HashMap<MappedFile, (FileKey, Examined)>,
+    /// What events call files that mappings call otherwise.
+    twins: Twins,
     /// Mapped files that could not be opened: where they were, and why.
     unopened: HashMap<MappedFile, (PathBuf, String)>,
     /// Libraries with probes, by their index in [`Examined::Library`].
@@ -131,6 +135,7 @@ impl Discovery {
             numbers: HashMap::new(),
             files: HashMap::new(),
             mapped: HashMap::new(),
+            twins: Twins::default(),
             unopened: HashMap::new(),
             libraries: Vec::new(),
             coverage: Coverage::default(),

@@ -135,10 +135,23 @@ impl Discovery {
 
     /// Attaches to a file that a process has mapped, unless that has been done, and says whether the
     /// calls of the process are covered.
-    pub(super) fn examine_mapped(&mut self, pid: u32, file: MappedFile, path: &Path) -> Result<()> {
+    pub(super) fn examine_mapped(&mut self, pid: u32, told: MappedFile, path: &Path) -> Result<()> {
+        let (file, opened) = match open_mapped_in_time(pid, told, path) {
+            // It has been told of by that name too, so it is another file.
+            Ok((listed, _)) if listed != told && self.history.mapped_ns(pid, listed).is_some() => {
+                (told, Err(Unopened::Gone))
+            }
+            Ok((listed, opened)) => {
+                if listed != told {
+                    self.twins.note(listed, told);
+                }
+                (listed, Ok(opened))
+            }
+            Err(unopened) => (self.as_listed(pid, told), Err(unopened)),
+        };
         let origin =
             Origin { pid, path: path.to_owned(), mapped: Some(file), found_by: FoundBy::Mapping };
-        let examined = match open_mapped_in_time(pid, file, path) {
+        let examined = match opened {
             Ok(opened) => self.examine(&origin, opened)?,
             Err(Unopened::Io(error)) if is_shortage(&error) => {
                 self.try_later(&origin, &error.to_string())
@@ -162,6 +175,10 @@ impl Discovery {
                 if self.unopened.len() >= MAX_COMPLAINTS {
                     self.unopened.clear();
                 }
+            if let (Examined::Plain, Some(&(key, _))) = (&examined, self.mapped.get(&file)) {
+                // The next event of it needs no look at it.
+                self.mapped.insert(told, (key, Examined::Plain));
+            }
                 self.unopened.insert(file, (path.to_owned(), reason));
             } else {
                 self.unopened.remove(&file);
@@ -433,11 +450,12 @@ impl Discovery {
         let Some(file) = mapped_as else { return true };
         // The process that led here may have ended, or been missed by the events.
         let is_first = mapped.is_some()
-            && self.history.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns);
+            && self.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns);
         is_first
-            || self.targets_with(file).into_iter().any(|pid| {
-                self.history.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns)
-            })
+            || self
+                .targets_with(file)
+                .into_iter()
+                .any(|pid| self.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns))
     }
 }
 
@@ -447,7 +465,11 @@ fn open_in_time(pid: u32, path: &Path) -> io::Result<File> {
     time_limit::run(pid, "open a library", OPEN_TIMEOUT, open).unwrap_or_else(|| Err(too_slow()))
 }
 
-fn open_mapped_in_time(pid: u32, file: MappedFile, path: &Path) -> Result<File, Unopened> {
+fn open_mapped_in_time(
+    pid: u32,
+    file: MappedFile,
+    path: &Path,
+) -> Result<(MappedFile, File), Unopened> {
     let path = path.to_owned();
     let open = move || open_mapped(pid, file, &path);
     time_limit::run(pid, "open a mapped file", OPEN_TIMEOUT, open)

@@ -137,7 +137,8 @@ impl Discovery {
         if !self.processes().is_target(pid) {
             return;
         }
-        for file in self.history.files_of(pid) {
+        for told in self.history.files_of(pid) {
+            let file = self.as_listed(pid, told);
             if let Some((path, reason)) = self.unopened.get(&file).cloned() {
                 self.say(pid, file, &path, Judgement::unseen(reason), false);
             }
@@ -205,7 +206,7 @@ impl Discovery {
         pids.retain(|&pid| self.processes().is_target(pid));
         // Those that mapped it before there were events to tell of it.
         pids.extend(targets.into_iter().filter(|&pid| {
-            self.history.mapped_ns(pid, file).is_none()
+            self.mapped_ns(pid, file).is_none()
                 && Mappings::of(pid).is_ok_and(|mappings| {
                     mappings.of_file(file).any(|mapping| mapping.is_executable)
                 })
@@ -246,6 +247,10 @@ impl Discovery {
         let library = &self.libraries[index];
         if !library.is_held() {
             return Judgement::unseen("its file was overwritten in place".to_owned());
+        if let Some(told) = self.twins.in_events(file) {
+            let who = self.history.who_mapped(told).into_iter();
+            pids.extend(who.filter(|&pid| self.as_listed(pid, told) == file));
+        }
         }
         if library.functions().is_empty() {
             let reason = "none of its functions took a probe: its library line says why";
@@ -256,8 +261,27 @@ impl Discovery {
             let reason = "it became a target after it had begun";
             return Judgement::from(since_ns.max(attached_ns), reason);
         }
-        let known_ns = self.history.mapped_ns(pid, file).or_else(|| self.history.started_ns(pid));
+        let known_ns = self.mapped_ns(pid, file).or_else(|| self.history.started_ns(pid));
         match known_ns {
+    /// When a process first mapped a file, which events may call otherwise.
+    pub(super) fn mapped_ns(&self, pid: u32, file: MappedFile) -> Option<u64> {
+        let by_its_twin = || self.history.mapped_ns(pid, self.twins.in_events(file)?);
+        self.history.mapped_ns(pid, file).or_else(by_its_twin)
+    }
+
+    /// What the list of mappings of a process calls a file that an event told of.
+    pub(super) fn as_listed(&self, pid: u32, told: MappedFile) -> MappedFile {
+        match self.twins.in_maps(told) {
+            [] => told,
+            &[listed] => listed,
+            several => {
+                let mappings = Mappings::of(pid).unwrap_or_default();
+                let is_mapped = |file: &MappedFile| mappings.of_file(*file).next().is_some();
+                several.iter().copied().find(is_mapped).unwrap_or(told)
+            }
+        }
+    }
+
             Some(at_ns) if at_ns > attached_ns => Judgement::exact(at_ns),
             Some(_) => {
                 Judgement::from(attached_ns, "it was mapped before its probes were in place")

@@ -10,6 +10,7 @@ use std::{
 
 use tracing::warn;
 
+use super::twins;
 use crate::{
     loader::{in_root, is_cuda_library},
     process::{MappedFile, Mapping, Mappings, exists},
@@ -63,22 +64,28 @@ impl fmt::Display for Unopened {
 
 /// Opens the file that a process has mapped, whatever has become of its name.
 ///
-/// `path` is what the mapping event said; the process may have ended since.
-pub(super) fn open_mapped(pid: u32, file: MappedFile, path: &Path) -> Result<File, Unopened> {
+/// `path` is what the mapping event said; the process may have ended since. Also gives what the list
+/// of mappings calls the file, which may be something else than the event did, see [`twins`].
+pub(super) fn open_mapped(
+    pid: u32,
+    file: MappedFile,
+    path: &Path,
+) -> Result<(MappedFile, File), Unopened> {
     let mappings = Mappings::of(pid)
         .map_err(|error| if is_shortage(&error) { Unopened::Io(error) } else { Unopened::Gone })?;
-    let Some(mapping) = mappings.of_file(file).max_by_key(|mapping| mapping.is_executable) else {
+    let Some(mapping) = twins::find(&mappings, file, path) else {
         // Short-lived; what it had mapped may still be where it was.
         let opened = untrusted_file::open(&from_outside(pid, path))
             .or_else(|_| untrusted_file::open(path))
             .map_err(|_| Unopened::Gone)?;
-        return if is_certainly(&opened, file) { Ok(opened) } else { Err(Unopened::Gone) };
+        return if is_certainly(&opened, file) { Ok((file, opened)) } else { Err(Unopened::Gone) };
     };
     let link = through_mapping(pid, mapping);
-    match untrusted_file::open_link(&link) {
-        Ok(opened) => Ok(opened),
-        Err(error) => open_by_path(pid, mapping, error),
-    }
+    let opened = match untrusted_file::open_link(&link) {
+        Ok(opened) => opened,
+        Err(error) => open_by_path(pid, mapping, error)?,
+    };
+    Ok((mapping.file, opened))
 }
 
 /// The sidecar or the machine has used up what it takes; later there may be more.
