@@ -207,6 +207,7 @@ impl Discovery {
                 self.processes().forget_exited(MEMORY_OF_EXITED);
                 self.history.forget_ended();
                 self.coverage.forget_ended();
+                self.state.unprobed(self.coverage.unprobed());
                 cleaned = Instant::now();
             }
         }
@@ -249,7 +250,7 @@ impl Discovery {
                 self.coverage.began(pid);
                 self.tell_change(pid, Change::Forked { parent, at_ns });
                 self.tell_if_changed(pid, before);
-                self.cover_inherited(pid);
+                self.cover_inherited(pid, parent);
             }
             ProcessEvent::Executed { pid, comm, is_replaced, at_ns } => {
                 let was_foreign = self.processes().is_foreign(pid);

@@ -1,7 +1,7 @@
 //! From a file to probes: looks into it once, and attaches if it exports CUDA functions.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -20,10 +20,12 @@ use tracing::{debug, info, warn};
 
 use super::{
     Discovery, FoundBy,
-    files::{FileKey, Unopened, from_outside, is_shortage, key_of_mapped, open_mapped},
+    files::{
+        FileKey, Unopened, from_outside, is_same_inode, is_shortage, key_of_mapped, open_mapped,
+    },
     has_cuda_name,
     lease::Watched,
-    memory::{Site, exports_cuda, own_sites, sites},
+    memory::{Look, Site, exports_cuda, in_other_mounts, own_sites, sites},
 };
 use crate::{
     clock,
@@ -51,6 +53,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A library of a few hundred MB on a slow disk.
 const READ_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// For all processes that have mapped a library, before it gets its probes.
+const COMPARE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Paths whose errors are logged.
 const MAX_COMPLAINTS: usize = 1024;
@@ -170,15 +175,15 @@ impl Discovery {
         };
         if let Some(examined) = examined {
             self.cover(pid, file, path, &examined);
+            if let (Examined::Plain, Some(&(key, _))) = (&examined, self.mapped.get(&file)) {
+                // The next event of it needs no look at it.
+                self.mapped.insert(told, (key, Examined::Plain));
+            }
             if let Examined::Refused(reason) = examined {
                 // Children that were forked meanwhile have it too.
                 if self.unopened.len() >= MAX_COMPLAINTS {
                     self.unopened.clear();
                 }
-            if let (Examined::Plain, Some(&(key, _))) = (&examined, self.mapped.get(&file)) {
-                // The next event of it needs no look at it.
-                self.mapped.insert(told, (key, Examined::Plain));
-            }
                 self.unopened.insert(file, (path.to_owned(), reason));
             } else {
                 self.unopened.remove(&file);
@@ -273,14 +278,14 @@ impl Discovery {
     ) -> Result<Option<Examined>> {
         let &Origin { pid, ref path, mapped, found_by } = origin;
         let own = own_sites(pid, &library.file, &library.functions.clone().into());
-        let has_probes = own.as_ref().map(|(_, sites)| sites.contains(&Site::Probed));
-        if let Some(index) = self.same_library(&library, has_probes) {
+        let own_sites = own.as_ref().map(|(_, sites)| sites.as_slice());
+        if let Some(index) = self.same_library(pid, &library, own_sites) {
             return Ok(Some(Examined::Library(index)));
         }
         // As mappings call it, also if nobody has mapped it yet.
         let mapped_as = mapped.or_else(|| own.map(|(file, _)| file));
         if let Some(file) = mapped_as {
-            refuse_changed(&mut library, file);
+            self.refuse_changed(&mut library, file, path);
         }
         let started = Instant::now();
         for function in &library.functions {
@@ -339,26 +344,87 @@ impl Discovery {
         Ok(Some(examined))
     }
 
-    /// A library that has its probes by another name, mount or device number. Whether a new mapping
-    /// of the file `has_probes` decides, if that is known.
-    fn same_library(&self, library: &Library, has_probes: Option<bool>) -> Option<usize> {
-        let offsets: HashSet<u64> =
-            library.functions.iter().map(|function| function.file_offset).collect();
-        let mut held = self.libraries.iter().enumerate().filter(|(_, held)| held.is_held());
-        let found = held.find(|(_, held)| {
-            held.id.build_id == library.id.build_id
-                && held.functions.iter().all(|function| offsets.contains(&function.file_offset))
-                && has_probes.unwrap_or(held.id == library.id)
-        });
-        found.map(|(index, _)| index)
+    /// A library that has its probes by another name, mount or device number. That a new mapping of
+    /// the file has breakpoints, as `own_sites` says, is not enough: they may be those of another
+    /// tracer.
+    fn same_library(
+        &self,
+        pid: u32,
+        library: &Library,
+        own_sites: Option<&[Site]>,
+    ) -> Option<usize> {
+        let at: HashMap<u64, usize> = library
+            .functions
+            .iter()
+            .enumerate()
+            .map(|(index, function)| (function.file_offset, index))
+            .collect();
+        let is_it = |attached: &Attached| {
+            let Some(held) = &attached.held else { return false };
+            let functions = &attached.functions;
+            attached.id.build_id == library.id.build_id
+                && functions.iter().all(|function| at.contains_key(&function.file_offset))
+                && own_sites.is_none_or(|sites| {
+                    let site = |function: &Function| sites.get(at[&function.file_offset]);
+                    has_most(functions.iter().filter_map(site), Site::Probed)
+                })
+                && is_same_inode_in_time(pid, held.watched.file(), &library.file)
+                    .unwrap_or(attached.id == library.id)
+        };
+        self.libraries.iter().position(is_it)
     }
 
     /// A process has mapped a file that looks like a library with probes, but has none in its memory.
     fn lacks_probes(&self, origin: &Origin, index: usize) -> bool {
         let library = &self.libraries[index];
         let Some(file) = origin.mapped.filter(|_| library.is_held()) else { return false };
-        sites(origin.pid, file, &library.functions)
-            .is_some_and(|sites| sites.iter().all(|site| *site == Site::Plain))
+        match sites(origin.pid, file, &library.functions) {
+            // Another tracer may have probes of its own there.
+            Look::Sites { sites, .. } => has_most(sites.iter(), Site::Plain),
+            Look::NotMapped | Look::Unreadable => false,
+        }
+    }
+
+    /// Takes out functions whose code some process has changed: a probe over it would break that
+    /// process.
+    fn refuse_changed(&self, library: &mut Library, file: MappedFile, path: &Path) {
+        let functions: Arc<[Function]> = library.functions.clone().into();
+        if functions.is_empty() {
+            return;
+        }
+        let deadline = Instant::now() + COMPARE_TIMEOUT;
+        let mut pids = all_pids();
+        // Those first whose calls are wanted.
+        pids.sort_by_key(|&pid| !self.processes().is_target(pid));
+        for pid in pids {
+            if Instant::now() > deadline {
+                warn!(
+                    path = %path.display(),
+                    "comparing the code of a library in all processes takes longer than \
+                     {COMPARE_TIMEOUT:?}: hooks in those that are left may break"
+                );
+                break;
+            }
+            let Ok(mappings) = Mappings::of(pid) else { continue };
+            let build_id = library.id.build_id.as_deref();
+            let mut mapped = in_other_mounts(pid, &mappings, file, path, build_id);
+            mapped.extend(mappings.of_file(file).any(|found| found.is_executable).then_some(file));
+            for file in mapped {
+                match sites(pid, file, &functions) {
+                    Look::Sites { sites, .. } => refuse(library, pid, &functions, &sites),
+                    Look::NotMapped => {}
+                    // If it is a target its coverage says so too.
+                    Look::Unreadable => warn!(
+                        pid,
+                        path = %path.display(),
+                        "the memory of a process that has mapped a CUDA library cannot be read: it \
+                         gets the probes without a look at its code"
+                    ),
+                }
+            }
+        }
+        let refused = &library.refused;
+        library.functions.retain(|function| !refused.contains_key(&function.name));
     }
 
     /// Says so once, and tries again later.
@@ -449,8 +515,8 @@ impl Discovery {
     ) -> bool {
         let Some(file) = mapped_as else { return true };
         // The process that led here may have ended, or been missed by the events.
-        let is_first = mapped.is_some()
-            && self.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns);
+        let is_first =
+            mapped.is_some() && self.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns);
         is_first
             || self
                 .targets_with(file)
@@ -476,6 +542,13 @@ fn open_mapped_in_time(
         .unwrap_or_else(|| Err(Unopened::Io(too_slow())))
 }
 
+/// `None` if it cannot be told.
+fn is_same_inode_in_time(pid: u32, one: &Arc<File>, other: &File) -> Option<bool> {
+    let (one, other) = (Arc::clone(one), other.try_clone().ok()?);
+    let compare = move || is_same_inode(&one, &other).ok();
+    time_limit::run(pid, "compare two files", OPEN_TIMEOUT, compare).flatten()
+}
+
 fn too_slow() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("it takes longer than {OPEN_TIMEOUT:?}"))
 }
@@ -497,26 +570,25 @@ fn log_attached(line: &trace::line::Library, elapsed: Duration) {
     }
 }
 
-/// Takes out functions whose code some process has changed: a probe over it would break that process.
-fn refuse_changed(library: &mut Library, file: MappedFile) {
-    let functions: Arc<[Function]> = library.functions.clone().into();
-    for pid in all_pids() {
-        let is_mapped =
-            Mappings::of(pid).is_ok_and(|mappings| mappings.of_file(file).any(|_| true));
-        let Some(sites) = is_mapped.then(|| sites(pid, file, &functions)).flatten() else {
-            continue;
-        };
-        let changed = functions.iter().zip(&sites).filter(|(_, site)| **site == Site::Changed);
-        for (Function { name, .. }, _) in changed {
-            let reason = format!(
-                "process {pid} has other code there than the file: an inline hook, a relocation, or \
-                 code that unpacks itself"
-            );
-            library.refused.insert(name.clone(), reason);
-        }
+fn refuse(library: &mut Library, pid: u32, functions: &[Function], sites: &[Site]) {
+    let changed = functions.iter().zip(sites).filter(|(_, site)| **site == Site::Changed);
+    for (Function { name, .. }, _) in changed {
+        let reason = format!(
+            "process {pid} has other code there than the file: an inline hook, a relocation, or \
+             code that unpacks itself"
+        );
+        library.refused.insert(name.clone(), reason);
     }
-    let refused = &library.refused;
-    library.functions.retain(|function| !refused.contains_key(&function.name));
+}
+
+/// More than half of what is there.
+fn has_most<'a>(sites: impl Iterator<Item = &'a Site>, wanted: Site) -> bool {
+    let (mut all, mut found) = (0, 0);
+    for site in sites {
+        all += 1;
+        found += usize::from(*site == wanted);
+    }
+    found * 2 > all
 }
 
 /// What the programs copy of a function's calls.

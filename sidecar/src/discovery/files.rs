@@ -10,8 +10,9 @@ use std::{
 
 use tracing::warn;
 
-use super::twins;
+use super::twins::{self, is_same_number};
 use crate::{
+    library::is_overlay,
     loader::{in_root, is_cuda_library},
     process::{MappedFile, Mapping, Mappings, exists},
     untrusted_file,
@@ -141,6 +142,23 @@ fn is_certainly(opened: &File, file: MappedFile) -> bool {
 /// process decides later.
 fn is_likely(opened: &File, file: MappedFile) -> bool {
     opened.metadata().is_ok_and(|metadata| metadata.ino() == file.inode)
+}
+
+/// Whether two open files are one for the kernel, which puts probes on the file below an overlay:
+/// containers that share a layer share its probes, whatever the devices of their mounts.
+pub(super) fn is_same_inode(one: &File, other: &File) -> io::Result<bool> {
+    let (of_one, of_other) = (one.metadata()?, other.metadata()?);
+    if of_one.dev() == of_other.dev() {
+        return Ok(of_one.ino() == of_other.ino());
+    }
+    if !(is_overlay(one)? || is_overlay(other)?) {
+        return Ok(false);
+    }
+    // Overlays answer with the times of the file below. Nobody can set that of the last change.
+    let times = |found: &Metadata| {
+        (found.size(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec())
+    };
+    Ok(is_same_number(of_one.ino(), of_other.ino()) && times(&of_one) == times(&of_other))
 }
 
 /// Where the file that process `pid` sees as `path` is for the sidecar.

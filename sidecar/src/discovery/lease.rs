@@ -9,11 +9,12 @@ use std::{
     fs::{File, Metadata},
     io,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    sync::Arc,
 };
 
 /// A watched file.
 pub(super) struct Watched {
-    file: File,
+    file: Arc<File>,
     has_lease: bool,
     before: Fingerprint,
 }
@@ -28,7 +29,7 @@ struct Fingerprint {
 impl Watched {
     /// Fails where somebody has the file open for writing: it must not get probes now.
     pub(super) fn new(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
+        let file = Arc::new(file.try_clone()?);
         let before = Fingerprint::of(&file.metadata()?);
         let has_lease = match set_lease(&file, libc::F_RDLCK) {
             Ok(()) => true,
@@ -37,6 +38,10 @@ impl Watched {
             Err(_) => false,
         };
         Ok(Self { file, has_lease, before })
+    }
+
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
     }
 
     /// Somebody wants to write the file and waits for the end of this lease, or has written it.

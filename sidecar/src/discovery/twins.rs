@@ -98,7 +98,7 @@ mod tests {
         let driver = Some((overlay(77), true));
         assert_eq!(found(0x103, 77, "/opt/cuda/libcuda.so.1"), driver);
         assert_eq!(found(0x103, 77, "/libcuda.so.1"), driver, "from a root of its own");
-        assert_eq!(found(0x103, 77 | 1 << 62, "/libcuda.so.1"), driver, "with bits of a layer");
+        assert_eq!(found(0x103, 0x4d | 1 << 62, "/libcuda.so.1"), driver, "with bits of a layer");
         assert_eq!(found(0x103, 5, "/opt/cuda/libcudart.so.12"), Some((overlay(91), true)));
         assert_eq!(found(0x103, 5, "/elsewhere/libcudart.so.12"), None);
         assert_eq!(found(0x103, 77, "/opt/cuda/libnone.so"), None);
