@@ -347,7 +347,7 @@ impl Discovery {
         }
         match self.mapped.get(&file) {
             // Whether it is still the same file costs a look at it.
-            Some((_, Examined::Plain)) if self.is_same(pid, file) => {}
+            Some((_, Examined::Plain)) if self.is_same(pid, file, &path) => {}
             Some((_, Examined::Library(_))) => return self.examine_mapped(pid, file, &path),
             _ if self.nameless.len() < MAX_WAITING => self.nameless.push_back((pid, file, path)),
             // Said as what it is: something may have been missed.

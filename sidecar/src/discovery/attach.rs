@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
@@ -21,7 +21,8 @@ use tracing::{debug, info, warn};
 use super::{
     Discovery, FoundBy,
     files::{
-        FileKey, Unopened, from_outside, is_same_inode, is_shortage, key_of_mapped, open_mapped,
+        FileKey, Opened, Unopened, from_outside, is_same_inode, is_shortage, key_of_mapped,
+        open_mapped,
     },
     has_cuda_name,
     lease::Watched,
@@ -193,20 +194,27 @@ impl Discovery {
     }
 
     /// Whether a mapped file is still what it was when it was examined.
-    pub(super) fn is_same(&self, pid: u32, file: MappedFile) -> bool {
-        let known = self.mapped.get(&file).map(|(key, _)| *key);
-        known.is_some() && key_of_mapped(pid, file).is_none_or(|now| Some(now) == known)
+    pub(super) fn is_same(&self, pid: u32, file: MappedFile, path: &Path) -> bool {
+        let Some((known, _)) = self.mapped.get(&file) else { return false };
+        let path = path.to_owned();
+        let look = move || key_of_mapped(pid, file, &path);
+        let now = time_limit::run(pid, "look at a mapped file", OPEN_TIMEOUT, look);
+        now.flatten().is_none_or(|now| now == *known)
     }
 
     /// `None`: it could not be told yet, and will be tried again.
-    fn examine(&mut self, origin: &Origin, opened: File) -> Result<Option<Examined>> {
-        let key = FileKey::of(&opened.metadata().context("cannot stat an open file")?);
+    fn examine(&mut self, origin: &Origin, opened: Opened) -> Result<Option<Examined>> {
+        let Opened { file: opened, key } = opened;
         let examined = match self.files.get(&key) {
             // A file of the same number on another overlay looks alike, and has no probes.
             Some(Examined::Library(index)) if self.lacks_probes(origin, *index) => {
                 self.read(origin, opened, key)?
             }
-            Some(examined) => Some(examined.clone()),
+            Some(examined) => {
+                let examined = examined.clone();
+                close(origin.pid, opened);
+                Some(examined)
+            }
             None => self.read(origin, opened, key)?,
         };
         if let Some(examined) = &examined {
@@ -250,7 +258,8 @@ impl Discovery {
 
     /// Once per path, and only of what is a CUDA library of a process that still runs.
     fn complain(&mut self, pid: u32, path: &Path, error: &anyhow::Error) {
-        let has_ended = !fs::exists(format!("/proc/{pid}/root/")).unwrap_or(true);
+        // Without a look at the directory itself, whose file system may not answer.
+        let has_ended = fs::read_link(format!("/proc/{pid}/root")).is_err();
         let is_told = self.unreadable.len() >= MAX_COMPLAINTS
             || !has_cuda_name(path)
             || has_ended
@@ -307,7 +316,8 @@ impl Discovery {
         let attached_ns = clock::monotonic_ns();
         // Events until now tell who had it mapped before.
         self.receive(Duration::ZERO)?;
-        let Library { file: _, id, functions, refused } = library;
+        let Library { file, id, functions, refused } = library;
+        close(pid, file);
         let index = self.libraries.len();
         let has_probe = |function: &Function| !failed.contains_key(&function.name);
         let functions: Arc<[Function]> = functions.into_iter().filter(has_probe).collect();
@@ -468,7 +478,7 @@ impl Discovery {
     pub(super) fn let_writers_in(&mut self) {
         for index in 0..self.libraries.len() {
             let library = &mut self.libraries[index];
-            if !library.held.as_ref().is_some_and(|held| held.watched.is_broken()) {
+            if !library.held.as_mut().is_some_and(|held| held.watched.is_broken()) {
                 continue;
             }
             let Some(Held { attachment, watched }) = library.held.take() else { continue };
@@ -525,9 +535,9 @@ impl Discovery {
     }
 }
 
-fn open_in_time(pid: u32, path: &Path) -> io::Result<File> {
+fn open_in_time(pid: u32, path: &Path) -> io::Result<Opened> {
     let path = from_outside(pid, path);
-    let open = move || untrusted_file::open(&path);
+    let open = move || Opened::new(untrusted_file::open(&path)?);
     time_limit::run(pid, "open a library", OPEN_TIMEOUT, open).unwrap_or_else(|| Err(too_slow()))
 }
 
@@ -535,11 +545,16 @@ fn open_mapped_in_time(
     pid: u32,
     file: MappedFile,
     path: &Path,
-) -> Result<(MappedFile, File), Unopened> {
+) -> Result<(MappedFile, Opened), Unopened> {
     let path = path.to_owned();
     let open = move || open_mapped(pid, file, &path);
     time_limit::run(pid, "open a mapped file", OPEN_TIMEOUT, open)
         .unwrap_or_else(|| Err(Unopened::Io(too_slow())))
+}
+
+/// Some file systems are asked about that too.
+fn close(pid: u32, file: File) {
+    let _: Option<()> = time_limit::run(pid, "close a file", OPEN_TIMEOUT, move || drop(file));
 }
 
 /// `None` if it cannot be told.

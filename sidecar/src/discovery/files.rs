@@ -63,6 +63,19 @@ impl fmt::Display for Unopened {
     }
 }
 
+/// A file that is open, and what it is. Its file system has answered for both.
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) key: FileKey,
+}
+
+impl Opened {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let key = FileKey::of(&file.metadata()?);
+        Ok(Self { file, key })
+    }
+}
+
 /// Opens the file that a process has mapped, whatever has become of its name.
 ///
 /// `path` is what the mapping event said; the process may have ended since. Also gives what the list
@@ -71,7 +84,7 @@ pub(super) fn open_mapped(
     pid: u32,
     file: MappedFile,
     path: &Path,
-) -> Result<(MappedFile, File), Unopened> {
+) -> Result<(MappedFile, Opened), Unopened> {
     let mappings = Mappings::of(pid)
         .map_err(|error| if is_shortage(&error) { Unopened::Io(error) } else { Unopened::Gone })?;
     let Some(mapping) = twins::find(&mappings, file, path) else {
@@ -79,14 +92,17 @@ pub(super) fn open_mapped(
         let opened = untrusted_file::open(&from_outside(pid, path))
             .or_else(|_| untrusted_file::open(path))
             .map_err(|_| Unopened::Gone)?;
-        return if is_certainly(&opened, file) { Ok((file, opened)) } else { Err(Unopened::Gone) };
+        if !is_certainly(&opened, file) {
+            return Err(Unopened::Gone);
+        }
+        return Ok((file, Opened::new(opened).map_err(Unopened::Io)?));
     };
     let link = through_mapping(pid, mapping);
     let opened = match untrusted_file::open_link(&link) {
         Ok(opened) => opened,
         Err(error) => open_by_path(pid, mapping, error)?,
     };
-    Ok((mapping.file, opened))
+    Ok((mapping.file, Opened::new(opened).map_err(Unopened::Io)?))
 }
 
 /// The sidecar or the machine has used up what it takes; later there may be more.
@@ -125,9 +141,9 @@ fn through_mapping(pid: u32, mapping: &Mapping) -> PathBuf {
 }
 
 /// What the file of a mapping is now.
-pub(super) fn key_of_mapped(pid: u32, file: MappedFile) -> Option<FileKey> {
+pub(super) fn key_of_mapped(pid: u32, file: MappedFile, path: &Path) -> Option<FileKey> {
     let mappings = Mappings::of(pid).ok()?;
-    let mapping = mappings.of_file(file).next()?;
+    let mapping = twins::find(&mappings, file, path)?;
     let through = fs::metadata(through_mapping(pid, mapping));
     let metadata = through.or_else(|_| fs::symlink_metadata(from_outside(pid, &mapping.path)));
     metadata.ok().map(|metadata| FileKey::of(&metadata))
