@@ -219,8 +219,9 @@ impl Discovery {
         };
         if let Some(examined) = &examined {
             if self.files.len() >= MAX_FILES || self.mapped.len() >= MAX_FILES {
-                self.files.retain(|_, examined| *examined != Examined::Plain);
-                self.mapped.retain(|_, (_, examined)| *examined != Examined::Plain);
+                // Both: one leads to the other. What is no library is examined again.
+                keep_libraries(&mut self.files, |examined| examined);
+                keep_libraries(&mut self.mapped, |(_, examined)| examined);
             }
             self.files.insert(key, examined.clone());
             if let Some(file) = origin.mapped {
@@ -535,6 +536,15 @@ impl Discovery {
     }
 }
 
+/// Makes room in a table, and lets go of the libraries too where they alone would fill most of it:
+/// the next file must not pay for a look at all of them again.
+fn keep_libraries<K, V>(table: &mut HashMap<K, V>, examined: impl Fn(&V) -> &Examined) {
+    table.retain(|_, value| matches!(examined(value), Examined::Library(_)));
+    if table.len() > MAX_FILES / 2 {
+        table.clear();
+    }
+}
+
 fn open_in_time(pid: u32, path: &Path) -> io::Result<Opened> {
     let path = from_outside(pid, path);
     let open = move || Opened::new(untrusted_file::open(&path)?);
@@ -629,4 +639,27 @@ fn plan(number: u32, name: &str, detail: Detail) -> Plan {
         plan = if is_read { plan.with_name(name) } else { plan.with_untouched_name(name) };
     }
     plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_lets_go_of_what_is_no_library_and_never_stays_full() {
+        let table = |refused: usize, libraries: usize| -> HashMap<usize, Examined> {
+            let refused = (0..refused).map(|_| Examined::Refused("why".to_owned()));
+            let libraries = (0..libraries).map(Examined::Library);
+            refused.chain(libraries).enumerate().collect()
+        };
+        for (refused, libraries, left) in [
+            (MAX_FILES - 3, 3, 3),
+            (1, MAX_FILES - 1, 0),
+            (MAX_FILES / 2, MAX_FILES / 2, MAX_FILES / 2),
+        ] {
+            let mut full = table(refused, libraries);
+            keep_libraries(&mut full, |examined| examined);
+            assert_eq!(full.len(), left);
+        }
+    }
 }
