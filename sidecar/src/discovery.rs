@@ -2,15 +2,18 @@
 //! search leads there, and otherwise as soon as the mapping is seen. States whose calls are covered.
 
 mod attach;
+mod bounded;
 mod callers;
 mod coverage;
 mod files;
 mod history;
 mod lease;
 mod memory;
+mod twins;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    mem,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard,
@@ -22,11 +25,13 @@ use std::{
 
 use anyhow::Result;
 use attach::{Attached, Examined, Retry};
+use bounded::Bounded;
 use coverage::Coverage;
 use files::{FileKey, cuda_libraries_in};
 use history::History;
 use trace::function::Selection;
 use tracing::warn;
+use twins::Twins;
 
 use crate::{
     clock,
@@ -45,8 +50,15 @@ const WAIT: Duration = Duration::from_millis(100);
 /// How long an ended process stays known: its last events may still wait in the ring buffer.
 const MEMORY_OF_EXITED: Duration = Duration::from_secs(5);
 
-/// Mapped files that wait to be examined.
-const MAX_WAITING: usize = 1 << 16;
+/// Mapped files that wait to be examined, and files that a search has found: each path has up to
+/// 4 KiB, and most have 100 bytes.
+const MAX_WAITING_BYTES: usize = 8 << 20;
+
+/// Events that wait while a library is being attached to.
+const MAX_EVENT_BYTES: usize = 16 << 20;
+
+/// How long one process is looked at before others have their turn; the rest of it waits.
+const TURN: Duration = Duration::from_secs(1);
 
 /// How long the thread goes on with what has happened once it is told to stop.
 const LAST_LOOK: Duration = Duration::from_millis(300);
@@ -59,7 +71,9 @@ pub struct Discovery {
     extra_directories: Vec<PathBuf>,
     sideband: Sideband,
     /// Events that have been noted in `history` and not been followed yet.
-    queue: VecDeque<ProcessEvent>,
+    queue: Bounded<ProcessEvent>,
+    /// There was no room for some.
+    has_lost_events: bool,
     history: History,
     attacher: Attacher,
     processes: Arc<Mutex<Processes>>,
@@ -71,6 +85,8 @@ pub struct Discovery {
     files: HashMap<FileKey, Examined>,
     /// The same by what mappings call it, for those that have been mapped.
     mapped: HashMap<MappedFile, (FileKey, Examined)>,
+    /// What events call files that mappings call otherwise.
+    twins: Twins,
     /// Mapped files that could not be opened: where they were, and why.
     unopened: HashMap<MappedFile, (PathBuf, String)>,
     /// Libraries with probes, by their index in [`Examined::Library`].
@@ -78,7 +94,9 @@ pub struct Discovery {
     coverage: Coverage,
     retries: Vec<Retry>,
     /// Mapped files whose names say nothing: examined when there is time.
-    nameless: VecDeque<(u32, MappedFile, PathBuf)>,
+    nameless: Bounded<(u32, MappedFile, PathBuf)>,
+    /// What the loaders of processes would find, when their turn was over.
+    later: Bounded<(u32, loader::Found)>,
     /// Foreign processes that may have mapped a CUDA library unseen: looked at when there is time,
     /// only to tell that they are not traced.
     strangers: VecDeque<u32>,
@@ -122,7 +140,8 @@ impl Discovery {
             extra_directories,
             // Opened before the first scan, so that no process falls between the two.
             sideband: Sideband::open()?,
-            queue: VecDeque::new(),
+            queue: Bounded::new(MAX_EVENT_BYTES),
+            has_lost_events: false,
             history: History::default(),
             attacher,
             processes,
@@ -131,11 +150,13 @@ impl Discovery {
             numbers: HashMap::new(),
             files: HashMap::new(),
             mapped: HashMap::new(),
+            twins: Twins::default(),
             unopened: HashMap::new(),
             libraries: Vec::new(),
             coverage: Coverage::default(),
             retries: Vec::new(),
-            nameless: VecDeque::new(),
+            nameless: Bounded::new(MAX_WAITING_BYTES),
+            later: Bounded::new(MAX_WAITING_BYTES),
             strangers: VecDeque::new(),
             unreadable: HashSet::new(),
         })
@@ -175,20 +196,24 @@ impl Discovery {
         let (mut cleaned, mut checked) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Acquire) {
             self.state.discovery_steps(None);
-            let is_idle = self.nameless.is_empty() && self.strangers.is_empty();
+            let is_idle =
+                self.nameless.is_empty() && self.later.is_empty() && self.strangers.is_empty();
             self.receive(if is_idle { WAIT } else { Duration::ZERO })?;
             self.let_writers_in();
             // However many say so, every process is looked at once.
             let mut is_lost = false;
-            while let Some(event) = self.queue.pop_front() {
+            while let Some(event) = self.queue.pop() {
                 is_lost |= event == ProcessEvent::Lost;
                 self.follow(event)?;
             }
-            if is_lost {
+            if is_lost | mem::take(&mut self.has_lost_events) {
                 self.look_at_all()?;
             }
-            if let Some((pid, file, path)) = self.nameless.pop_front() {
+            if let Some((pid, file, path)) = self.nameless.pop() {
                 self.examine_mapped(pid, file, &path)?;
+            }
+            if let Some((pid, found)) = self.later.pop() {
+                self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
             }
             if let Some(pid) = self.strangers.pop_front() {
                 self.look_at_stranger(pid);
@@ -203,19 +228,20 @@ impl Discovery {
                 self.processes().forget_exited(MEMORY_OF_EXITED);
                 self.history.forget_ended();
                 self.coverage.forget_ended();
+                self.state.unprobed(self.coverage.unprobed());
                 cleaned = Instant::now();
             }
         }
         // What has happened until now is still said of.
         self.receive(Duration::ZERO)?;
         let deadline = Instant::now() + LAST_LOOK;
-        while let Some(event) = self.queue.pop_front() {
+        while let Some(event) = self.queue.pop() {
             self.follow(event)?;
             if Instant::now() > deadline {
                 break;
             }
         }
-        while let Some((pid, file, path)) = self.nameless.pop_front() {
+        while let Some((pid, file, path)) = self.nameless.pop() {
             if Instant::now() > deadline {
                 break;
             }
@@ -234,7 +260,11 @@ impl Discovery {
         self.sideband.wait(wait, &mut events)?;
         for event in events {
             self.history.note(&event);
-            self.queue.push_back(event);
+            let path_bytes = match &event {
+                ProcessEvent::Mapped { path, .. } => path.as_os_str().len(),
+                _ => 0,
+            };
+            self.has_lost_events |= !self.queue.push(event, path_bytes);
         }
         if self.history.take_overflow() {
             let at_ns = clock::monotonic_ns();
@@ -255,7 +285,7 @@ impl Discovery {
                 self.note_if_late(pid);
                 self.tell_change(pid, Change::Forked { parent, at_ns });
                 self.tell_if_changed(pid, before);
-                self.cover_inherited(pid);
+                self.cover_inherited(pid, parent);
             }
             ProcessEvent::Executed { pid, comm, is_replaced, at_ns } => {
                 Processes::note_exec(&self.processes, pid, &comm, is_replaced);
@@ -330,15 +360,28 @@ impl Discovery {
         if !is_target {
             return Ok(());
         }
+        let deadline = Instant::now() + TURN;
         let mappings = Mappings::of(pid).unwrap_or_default();
         let mut seen = HashSet::new();
         for mapping in mappings.executable() {
-            if seen.insert(mapping.file) {
-                self.mapped(pid, mapping.file, mapping.path.clone())?;
+            if !seen.insert(mapping.file) {
+                continue;
+            }
+            let path = mapping.path.clone();
+            if Instant::now() < deadline {
+                self.mapped(pid, mapping.file, path)?;
+            } else {
+                self.examine_later(pid, mapping.file, path);
             }
         }
         for found in search(pid) {
-            self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
+            if Instant::now() < deadline {
+                self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
+                continue;
+            }
+            // One that has no room is attached to when its mapping is seen.
+            let path_bytes = found.path.as_os_str().len();
+            self.later.push((pid, found), path_bytes);
         }
         self.cover_moved_code(pid, &mappings);
         Ok(())
@@ -351,13 +394,19 @@ impl Discovery {
         }
         match self.mapped.get(&file) {
             // Whether it is still the same file costs a look at it.
-            Some((_, Examined::Plain)) if self.is_same(pid, file) => {}
+            Some((_, Examined::Plain)) if self.is_same(pid, file, &path) => {}
             Some((_, Examined::Library(_))) => return self.examine_mapped(pid, file, &path),
-            _ if self.nameless.len() < MAX_WAITING => self.nameless.push_back((pid, file, path)),
-            // Said as what it is: something may have been missed.
-            _ => self.coverage.events_lost(clock::monotonic_ns()),
+            _ => self.examine_later(pid, file, path),
         }
         Ok(())
+    }
+
+    fn examine_later(&mut self, pid: u32, file: MappedFile, path: PathBuf) {
+        let path_bytes = path.as_os_str().len();
+        if !self.nameless.push((pid, file, path), path_bytes) {
+            // Said as what it is: something may have been missed.
+            self.coverage.events_lost(clock::monotonic_ns());
+        }
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {

@@ -8,6 +8,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fs::File,
+    io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::Path,
 };
@@ -101,7 +102,8 @@ impl Library {
             return Ok(None);
         }
         let build_id = elf.build_id.clone();
-        let device = if is_overlay(&file)? { 0 } else { metadata.dev() };
+        let is_overlay = is_overlay(&file).context("cannot stat its file system")?;
+        let device = if is_overlay { 0 } else { metadata.dev() };
         let id = FileId { device, inode: metadata.ino(), build_id };
         let Exports { by_address, mut refusals, .. } = exports;
         let mut exports: Vec<(u64, Export)> = by_address.into_iter().collect();
@@ -255,8 +257,9 @@ fn locate(
     })
 }
 
-fn is_overlay(file: &File) -> Result<bool> {
+/// Whether the file is seen through an overlay.
+pub fn is_overlay(file: &File) -> io::Result<bool> {
     const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
-    let statistics = rustix::fs::fstatfs(file.as_fd()).context("cannot stat its file system")?;
+    let statistics = rustix::fs::fstatfs(file.as_fd())?;
     Ok(u64::try_from(statistics.f_type).is_ok_and(|magic| magic == OVERLAYFS_SUPER_MAGIC))
 }

@@ -80,6 +80,11 @@ fn attached(text: &mut Text, status: &Status) {
     text.sample(&[("coverage", "exact")], exact);
     text.sample(&[("coverage", "from")], from);
     text.sample(&[("coverage", "unseen")], unseen);
+    text.gauge(
+        "unprobed_functions",
+        "Functions that have no probe in a target although their library has: changed or moved code",
+        status.coverage.unprobed,
+    );
     text.counter(
         "process_events_lost_total",
         "How often the kernel lost process events: processes of that time may be unseen",

@@ -209,6 +209,11 @@ impl State {
         lock(&self.coverage).note(pid, line, counts);
     }
 
+    /// Functions of libraries with probes that have none in a process, over all processes.
+    pub fn unprobed(&self, functions: u64) {
+        lock(&self.coverage).unprobed = functions;
+    }
+
     pub fn coverage(&self) -> Coverage {
         lock(&self.coverage).clone()
     }

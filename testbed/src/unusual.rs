@@ -30,6 +30,8 @@ pub enum ChangeCode {
     Hook,
     /// All of it moves to memory that belongs to no file, as programs do it for huge pages.
     Move,
+    /// The same for the page of the called function alone: huge pages begin and end somewhere.
+    MovePart,
 }
 
 /// Loads a library in an unusual way.
@@ -67,7 +69,11 @@ pub fn change_root(root: &Path) -> Result<()> {
 pub fn change_code(function: Function, change: ChangeCode) -> Result<()> {
     match change {
         ChangeCode::Hook => hook(function),
-        ChangeCode::Move => move_code(function),
+        ChangeCode::Move => {
+            let (start, length) = mapping_of(function as usize)?;
+            move_code(start, length)
+        }
+        ChangeCode::MovePart => move_code(function as usize & !(PAGE - 1), PAGE),
     }
 }
 
@@ -75,8 +81,9 @@ pub fn change_code(function: Function, change: ChangeCode) -> Result<()> {
 const HOOK: [u8; 14] =
     [0x31, 0xc0, 0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc];
 
+const PAGE: usize = 4096;
+
 fn hook(function: Function) -> Result<()> {
-    const PAGE: usize = 4096;
     let entry = function as usize;
     let page = entry & !(PAGE - 1);
     let protect = |protection| {
@@ -91,9 +98,8 @@ fn hook(function: Function) -> Result<()> {
     protect(libc::PROT_READ | libc::PROT_EXEC)
 }
 
-/// Copies the mapping that holds the function, and puts the copy in its place.
-fn move_code(function: Function) -> Result<()> {
-    let (start, length) = mapping_of(function as usize)?;
+/// Copies whole pages of code, and puts the copy in their place.
+fn move_code(start: usize, length: usize) -> Result<()> {
     let anywhere = std::ptr::null_mut();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;

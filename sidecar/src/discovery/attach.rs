@@ -1,7 +1,7 @@
 //! From a file to probes: looks into it once, and attaches if it exports CUDA functions.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
@@ -20,10 +20,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     Discovery, FoundBy,
-    files::{FileKey, Unopened, from_outside, is_shortage, key_of_mapped, open_mapped},
+    files::{
+        FileKey, Opened, Unopened, from_outside, is_same_inode, is_shortage, key_of_mapped,
+        open_mapped,
+    },
     has_cuda_name,
     lease::Watched,
-    memory::{Site, exports_cuda, own_sites, sites},
+    memory::{Look, Site, exports_cuda, in_other_mounts, own_sites, sites},
 };
 use crate::{
     clock,
@@ -51,6 +54,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A library of a few hundred MB on a slow disk.
 const READ_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// For all processes that have mapped a library, before it gets its probes.
+const COMPARE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Paths whose errors are logged.
 const MAX_COMPLAINTS: usize = 1024;
@@ -135,10 +141,23 @@ impl Discovery {
 
     /// Attaches to a file that a process has mapped, unless that has been done, and says whether the
     /// calls of the process are covered.
-    pub(super) fn examine_mapped(&mut self, pid: u32, file: MappedFile, path: &Path) -> Result<()> {
+    pub(super) fn examine_mapped(&mut self, pid: u32, told: MappedFile, path: &Path) -> Result<()> {
+        let (file, opened) = match open_mapped_in_time(pid, told, path) {
+            // It has been told of by that name too, so it is another file.
+            Ok((listed, _)) if listed != told && self.history.mapped_ns(pid, listed).is_some() => {
+                (told, Err(Unopened::Gone))
+            }
+            Ok((listed, opened)) => {
+                if listed != told {
+                    self.twins.note(listed, told);
+                }
+                (listed, Ok(opened))
+            }
+            Err(unopened) => (self.as_listed(pid, told), Err(unopened)),
+        };
         let origin =
             Origin { pid, path: path.to_owned(), mapped: Some(file), found_by: FoundBy::Mapping };
-        let examined = match open_mapped_in_time(pid, file, path) {
+        let examined = match opened {
             Ok(opened) => self.examine(&origin, opened)?,
             Err(Unopened::Io(error)) if is_shortage(&error) => {
                 self.try_later(&origin, &error.to_string())
@@ -157,6 +176,10 @@ impl Discovery {
         };
         if let Some(examined) = examined {
             self.cover(pid, file, path, &examined);
+            if let (Examined::Plain, Some(&(key, _))) = (&examined, self.mapped.get(&file)) {
+                // The next event of it needs no look at it.
+                self.mapped.insert(told, (key, Examined::Plain));
+            }
             if let Examined::Refused(reason) = examined {
                 // Children that were forked meanwhile have it too.
                 if self.unopened.len() >= MAX_COMPLAINTS {
@@ -171,26 +194,34 @@ impl Discovery {
     }
 
     /// Whether a mapped file is still what it was when it was examined.
-    pub(super) fn is_same(&self, pid: u32, file: MappedFile) -> bool {
-        let known = self.mapped.get(&file).map(|(key, _)| *key);
-        known.is_some() && key_of_mapped(pid, file).is_none_or(|now| Some(now) == known)
+    pub(super) fn is_same(&self, pid: u32, file: MappedFile, path: &Path) -> bool {
+        let Some((known, _)) = self.mapped.get(&file) else { return false };
+        let path = path.to_owned();
+        let look = move || key_of_mapped(pid, file, &path);
+        let now = time_limit::run(pid, "look at a mapped file", OPEN_TIMEOUT, look);
+        now.flatten().is_none_or(|now| now == *known)
     }
 
     /// `None`: it could not be told yet, and will be tried again.
-    fn examine(&mut self, origin: &Origin, opened: File) -> Result<Option<Examined>> {
-        let key = FileKey::of(&opened.metadata().context("cannot stat an open file")?);
+    fn examine(&mut self, origin: &Origin, opened: Opened) -> Result<Option<Examined>> {
+        let Opened { file: opened, key } = opened;
         let examined = match self.files.get(&key) {
             // A file of the same number on another overlay looks alike, and has no probes.
             Some(Examined::Library(index)) if self.lacks_probes(origin, *index) => {
                 self.read(origin, opened, key)?
             }
-            Some(examined) => Some(examined.clone()),
+            Some(examined) => {
+                let examined = examined.clone();
+                close(origin.pid, opened);
+                Some(examined)
+            }
             None => self.read(origin, opened, key)?,
         };
         if let Some(examined) = &examined {
             if self.files.len() >= MAX_FILES || self.mapped.len() >= MAX_FILES {
-                self.files.retain(|_, examined| *examined != Examined::Plain);
-                self.mapped.retain(|_, (_, examined)| *examined != Examined::Plain);
+                // Both: one leads to the other. What is no library is examined again.
+                keep_libraries(&mut self.files, |examined| examined);
+                keep_libraries(&mut self.mapped, |(_, examined)| examined);
             }
             self.files.insert(key, examined.clone());
             if let Some(file) = origin.mapped {
@@ -228,7 +259,8 @@ impl Discovery {
 
     /// Once per path, and only of what is a CUDA library of a process that still runs.
     fn complain(&mut self, pid: u32, path: &Path, error: &anyhow::Error) {
-        let has_ended = !fs::exists(format!("/proc/{pid}/root/")).unwrap_or(true);
+        // Without a look at the directory itself, whose file system may not answer.
+        let has_ended = fs::read_link(format!("/proc/{pid}/root")).is_err();
         let is_told = self.unreadable.len() >= MAX_COMPLAINTS
             || !has_cuda_name(path)
             || has_ended
@@ -256,14 +288,14 @@ impl Discovery {
     ) -> Result<Option<Examined>> {
         let &Origin { pid, ref path, mapped, found_by } = origin;
         let own = own_sites(pid, &library.file, &library.functions.clone().into());
-        let has_probes = own.as_ref().map(|(_, sites)| sites.contains(&Site::Probed));
-        if let Some(index) = self.same_library(&library, has_probes) {
+        let own_sites = own.as_ref().map(|(_, sites)| sites.as_slice());
+        if let Some(index) = self.same_library(pid, &library, own_sites) {
             return Ok(Some(Examined::Library(index)));
         }
         // As mappings call it, also if nobody has mapped it yet.
         let mapped_as = mapped.or_else(|| own.map(|(file, _)| file));
         if let Some(file) = mapped_as {
-            refuse_changed(&mut library, file);
+            self.refuse_changed(&mut library, file, path);
         }
         let started = Instant::now();
         for function in &library.functions {
@@ -285,7 +317,8 @@ impl Discovery {
         let attached_ns = clock::monotonic_ns();
         // Events until now tell who had it mapped before.
         self.receive(Duration::ZERO)?;
-        let Library { file: _, id, functions, refused } = library;
+        let Library { file, id, functions, refused } = library;
+        close(pid, file);
         let index = self.libraries.len();
         let has_probe = |function: &Function| !failed.contains_key(&function.name);
         let functions: Arc<[Function]> = functions.into_iter().filter(has_probe).collect();
@@ -322,26 +355,87 @@ impl Discovery {
         Ok(Some(examined))
     }
 
-    /// A library that has its probes by another name, mount or device number. Whether a new mapping
-    /// of the file `has_probes` decides, if that is known.
-    fn same_library(&self, library: &Library, has_probes: Option<bool>) -> Option<usize> {
-        let offsets: HashSet<u64> =
-            library.functions.iter().map(|function| function.file_offset).collect();
-        let mut held = self.libraries.iter().enumerate().filter(|(_, held)| held.is_held());
-        let found = held.find(|(_, held)| {
-            held.id.build_id == library.id.build_id
-                && held.functions.iter().all(|function| offsets.contains(&function.file_offset))
-                && has_probes.unwrap_or(held.id == library.id)
-        });
-        found.map(|(index, _)| index)
+    /// A library that has its probes by another name, mount or device number. That a new mapping of
+    /// the file has breakpoints, as `own_sites` says, is not enough: they may be those of another
+    /// tracer.
+    fn same_library(
+        &self,
+        pid: u32,
+        library: &Library,
+        own_sites: Option<&[Site]>,
+    ) -> Option<usize> {
+        let at: HashMap<u64, usize> = library
+            .functions
+            .iter()
+            .enumerate()
+            .map(|(index, function)| (function.file_offset, index))
+            .collect();
+        let is_it = |attached: &Attached| {
+            let Some(held) = &attached.held else { return false };
+            let functions = &attached.functions;
+            attached.id.build_id == library.id.build_id
+                && functions.iter().all(|function| at.contains_key(&function.file_offset))
+                && own_sites.is_none_or(|sites| {
+                    let site = |function: &Function| sites.get(at[&function.file_offset]);
+                    has_most(functions.iter().filter_map(site), Site::Probed)
+                })
+                && is_same_inode_in_time(pid, held.watched.file(), &library.file)
+                    .unwrap_or(attached.id == library.id)
+        };
+        self.libraries.iter().position(is_it)
     }
 
     /// A process has mapped a file that looks like a library with probes, but has none in its memory.
     fn lacks_probes(&self, origin: &Origin, index: usize) -> bool {
         let library = &self.libraries[index];
         let Some(file) = origin.mapped.filter(|_| library.is_held()) else { return false };
-        sites(origin.pid, file, &library.functions)
-            .is_some_and(|sites| sites.iter().all(|site| *site == Site::Plain))
+        match sites(origin.pid, file, &library.functions) {
+            // Another tracer may have probes of its own there.
+            Look::Sites { sites, .. } => has_most(sites.iter(), Site::Plain),
+            Look::NotMapped | Look::Unreadable => false,
+        }
+    }
+
+    /// Takes out functions whose code some process has changed: a probe over it would break that
+    /// process.
+    fn refuse_changed(&self, library: &mut Library, file: MappedFile, path: &Path) {
+        let functions: Arc<[Function]> = library.functions.clone().into();
+        if functions.is_empty() {
+            return;
+        }
+        let deadline = Instant::now() + COMPARE_TIMEOUT;
+        let mut pids = all_pids();
+        // Those first whose calls are wanted.
+        pids.sort_by_key(|&pid| !self.processes().is_target(pid));
+        for pid in pids {
+            if Instant::now() > deadline {
+                warn!(
+                    path = %path.display(),
+                    "comparing the code of a library in all processes takes longer than \
+                     {COMPARE_TIMEOUT:?}: hooks in those that are left may break"
+                );
+                break;
+            }
+            let Ok(mappings) = Mappings::of(pid) else { continue };
+            let build_id = library.id.build_id.as_deref();
+            let mut mapped = in_other_mounts(pid, &mappings, file, path, build_id);
+            mapped.extend(mappings.of_file(file).any(|found| found.is_executable).then_some(file));
+            for file in mapped {
+                match sites(pid, file, &functions) {
+                    Look::Sites { sites, .. } => refuse(library, pid, &functions, &sites),
+                    Look::NotMapped => {}
+                    // If it is a target its coverage says so too.
+                    Look::Unreadable => warn!(
+                        pid,
+                        path = %path.display(),
+                        "the memory of a process that has mapped a CUDA library cannot be read: it \
+                         gets the probes without a look at its code"
+                    ),
+                }
+            }
+        }
+        let refused = &library.refused;
+        library.functions.retain(|function| !refused.contains_key(&function.name));
     }
 
     /// Says so once, and tries again later.
@@ -385,7 +479,7 @@ impl Discovery {
     pub(super) fn let_writers_in(&mut self) {
         for index in 0..self.libraries.len() {
             let library = &mut self.libraries[index];
-            if !library.held.as_ref().is_some_and(|held| held.watched.is_broken()) {
+            if !library.held.as_mut().is_some_and(|held| held.watched.is_broken()) {
                 continue;
             }
             let Some(Held { attachment, watched }) = library.held.take() else { continue };
@@ -431,26 +525,52 @@ impl Discovery {
     ) -> bool {
         let Some(file) = mapped_as else { return true };
         // The process that led here may have ended, or been missed by the events.
-        let is_first = mapped.is_some()
-            && self.history.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns);
+        let is_first =
+            mapped.is_some() && self.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns);
         is_first
-            || self.targets_with(file).into_iter().any(|pid| {
-                self.history.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns)
-            })
+            || self
+                .targets_with(file)
+                .into_iter()
+                .any(|pid| self.mapped_ns(pid, file).is_none_or(|at_ns| at_ns <= attached_ns))
     }
 }
 
-fn open_in_time(pid: u32, path: &Path) -> io::Result<File> {
+/// Makes room in a table, and lets go of the libraries too where they alone would fill most of it:
+/// the next file must not pay for a look at all of them again.
+fn keep_libraries<K, V>(table: &mut HashMap<K, V>, examined: impl Fn(&V) -> &Examined) {
+    table.retain(|_, value| matches!(examined(value), Examined::Library(_)));
+    if table.len() > MAX_FILES / 2 {
+        table.clear();
+    }
+}
+
+fn open_in_time(pid: u32, path: &Path) -> io::Result<Opened> {
     let path = from_outside(pid, path);
-    let open = move || untrusted_file::open(&path);
+    let open = move || Opened::new(untrusted_file::open(&path)?);
     time_limit::run(pid, "open a library", OPEN_TIMEOUT, open).unwrap_or_else(|| Err(too_slow()))
 }
 
-fn open_mapped_in_time(pid: u32, file: MappedFile, path: &Path) -> Result<File, Unopened> {
+fn open_mapped_in_time(
+    pid: u32,
+    file: MappedFile,
+    path: &Path,
+) -> Result<(MappedFile, Opened), Unopened> {
     let path = path.to_owned();
     let open = move || open_mapped(pid, file, &path);
     time_limit::run(pid, "open a mapped file", OPEN_TIMEOUT, open)
         .unwrap_or_else(|| Err(Unopened::Io(too_slow())))
+}
+
+/// Some file systems are asked about that too.
+fn close(pid: u32, file: File) {
+    let _: Option<()> = time_limit::run(pid, "close a file", OPEN_TIMEOUT, move || drop(file));
+}
+
+/// `None` if it cannot be told.
+fn is_same_inode_in_time(pid: u32, one: &Arc<File>, other: &File) -> Option<bool> {
+    let (one, other) = (Arc::clone(one), other.try_clone().ok()?);
+    let compare = move || is_same_inode(&one, &other).ok();
+    time_limit::run(pid, "compare two files", OPEN_TIMEOUT, compare).flatten()
 }
 
 fn too_slow() -> io::Error {
@@ -474,26 +594,25 @@ fn log_attached(line: &trace::line::Library, elapsed: Duration) {
     }
 }
 
-/// Takes out functions whose code some process has changed: a probe over it would break that process.
-fn refuse_changed(library: &mut Library, file: MappedFile) {
-    let functions: Arc<[Function]> = library.functions.clone().into();
-    for pid in all_pids() {
-        let is_mapped =
-            Mappings::of(pid).is_ok_and(|mappings| mappings.of_file(file).any(|_| true));
-        let Some(sites) = is_mapped.then(|| sites(pid, file, &functions)).flatten() else {
-            continue;
-        };
-        let changed = functions.iter().zip(&sites).filter(|(_, site)| **site == Site::Changed);
-        for (Function { name, .. }, _) in changed {
-            let reason = format!(
-                "process {pid} has other code there than the file: an inline hook, a relocation, or \
-                 code that unpacks itself"
-            );
-            library.refused.insert(name.clone(), reason);
-        }
+fn refuse(library: &mut Library, pid: u32, functions: &[Function], sites: &[Site]) {
+    let changed = functions.iter().zip(sites).filter(|(_, site)| **site == Site::Changed);
+    for (Function { name, .. }, _) in changed {
+        let reason = format!(
+            "process {pid} has other code there than the file: an inline hook, a relocation, or \
+             code that unpacks itself"
+        );
+        library.refused.insert(name.clone(), reason);
     }
-    let refused = &library.refused;
-    library.functions.retain(|function| !refused.contains_key(&function.name));
+}
+
+/// More than half of what is there.
+fn has_most<'a>(sites: impl Iterator<Item = &'a Site>, wanted: Site) -> bool {
+    let (mut all, mut found) = (0, 0);
+    for site in sites {
+        all += 1;
+        found += usize::from(*site == wanted);
+    }
+    found * 2 > all
 }
 
 /// What the programs copy of a function's calls.
@@ -519,4 +638,27 @@ fn plan(number: u32, name: &str, detail: Detail) -> Plan {
         plan = if is_read { plan.with_name(name) } else { plan.with_untouched_name(name) };
     }
     plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_lets_go_of_what_is_no_library_and_never_stays_full() {
+        let table = |refused: usize, libraries: usize| -> HashMap<usize, Examined> {
+            let refused = (0..refused).map(|_| Examined::Refused("why".to_owned()));
+            let libraries = (0..libraries).map(Examined::Library);
+            refused.chain(libraries).enumerate().collect()
+        };
+        for (refused, libraries, left) in [
+            (MAX_FILES - 3, 3, 3),
+            (1, MAX_FILES - 1, 0),
+            (MAX_FILES / 2, MAX_FILES / 2, MAX_FILES / 2),
+        ] {
+            let mut full = table(refused, libraries);
+            keep_libraries(&mut full, |examined| examined);
+            assert_eq!(full.len(), left);
+        }
+    }
 }

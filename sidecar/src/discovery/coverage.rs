@@ -13,7 +13,7 @@ use super::{
     Discovery,
     attach::Examined,
     has_cuda_name,
-    memory::{Site, sites},
+    memory::{Look, Site, sites},
 };
 use crate::{
     clock,
@@ -24,15 +24,18 @@ use crate::{
 /// Lines of one run that say that calls are missing; more are only counted.
 const MAX_LINES: u32 = 4096;
 
-/// A mapping is told of before the kernel has put the probes into it.
+/// A mapping is told of before the kernel has put the probes into it. Each wait is twice the last:
+/// the process may have to wait for its turn in between.
 const TRIES: u32 = 5;
-const BETWEEN_TRIES: Duration = Duration::from_millis(2);
+const FIRST_WAIT: Duration = Duration::from_millis(2);
 
 /// What has been said of targets and libraries.
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
-    said: HashMap<u32, HashMap<MappedFile, CoverageKind>>,
+    said: HashMap<u32, HashMap<MappedFile, Said>>,
     counts: CoverageCounts,
+    /// Of what is said now, all together.
+    unprobed: u64,
     /// Processes that were known to be no targets until then.
     target_since_ns: HashMap<u32, u64>,
     events_lost_ns: Option<u64>,
@@ -40,12 +43,29 @@ pub(super) struct Coverage {
     ended: Vec<u32>,
 }
 
+/// What has been said of one target and one library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Said {
+    kind: CoverageKind,
+    /// Functions without a probe in this process.
+    unprobed: u32,
+}
+
 /// What is known of one target and one library.
 struct Judgement {
     kind: CoverageKind,
     at_ns: u64,
-    unprobed: usize,
+    unprobed: u32,
     reason: Option<String>,
+}
+
+/// What the memory of a process says of the probes of a library.
+enum Probes {
+    /// So many functions have none.
+    Missing(usize),
+    /// The process has ended, or unmapped the library.
+    Gone,
+    Unreadable,
 }
 
 impl Coverage {
@@ -53,9 +73,15 @@ impl Coverage {
         self.counts
     }
 
+    /// Functions of libraries with probes that have none in a process, over all processes.
+    pub(super) fn unprobed(&self) -> u64 {
+        self.unprobed
+    }
+
     /// A process began, or became another program: nothing that was said holds for it.
     pub(super) fn began(&mut self, pid: u32) {
-        self.said.remove(&pid);
+        let said = self.said.remove(&pid).unwrap_or_default();
+        self.unprobed -= said.values().map(|said| u64::from(said.unprobed)).sum::<u64>();
         self.target_since_ns.remove(&pid);
     }
 
@@ -82,24 +108,37 @@ impl Coverage {
         }
     }
 
+    fn said(&self, pid: u32, file: MappedFile) -> Option<Said> {
+        self.said.get(&pid)?.get(&file).copied()
+    }
+
     /// Returns what holds now, if it is new. Calls that are missing stay missing, so nothing becomes
     /// exact again.
-    fn say(&mut self, pid: u32, file: MappedFile, kind: CoverageKind) -> Option<CoverageKind> {
+    fn say(
+        &mut self,
+        pid: u32,
+        file: MappedFile,
+        kind: CoverageKind,
+        unprobed: u32,
+    ) -> Option<CoverageKind> {
         use CoverageKind::{Exact, From, Unseen};
-        let before = self.said.get(&pid).and_then(|files| files.get(&file)).copied();
-        let now = match (before, kind) {
+        let before = self.said(pid, file);
+        let kind = match (before.map(|said| said.kind), kind) {
             (Some(Unseen | From), Exact) => From,
             (_, kind) => kind,
         };
+        let now = Said { kind, unprobed };
         if before == Some(now) {
             return None;
         }
         if let Some(before) = before {
-            *self.count(before) -= 1;
+            *self.count(before.kind) -= 1;
+            self.unprobed -= u64::from(before.unprobed);
         }
-        *self.count(now) += 1;
+        *self.count(kind) += 1;
+        self.unprobed += u64::from(unprobed);
         self.said.entry(pid).or_default().insert(file, now);
-        Some(now)
+        Some(kind)
     }
 
     fn count(&mut self, kind: CoverageKind) -> &mut u64 {
@@ -132,12 +171,14 @@ impl Discovery {
         }
     }
 
-    /// A child has what its parent had mapped. It is told in a line only if calls are missing.
-    pub(super) fn cover_inherited(&mut self, pid: u32) {
+    /// A child has what its parent had mapped, and no more probes in it. It is told in a line only if
+    /// calls are missing.
+    pub(super) fn cover_inherited(&mut self, pid: u32, parent: u32) {
         if !self.processes().is_target(pid) {
             return;
         }
-        for file in self.history.files_of(pid) {
+        for told in self.history.files_of(pid) {
+            let file = self.as_listed(pid, told);
             if let Some((path, reason)) = self.unopened.get(&file).cloned() {
                 self.say(pid, file, &path, Judgement::unseen(reason), false);
             }
@@ -146,7 +187,12 @@ impl Discovery {
                 Examined::Plain => continue,
                 Examined::Refused(reason) => (String::new(), Judgement::unseen(reason)),
                 Examined::Library(index) => {
-                    (self.libraries[index].path.clone(), self.judge_by_time(pid, file, index))
+                    let judgement = self.judge_by_time(pid, file, index);
+                    let judgement = match self.coverage.said(parent, file) {
+                        Some(said) => judgement.inherit(said),
+                        None => judgement,
+                    };
+                    (self.libraries[index].path.clone(), judgement)
                 }
             };
             self.say(pid, file, Path::new(&path), judgement, false);
@@ -201,16 +247,39 @@ impl Discovery {
     /// Targets that have a file mapped, or had it before they ended.
     pub(super) fn targets_with(&self, file: MappedFile) -> Vec<u32> {
         let mut pids: HashSet<u32> = self.history.who_mapped(file).into_iter().collect();
+        if let Some(told) = self.twins.in_events(file) {
+            let who = self.history.who_mapped(told).into_iter();
+            pids.extend(who.filter(|&pid| self.as_listed(pid, told) == file));
+        }
         let targets = self.processes().targets();
         pids.retain(|&pid| self.processes().is_target(pid));
         // Those that mapped it before there were events to tell of it.
         pids.extend(targets.into_iter().filter(|&pid| {
-            self.history.mapped_ns(pid, file).is_none()
+            self.mapped_ns(pid, file).is_none()
                 && Mappings::of(pid).is_ok_and(|mappings| {
                     mappings.of_file(file).any(|mapping| mapping.is_executable)
                 })
         }));
         pids.into_iter().collect()
+    }
+
+    /// When a process first mapped a file, which events may call otherwise.
+    pub(super) fn mapped_ns(&self, pid: u32, file: MappedFile) -> Option<u64> {
+        let by_its_twin = || self.history.mapped_ns(pid, self.twins.in_events(file)?);
+        self.history.mapped_ns(pid, file).or_else(by_its_twin)
+    }
+
+    /// What the list of mappings of a process calls a file that an event told of.
+    pub(super) fn as_listed(&self, pid: u32, told: MappedFile) -> MappedFile {
+        match self.twins.in_maps(told) {
+            [] => told,
+            &[listed] => listed,
+            several => {
+                let mappings = Mappings::of(pid).unwrap_or_default();
+                let is_mapped = |file: &MappedFile| mappings.of_file(*file).next().is_some();
+                several.iter().copied().find(is_mapped).unwrap_or(told)
+            }
+        }
     }
 
     fn is_cuda(&self, file: MappedFile, path: &Path) -> bool {
@@ -226,18 +295,25 @@ impl Discovery {
         if by_time.kind == CoverageKind::Unseen {
             return by_time;
         }
+        let functions = self.libraries[index].functions().len();
         match self.probes_in(pid, file, index) {
-            // The process has ended, or may not be looked at: the kernel's times are all there is.
-            None => by_time,
-            Some(0) => Judgement::unseen(
+            // Of a process that has ended the kernel's times are all there is.
+            Probes::Gone | Probes::Missing(0) => by_time,
+            Probes::Unreadable => by_time.but(
+                "its memory cannot be read, so that nothing tells whether the probes are there",
+            ),
+            Probes::Missing(unprobed) if unprobed == functions => Judgement::unseen(
                 "the kernel has put no probe into its memory: the code is mapped writable, or is \
                  not that of the file"
                     .to_owned(),
             ),
-            Some(probed) => {
-                let unprobed = self.libraries[index].functions().len() - probed;
-                Judgement { unprobed, ..by_time }
-            }
+            Probes::Missing(unprobed) => Judgement {
+                unprobed: u32::try_from(unprobed).unwrap_or(u32::MAX),
+                ..by_time.but(&format!(
+                    "{unprobed} of its {functions} functions have no probe in this process: their \
+                     code was changed or moved"
+                ))
+            },
         }
     }
 
@@ -256,7 +332,7 @@ impl Discovery {
             let reason = "it became a target after it had begun";
             return Judgement::from(since_ns.max(attached_ns), reason);
         }
-        let known_ns = self.history.mapped_ns(pid, file).or_else(|| self.history.started_ns(pid));
+        let known_ns = self.mapped_ns(pid, file).or_else(|| self.history.started_ns(pid));
         match known_ns {
             Some(at_ns) if at_ns > attached_ns => Judgement::exact(at_ns),
             Some(_) => {
@@ -273,20 +349,31 @@ impl Discovery {
         }
     }
 
-    /// How many probes of a library a process has in its memory; `None` if that cannot be told.
-    fn probes_in(&self, pid: u32, file: MappedFile, index: usize) -> Option<usize> {
+    /// Which probes of a library a process lacks in its memory.
+    fn probes_in(&self, pid: u32, file: MappedFile, index: usize) -> Probes {
         let functions = self.libraries[index].functions();
-        let is_there = |site: &&Site| matches!(site, Site::Probed | Site::Unknown);
-        let mut probed = 0;
-        for _ in 0..TRIES {
-            let sites = sites(pid, file, functions)?;
-            probed = sites.iter().filter(is_there).count();
-            if probed == functions.len() {
-                break;
+        let is_first = self.coverage.said(pid, file).is_none();
+        let mut wait = FIRST_WAIT;
+        for last in (0..if is_first { TRIES } else { 1 }).rev() {
+            let (sites, is_loaded) = match sites(pid, file, functions) {
+                Look::Sites { sites, is_loaded } => (sites, is_loaded),
+                Look::NotMapped => return Probes::Gone,
+                Look::Unreadable => return Probes::Unreadable,
+            };
+            let is_missing = |site: &&Site| match site {
+                Site::Plain | Site::Changed => true,
+                // A loader maps one part after the other.
+                Site::Unmapped => is_loaded || !is_first,
+                Site::Probed | Site::Unknown => false,
+            };
+            let missing = sites.iter().filter(is_missing).count();
+            if missing == 0 || last == 0 {
+                return Probes::Missing(missing);
             }
-            std::thread::sleep(BETWEEN_TRIES);
+            std::thread::sleep(wait);
+            wait *= 2;
         }
-        Some(probed)
+        Probes::Gone
     }
 
     fn say(
@@ -298,7 +385,7 @@ impl Discovery {
         in_a_line: bool,
     ) {
         let Judgement { kind, at_ns, unprobed, reason } = judgement;
-        let Some(now) = self.coverage.say(pid, file, kind) else { return };
+        let Some(now) = self.coverage.say(pid, file, kind, unprobed) else { return };
         let at_ns = if now == CoverageKind::From && kind == CoverageKind::Exact {
             clock::monotonic_ns()
         } else {
@@ -314,12 +401,13 @@ impl Discovery {
             path: path.display().to_string(),
             device: file.device,
             inode: file.inode,
-            unprobed: u32::try_from(unprobed).unwrap_or(u32::MAX),
+            unprobed,
             reason,
         });
         self.coverage.lines += u32::from(line.is_some());
         let counts = self.coverage.counts();
         self.state.covered(pid, line.as_ref(), counts);
+        self.state.unprobed(self.coverage.unprobed());
         self.tell(Notice::Coverage { at_ns, line: line.map(|line| (pid, line)), counts });
     }
 }
@@ -337,6 +425,31 @@ impl Judgement {
         let at_ns = clock::monotonic_ns();
         Self { kind: CoverageKind::Unseen, at_ns, unprobed: 0, reason: Some(reason) }
     }
+
+    /// Not exact, for one more reason.
+    fn but(self, reason: &str) -> Self {
+        let reason = match self.reason {
+            Some(before) => format!("{before}; {reason}"),
+            None => reason.to_owned(),
+        };
+        Self { kind: CoverageKind::From, reason: Some(reason), ..self }
+    }
+
+    /// The same of a child of a process of which this was said: its memory is a copy.
+    fn inherit(self, said: Said) -> Self {
+        match said {
+            Said { kind: CoverageKind::Unseen, .. } => {
+                Self::unseen("the process that it was forked from has no probes".to_owned())
+            }
+            Said { unprobed: unprobed @ 1.., .. } => Self {
+                unprobed,
+                ..self.but(&format!(
+                    "{unprobed} functions have no probe, as in the process that it was forked from"
+                ))
+            },
+            Said { .. } => self,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -350,22 +463,52 @@ mod tests {
     #[test]
     fn what_is_missing_stays_missing() {
         let mut coverage = Coverage::default();
-        assert_eq!(coverage.say(1, FILE, Unseen), Some(Unseen));
-        assert_eq!(coverage.say(1, FILE, Unseen), None);
-        assert_eq!(coverage.say(1, FILE, Exact), Some(From), "attached to after all");
-        assert_eq!(coverage.say(1, FILE, Exact), None);
-        assert_eq!(coverage.say(2, FILE, Exact), Some(Exact));
-        assert_eq!(coverage.say(2, FILE, Unseen), Some(Unseen), "its probes were removed");
+        assert_eq!(coverage.say(1, FILE, Unseen, 0), Some(Unseen));
+        assert_eq!(coverage.say(1, FILE, Unseen, 0), None);
+        assert_eq!(coverage.say(1, FILE, Exact, 0), Some(From), "attached to after all");
+        assert_eq!(coverage.say(1, FILE, Exact, 0), None);
+        assert_eq!(coverage.say(2, FILE, Exact, 0), Some(Exact));
+        assert_eq!(coverage.say(2, FILE, Unseen, 0), Some(Unseen), "its probes were removed");
         let CoverageCounts { exact, from, unseen, .. } = coverage.counts();
         assert_eq!((exact, from, unseen), (0, 1, 1));
     }
 
     #[test]
+    fn functions_that_lose_their_probes_are_said_and_summed() {
+        let mut coverage = Coverage::default();
+        coverage.say(1, FILE, Exact, 0);
+        assert_eq!(coverage.say(1, FILE, From, 1), Some(From), "one was hooked");
+        assert_eq!(coverage.say(1, FILE, From, 3), Some(From), "two more");
+        assert_eq!(coverage.say(1, FILE, From, 3), None);
+        coverage.say(2, FILE, From, 4);
+        assert_eq!((coverage.unprobed(), coverage.counts().from), (7, 2));
+        coverage.began(2);
+        assert_eq!(coverage.say(1, FILE, Exact, 0), Some(From), "they are back");
+        assert_eq!(coverage.unprobed(), 0);
+    }
+
+    #[test]
+    fn a_judgement_with_a_doubt_is_not_exact_and_a_child_has_the_gaps_of_its_parent() {
+        let told = |judgement: Judgement| (judgement.kind, judgement.unprobed, judgement.reason);
+        let doubtful = Judgement::exact(5).but("why");
+        assert_eq!(told(doubtful), (From, 0, Some("why".to_owned())));
+        let twice = Judgement::from(5, "late").but("why");
+        assert_eq!(told(twice), (From, 0, Some("late; why".to_owned())));
+        let inherit = |kind, unprobed| {
+            let (kind, unprobed, _) = told(Judgement::exact(5).inherit(Said { kind, unprobed }));
+            (kind, unprobed)
+        };
+        assert_eq!(inherit(From, 0), (Exact, 0), "probes that came late are there now");
+        assert_eq!(inherit(From, 2), (From, 2));
+        assert_eq!(inherit(Unseen, 0), (Unseen, 0));
+    }
+
+    #[test]
     fn a_number_that_is_used_again_counts_again() {
         let mut coverage = Coverage::default();
-        coverage.say(1, FILE, Unseen);
+        coverage.say(1, FILE, Unseen, 0);
         coverage.began(1);
-        assert_eq!(coverage.say(1, FILE, Exact), Some(Exact));
+        assert_eq!(coverage.say(1, FILE, Exact, 0), Some(Exact));
         assert_eq!((coverage.counts().exact, coverage.counts().unseen), (1, 1));
     }
 }

@@ -10,7 +10,9 @@ use std::{
 
 use tracing::warn;
 
+use super::twins::{self, is_same_number};
 use crate::{
+    library::is_overlay,
     loader::{in_root, is_cuda_library},
     preflight::missing_right_for,
     process::{MappedFile, Mapping, Mappings, exists},
@@ -65,24 +67,46 @@ impl fmt::Display for Unopened {
     }
 }
 
+/// A file that is open, and what it is. Its file system has answered for both.
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) key: FileKey,
+}
+
+impl Opened {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let key = FileKey::of(&file.metadata()?);
+        Ok(Self { file, key })
+    }
+}
+
 /// Opens the file that a process has mapped, whatever has become of its name.
 ///
-/// `path` is what the mapping event said; the process may have ended since.
-pub(super) fn open_mapped(pid: u32, file: MappedFile, path: &Path) -> Result<File, Unopened> {
+/// `path` is what the mapping event said; the process may have ended since. Also gives what the list
+/// of mappings calls the file, which may be something else than the event did, see [`twins`].
+pub(super) fn open_mapped(
+    pid: u32,
+    file: MappedFile,
+    path: &Path,
+) -> Result<(MappedFile, Opened), Unopened> {
     let mappings = Mappings::of(pid)
         .map_err(|error| if is_shortage(&error) { Unopened::Io(error) } else { Unopened::Gone })?;
-    let Some(mapping) = mappings.of_file(file).max_by_key(|mapping| mapping.is_executable) else {
+    let Some(mapping) = twins::find(&mappings, file, path) else {
         // Short-lived; what it had mapped may still be where it was.
         let opened = untrusted_file::open(&from_outside(pid, path))
             .or_else(|_| untrusted_file::open(path))
             .map_err(|_| Unopened::Gone)?;
-        return if is_certainly(&opened, file) { Ok(opened) } else { Err(Unopened::Gone) };
+        if !is_certainly(&opened, file) {
+            return Err(Unopened::Gone);
+        }
+        return Ok((file, Opened::new(opened).map_err(Unopened::Io)?));
     };
     let link = through_mapping(pid, mapping);
-    match untrusted_file::open_link(&link) {
-        Ok(opened) => Ok(opened),
-        Err(error) => open_by_path(pid, mapping, error),
-    }
+    let opened = match untrusted_file::open_link(&link) {
+        Ok(opened) => opened,
+        Err(error) => open_by_path(pid, mapping, error)?,
+    };
+    Ok((mapping.file, Opened::new(opened).map_err(Unopened::Io)?))
 }
 
 /// The sidecar or the machine has used up what it takes; later there may be more.
@@ -128,9 +152,9 @@ fn through_mapping(pid: u32, mapping: &Mapping) -> PathBuf {
 }
 
 /// What the file of a mapping is now.
-pub(super) fn key_of_mapped(pid: u32, file: MappedFile) -> Option<FileKey> {
+pub(super) fn key_of_mapped(pid: u32, file: MappedFile, path: &Path) -> Option<FileKey> {
     let mappings = Mappings::of(pid).ok()?;
-    let mapping = mappings.of_file(file).next()?;
+    let mapping = twins::find(&mappings, file, path)?;
     let through = fs::metadata(through_mapping(pid, mapping));
     let metadata = through.or_else(|_| fs::symlink_metadata(from_outside(pid, &mapping.path)));
     metadata.ok().map(|metadata| FileKey::of(&metadata))
@@ -145,6 +169,23 @@ fn is_certainly(opened: &File, file: MappedFile) -> bool {
 /// process decides later.
 fn is_likely(opened: &File, file: MappedFile) -> bool {
     opened.metadata().is_ok_and(|metadata| metadata.ino() == file.inode)
+}
+
+/// Whether two open files are one for the kernel, which puts probes on the file below an overlay:
+/// containers that share a layer share its probes, whatever the devices of their mounts.
+pub(super) fn is_same_inode(one: &File, other: &File) -> io::Result<bool> {
+    let (of_one, of_other) = (one.metadata()?, other.metadata()?);
+    if of_one.dev() == of_other.dev() {
+        return Ok(of_one.ino() == of_other.ino());
+    }
+    if !(is_overlay(one)? || is_overlay(other)?) {
+        return Ok(false);
+    }
+    // Overlays answer with the times of the file below. Nobody can set that of the last change.
+    let times = |found: &Metadata| {
+        (found.size(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec())
+    };
+    Ok(is_same_number(of_one.ino(), of_other.ino()) && times(&of_one) == times(&of_other))
 }
 
 /// Where the file that process `pid` sees as `path` is for the sidecar.

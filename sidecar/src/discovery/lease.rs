@@ -9,13 +9,26 @@ use std::{
     fs::{File, Metadata},
     io,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use crate::time_limit;
+
+/// How often a file without a lease is looked at: it may lie behind a network.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Such a look takes microseconds where the file system answers.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A watched file.
 pub(super) struct Watched {
-    file: File,
+    file: Arc<File>,
     has_lease: bool,
     before: Fingerprint,
+    looked: Instant,
+    /// Stands for its file system where a time limit asks for a process.
+    file_system: u32,
 }
 
 /// What changes when a file is written.
@@ -28,22 +41,42 @@ struct Fingerprint {
 impl Watched {
     /// Fails where somebody has the file open for writing: it must not get probes now.
     pub(super) fn new(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
-        let before = Fingerprint::of(&file.metadata()?);
+        let file = Arc::new(file.try_clone()?);
+        let metadata = file.metadata()?;
+        let before = Fingerprint::of(&metadata);
+        // Above every process number.
+        let file_system = u32::MAX - u32::try_from(metadata.dev() % (1 << 20)).unwrap_or(0);
         let has_lease = match set_lease(&file, libc::F_RDLCK) {
             Ok(()) => true,
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Err(error),
             // Not its owner and without CAP_LEASE, or the file system has no leases.
             Err(_) => false,
         };
-        Ok(Self { file, has_lease, before })
+        Ok(Self { file, has_lease, before, looked: Instant::now(), file_system })
+    }
+
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
     }
 
     /// Somebody wants to write the file and waits for the end of this lease, or has written it.
-    pub(super) fn is_broken(&self) -> bool {
-        let is_wanted = self.has_lease && lease(&self.file).is_ok_and(|now| now != libc::F_RDLCK);
-        let now = self.file.metadata().ok();
-        is_wanted || now.is_none_or(|now| Fingerprint::of(&now) != self.before)
+    ///
+    /// A file system that does not answer has not changed the file: nobody can read it either.
+    pub(super) fn is_broken(&mut self) -> bool {
+        if self.has_lease {
+            // The kernel knows without asking the file system.
+            return lease(&self.file).is_ok_and(|now| now != libc::F_RDLCK);
+        }
+        if self.looked.elapsed() < LOOK_INTERVAL {
+            return false;
+        }
+        self.looked = Instant::now();
+        let file = Arc::clone(&self.file);
+        let look = move || file.metadata();
+        let now =
+            time_limit::run(self.file_system, "look at the file of a library", LOOK_TIMEOUT, look);
+        // An error is an answer: the file is no longer what it was.
+        now.is_some_and(|now| now.map_or(true, |now| Fingerprint::of(&now) != self.before))
     }
 }
 
@@ -100,7 +133,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("libcuda.so.1");
         fs::write(&path, "old").unwrap();
-        let watched = Watched::new(&File::open(&path).unwrap()).unwrap();
+        let mut watched = Watched::new(&File::open(&path).unwrap()).unwrap();
         assert!(watched.has_lease && !watched.is_broken());
         let writer = thread::spawn({
             let path = path.clone();
@@ -113,6 +146,39 @@ mod tests {
         drop(watched);
         writer.join().unwrap().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new code");
+    }
+
+    #[test]
+    fn a_file_without_a_lease_is_looked_at_now_and_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("libcuda.so.1");
+        fs::write(&path, "old").unwrap();
+        let mut watched = Watched::new(&File::open(&path).unwrap()).unwrap();
+        set_lease(&watched.file, libc::F_UNLCK).unwrap();
+        watched.has_lease = false;
+        fs::write(&path, "new code").unwrap();
+        assert!(!watched.is_broken(), "it was looked at a moment ago");
+        let long_ago = Instant::now().checked_sub(2 * LOOK_INTERVAL).unwrap();
+        watched.looked = long_ago;
+        assert!(watched.is_broken());
+        assert!(watched.looked > long_ago);
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_answer_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("libcuda.so.1");
+        fs::write(&path, "old").unwrap();
+        let mut watched = Watched::new(&File::open(&path).unwrap()).unwrap();
+        // No other test's.
+        watched.file_system = u32::MAX / 2;
+        let (_answer, waits) = std::sync::mpsc::channel::<()>();
+        let hang = move || waits.recv();
+        assert!(time_limit::run(watched.file_system, "test", Duration::ZERO, hang).is_none());
+        set_lease(&watched.file, libc::F_UNLCK).unwrap();
+        watched.has_lease = false;
+        watched.looked = Instant::now().checked_sub(2 * LOOK_INTERVAL).unwrap();
+        assert!(!watched.is_broken());
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! device numbers and file systems say: whether a process still runs the code of the file, and
 //! whether it has the probe.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, ptr, sync::Arc, time::Duration};
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, ptr, sync::Arc, time::Duration};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use trace::function::Api;
 
+use super::twins::{has_number_and_name, is_same_number};
 use crate::{
     library::Function,
     process::{MappedFile, Mapping, Mappings},
@@ -30,24 +31,70 @@ pub(super) enum Site {
     Probed,
     /// Other code.
     Changed,
-    /// This part of the file is not mapped, or its memory cannot be read.
+    /// No code of the process is this part of the file: it was moved, or is not mapped yet.
+    Unmapped,
+    /// Its memory cannot be read.
     Unknown,
 }
 
-/// What a process has at the sites of functions of a file that it has mapped; `None` if that cannot
-/// be told: it has no code of the file, or may not be looked at.
-pub(super) fn sites(pid: u32, file: MappedFile, functions: &Arc<[Function]>) -> Option<Vec<Site>> {
+/// What a look at the code of a file in a process tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Look {
+    /// By function.
+    Sites {
+        sites: Vec<Site>,
+        /// The data of the library is there: its loader has mapped all of the code too.
+        is_loaded: bool,
+    },
+    /// The process has ended, or has no code of the file.
+    NotMapped,
+    /// It may not be looked at, or does not answer.
+    Unreadable,
+}
+
+/// What a process has at the sites of functions of a file that it has mapped.
+pub(super) fn sites(pid: u32, file: MappedFile, functions: &Arc<[Function]>) -> Look {
     let functions = Arc::clone(functions);
-    let look = move || {
-        let memory = Memory::of(pid).ok()?;
-        let code: Vec<&Mapping> =
-            memory.mappings.of_file(file).filter(|mapping| mapping.is_executable).collect();
-        let site = |function| memory.site(&code, function);
-        (!code.is_empty()).then(|| functions.iter().map(site).collect::<Vec<_>>())
+    let look = move || match Memory::of(pid) {
+        Ok(memory) => memory.sites(pid, file, &functions),
+        Err(error) if has_ended(&error) => Look::NotMapped,
+        Err(_) => Look::Unreadable,
     };
     // Memory of a process may be a page that somebody else must bring in.
-    let sites = time_limit::run(pid, "look at the code of a library", TIMEOUT, look)??;
-    sites.iter().any(|site| *site != Site::Unknown).then_some(sites)
+    let look = time_limit::run(pid, "look at the code of a library", TIMEOUT, look);
+    look.unwrap_or(Look::Unreadable)
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// What a process has mapped executable that may be `file` through another overlay: they share the
+/// file below, and its probes, although their devices differ.
+pub(super) fn in_other_mounts(
+    pid: u32,
+    mappings: &Mappings,
+    file: MappedFile,
+    path: &Path,
+    build_id: Option<&[u8]>,
+) -> Vec<MappedFile> {
+    let alike = mappings.executable().filter(|mapping| {
+        mapping.file.device != file.device && is_same_number(mapping.file.inode, file.inode)
+    });
+    let mut found: Vec<(MappedFile, bool)> =
+        alike.map(|mapping| (mapping.file, has_number_and_name(mapping, file, path))).collect();
+    found.sort_unstable();
+    found.dedup_by_key(|(file, _)| *file);
+    found.retain(|&(found, has_its_name)| match build_id {
+        Some(wanted) => {
+            let look = move || Memory::of(pid).ok()?.build_id(found);
+            let build_id = time_limit::run(pid, "look at a build id", TIMEOUT, look).flatten();
+            // What does not answer is no reason to forget it.
+            build_id.map_or(has_its_name, |build_id| build_id == wanted)
+        }
+        None => has_its_name,
+    });
+    found.into_iter().map(|(file, _)| file).collect()
 }
 
 /// How the kernel calls a file in mappings, and what a new mapping of it has at the sites of
@@ -91,14 +138,36 @@ impl Memory {
         Ok(Self { memory, mappings: Mappings::of(pid)? })
     }
 
+    fn sites(&self, pid: u32, file: MappedFile, functions: &[Function]) -> Look {
+        let code = |mappings: &Mappings| {
+            let code = mappings.of_file(file).filter(|mapping| mapping.is_executable);
+            code.cloned().collect::<Vec<Mapping>>()
+        };
+        let found = code(&self.mappings);
+        if found.is_empty() {
+            return if self.mappings.is_complete { Look::NotMapped } else { Look::Unreadable };
+        }
+        let found: Vec<&Mapping> = found.iter().collect();
+        let sites: Vec<Site> =
+            functions.iter().map(|function| self.site(&found, function)).collect();
+        if sites.iter().all(|site| *site == Site::Unknown) {
+            // The memory of a process that ends meanwhile cannot be read either.
+            let is_there = Mappings::of(pid).is_ok_and(|mappings| !code(&mappings).is_empty());
+            return if is_there { Look::Unreadable } else { Look::NotMapped };
+        }
+        let is_loaded = self.mappings.of_file(file).any(|mapping| mapping.is_writable);
+        Look::Sites { sites, is_loaded }
+    }
+
     /// What there is at the site of `function`, in mappings of its file.
     fn site(&self, mappings: &[&Mapping], function: &Function) -> Site {
         let Function { entry_offset, entry_bytes, file_offset, site_bytes, .. } = function;
-        let read = |offset: u64, length: usize| {
-            self.read(mappings.iter().find_map(|mapping| mapping.address_of(offset))?, length)
+        let address = |offset: u64| mappings.iter().find_map(|mapping| mapping.address_of(offset));
+        let (Some(site), Some(entry)) = (address(*file_offset), address(*entry_offset)) else {
+            return Site::Unmapped;
         };
-        let Some(mut site) = read(*file_offset, site_bytes.len()) else { return Site::Unknown };
-        let Some(mut entry) = read(*entry_offset, entry_bytes.len()) else { return Site::Unknown };
+        let Some(mut site) = self.read(site, site_bytes.len()) else { return Site::Unknown };
+        let Some(mut entry) = self.read(entry, entry_bytes.len()) else { return Site::Unknown };
         let Some(&original) = site_bytes.first() else { return Site::Unknown };
         let is_probed = site[0] == BREAKPOINT && original != BREAKPOINT;
         if is_probed {
@@ -121,18 +190,38 @@ impl Memory {
 }
 
 impl Memory {
-    /// By the dynamic section of a loaded 64-bit ELF image: symbols that are defined, and their names.
-    /// Symbols end where the names begin, as every linker lays them out.
-    fn names_cuda_export(&self, file: MappedFile) -> Option<bool> {
-        let first = self.mappings.of_file(file).find(|mapping| mapping.offset == 0)?;
-        let base = first.start;
+    /// Of the image in memory: the note that linkers put into loaded segments.
+    fn build_id(&self, file: MappedFile) -> Option<Vec<u8>> {
+        let (base, segments) = self.segments(file)?;
+        let notes = segments
+            .chunks_exact(SEGMENT_BYTES)
+            .filter(|segment| segment[..4] == PT_NOTE.to_le_bytes());
+        for note in notes {
+            let length = usize::try_from(word(note, 40)?).ok()?.min(MAX_NOTE_BYTES);
+            let bytes = self.read(base.checked_add(word(note, 16)?)?, length)?;
+            if let Some(build_id) = build_id_in(&bytes) {
+                return Some(build_id.to_vec());
+            }
+        }
+        None
+    }
+
+    /// Where a loaded 64-bit ELF image begins, and its program headers.
+    fn segments(&self, file: MappedFile) -> Option<(u64, Vec<u8>)> {
+        let base = self.mappings.of_file(file).find(|mapping| mapping.offset == 0)?.start;
         let header = self.read(base, 64)?;
         if !header.starts_with(b"\x7fELF\x02\x01") {
-            return Some(false);
+            return None;
         }
         let segments_at = base.checked_add(word(&header, 32)?)?;
         let count = usize::from(u16::from_le_bytes([header[56], header[57]])).min(MAX_SEGMENTS);
-        let segments = self.read(segments_at, count * SEGMENT_BYTES)?;
+        Some((base, self.read(segments_at, count * SEGMENT_BYTES)?))
+    }
+
+    /// By the dynamic section of a loaded 64-bit ELF image: symbols that are defined, and their names.
+    /// Symbols end where the names begin, as every linker lays them out.
+    fn names_cuda_export(&self, file: MappedFile) -> Option<bool> {
+        let (base, segments) = self.segments(file)?;
         let dynamic = segments
             .chunks_exact(SEGMENT_BYTES)
             .find(|segment| segment[..4] == PT_DYNAMIC.to_le_bytes())?;
@@ -171,16 +260,36 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
+/// Of one segment of notes: each has the lengths of its name and of its content, a kind, and both.
+fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (head, rest) = notes.split_at_checked(12)?;
+        let field =
+            |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?) as usize);
+        let (name_length, length) = (field(0)?, field(4)?);
+        let name = rest.get(..name_length)?;
+        let rest = rest.get(name_length.next_multiple_of(4)..)?;
+        let content = rest.get(..length)?;
+        if name == b"GNU\0" && field(8)? == NT_GNU_BUILD_ID as usize {
+            return Some(content);
+        }
+        notes = rest.get(length.next_multiple_of(4)..)?;
+    }
+}
+
 // Of the ELF format: `elf(5)`.
 const SEGMENT_BYTES: usize = 56;
 const SYMBOL_BYTES: usize = 24;
 const PT_DYNAMIC: u32 = 2;
+const PT_NOTE: u32 = 4;
+const NT_GNU_BUILD_ID: u32 = 3;
 const DT_STRTAB: u64 = 5;
 const DT_SYMTAB: u64 = 6;
 const DT_STRSZ: u64 = 10;
 
 // A process may claim any size. Libraries of CUDA have a few thousand symbols.
 const MAX_SEGMENTS: usize = 64;
+const MAX_NOTE_BYTES: usize = 4 << 10;
 const MAX_DYNAMIC_BYTES: usize = 16 << 10;
 const MAX_SYMBOLS: usize = 1 << 16;
 const MAX_NAMES_BYTES: usize = 4 << 20;
@@ -282,7 +391,27 @@ mod tests {
         assert_eq!(OwnMapping::of(&file).unwrap().site(&function), Site::Probed);
         other = function.clone();
         other.file_offset = 1 << 20;
-        assert_eq!(own.site(&other), Site::Unknown);
+        assert_eq!(own.site(&other), Site::Unmapped);
+    }
+
+    #[test]
+    fn the_build_id_is_found_among_other_notes() {
+        let note = |name: &[u8; 4], kind: u32, content: &[u8]| {
+            let mut bytes =
+                [4, u32::try_from(content.len()).unwrap(), kind].map(u32::to_le_bytes).concat();
+            bytes.extend_from_slice(name);
+            bytes.extend_from_slice(content);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let other = note(b"GNU\0", 5, &[9; 7]);
+        let notes = [other.clone(), note(b"GNU\0", NT_GNU_BUILD_ID, &[7; 20])].concat();
+        assert_eq!(build_id_in(&notes), Some(&[7; 20][..]));
+        assert_eq!(build_id_in(&other), None);
+        for cut in 0..notes.len() {
+            build_id_in(&notes[..cut]);
+        }
+        assert_eq!(build_id_in(&[0xff; 64]), None);
     }
 
     /// The memory of a process that has a library at address 0 with these names.

@@ -12,6 +12,9 @@ const MAX_GAPS: usize = 32;
 pub struct Coverage {
     #[serde(flatten)]
     pub counts: CoverageCounts,
+    /// Functions of libraries with probes that have none in a running process, all together.
+    #[serde(default)]
+    pub unprobed: u64,
     /// The latest, in the order in which they were found.
     pub gaps: VecDeque<Gap>,
 }
@@ -22,6 +25,9 @@ pub struct Gap {
     pub pid: u32,
     pub coverage: CoverageKind,
     pub path: String,
+    /// Functions without a probe in it, although its library has probes.
+    #[serde(default)]
+    pub unprobed: u32,
     pub reason: Option<String>,
 }
 
@@ -39,6 +45,7 @@ impl Coverage {
             pid,
             coverage: line.coverage,
             path: line.path.clone(),
+            unprobed: line.unprobed,
             reason: line.reason.clone(),
         });
     }

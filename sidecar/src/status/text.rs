@@ -138,14 +138,15 @@ fn libraries(out: &mut String, status: &Status) {
 }
 
 fn coverage(out: &mut String, coverage: &Coverage) {
-    let Coverage { counts: CoverageCounts { exact, from, unseen, events_lost }, gaps } = coverage;
+    let Coverage { counts: CoverageCounts { exact, from, unseen, events_lost }, gaps, .. } =
+        coverage;
     let text = format!(
         "of {} libraries in processes: {exact} from the first call on, {from} from a later moment \
          on, {unseen} NOT SEEN",
         exact + from + unseen
     );
     line(out, "coverage", &text);
-    for Gap { pid, coverage, path, reason } in gaps {
+    for Gap { pid, coverage, path, reason, .. } in gaps {
         let what = match coverage {
             CoverageKind::Unseen => "NOT SEEN",
             _ => "in part",

@@ -19,7 +19,10 @@ use trace::{
     line::{Coverage, CoverageKind, Line, Meta},
 };
 
-use crate::harness::{Scene, Waiting, assert_lines, run, standin_caller};
+use crate::{
+    harness::{Scene, Waiting, assert_lines, run, standin_caller},
+    http::status_when,
+};
 
 const FUNCTION: &str = "cuCtxSynchronize";
 const NOBODY: u32 = 65_534;
@@ -241,6 +244,77 @@ fn code_that_was_moved_away_from_its_file_is_said_to_be_unseen() {
 }
 
 #[test]
+fn code_that_was_moved_away_in_part_is_said_to_have_no_probes_there() {
+    let scene = Scene::new(Driver::R580);
+    let mut command = scene.caller(&["--function", FUNCTION, "--calls", "100"]);
+    command.args(["--change-code", "move-part", "--wait-stdin"]);
+    let target = Waiting::start(command);
+    let pid = target.pid();
+    let sidecar = scene.sidecar(&[]);
+    target.go_and_end();
+    sidecar.stop();
+    let (report, _) = report(&scene);
+    assert!(!report.functions.contains_key(FUNCTION), "its code is not that of the file");
+    let lines = coverage_lines(&scene);
+    let is_said = |(of, line): &(u32, Coverage)| *of == pid && line.unprobed > 0;
+    assert!(lines.iter().any(is_said), "{lines:?}");
+    assert!(!report.is_whole());
+}
+
+#[test]
+fn a_hook_that_takes_a_probe_away_later_is_said() {
+    let scene = Scene::new(Driver::R580);
+    let mut sidecar = scene.sidecar(&[]);
+    let address = sidecar.address();
+    let mut command = scene.caller(&["--function", FUNCTION, "--calls", "100"]);
+    command.args(["--change-code", "hook", "--wait-stdin"]);
+    let target = Waiting::start(command);
+    let pid = target.pid();
+    status_when(&address, "a probe is missing", |status| {
+        let of_it = |gap: &&sidecar::state::Gap| gap.pid == pid;
+        status
+            .coverage
+            .gaps
+            .iter()
+            .filter(of_it)
+            .any(|gap| gap.reason.as_deref().is_some_and(|reason| reason.contains("1 of its")))
+    });
+    target.go_and_end();
+    sidecar.stop();
+    let (report, CoverageReport { counts, .. }) = report(&scene);
+    assert_eq!((counts.exact, counts.from), (0, 1), "{:?}", coverage_lines(&scene));
+    let is_said = |problem: &Problem| {
+        matches!(problem, Problem::Unseen { pid: of, reason, .. }
+            if *of == pid && reason.contains("1 of its"))
+    };
+    assert!(report.problems.iter().any(is_said), "{:?}", report.problems);
+}
+
+#[test]
+fn a_copy_of_a_library_that_only_another_tracer_has_probes_on_gets_its_own() {
+    let scene = Scene::new(Driver::R580);
+    let copies = scene.path("copies");
+    let traces = scene.path("traces of another");
+    fs::create_dir(&copies).unwrap();
+    fs::create_dir(&traces).unwrap();
+    let copy = copies.join("libcuda.so.1");
+    fs::copy(fs::canonicalize(scene.libraries().join("libcuda.so.1")).unwrap(), &copy).unwrap();
+    let other = scene.sidecar(&[
+        ("TARGET_PROCESS", "somebody else"),
+        ("TRACE_DIR", traces.to_str().unwrap()),
+        ("CUDA_LIBRARY_DIRS", copies.to_str().unwrap()),
+    ]);
+    let mut sidecar = scene.sidecar(&[]);
+    let target = Waiting::start(calls(&scene, &copy, &["--wait-stdin"]));
+    let pid = target.pid();
+    sidecar.wait_for("copies/libcuda.so.1");
+    target.go_and_end();
+    sidecar.stop();
+    other.stop();
+    assert_traced_from_a_moment_on(&scene, pid);
+}
+
+#[test]
 fn a_library_that_is_overwritten_in_place_kills_nobody_and_is_traced_again() {
     let scene = Scene::new(Driver::R580);
     let other = Scene::new(Driver::R550);
@@ -374,17 +448,41 @@ fn overlay(scene: &Scene, name: &str) -> (Mount, Mount, PathBuf) {
     }
     let library = fs::canonicalize(scene.libraries().join("libcuda.so.1")).unwrap();
     fs::copy(library, base.join("lower/libcuda.so.1")).unwrap();
-    let in_base = |name: &str| base.join(name).display().to_string();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        in_base("lower"),
-        in_base("upper"),
-        in_base("work")
-    );
+    let (mount, library) = merged(scene, &base, ["lower", "upper", "work"], name);
+    (mount, memory, library)
+}
+
+/// An overlay of these directories of `base`.
+fn merged(scene: &Scene, base: &Path, directories: [&str; 3], name: &str) -> (Mount, PathBuf) {
+    let [lower, upper, work] = directories.map(|name| base.join(name).display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
     let merged = scene.path(&format!("{name}-merged"));
     let mount = Mount::new("overlay", &options, &merged);
-    let library = merged.join("libcuda.so.1");
-    (mount, memory, library)
+    (mount, merged.join("libcuda.so.1"))
+}
+
+#[test]
+fn a_function_that_was_hooked_through_another_overlay_of_the_file_gets_no_probe() {
+    let scene = Scene::new(Driver::R580);
+    let (_first, _memory, library) = overlay(&scene, "first");
+    let base = scene.path("first");
+    fs::create_dir(base.join("upper2")).unwrap();
+    fs::create_dir(base.join("work2")).unwrap();
+    let (_second, other) = merged(&scene, &base, ["lower", "upper2", "work2"], "second");
+    let hooked = ["--change-code", "hook", "--wait-stdin"];
+    let target = Waiting::start(calls(&scene, &other, &hooked));
+    // It comes to the file by the first overlay, and the probes are in the memory of both.
+    let directory = library.parent().unwrap().to_str().unwrap();
+    let sidecar = scene.sidecar(&[("CUDA_LIBRARY_DIRS", directory)]);
+    // Ends well although a breakpoint in the middle of the hook would kill it.
+    target.go_and_end();
+    sidecar.stop();
+    let libraries = scene.library_lines();
+    assert!(!libraries.is_empty());
+    for library in libraries.iter().filter(|library| library.path.contains("merged")) {
+        let reason = library.failed.get(FUNCTION);
+        assert!(reason.is_some_and(|reason| reason.contains("inline hook")), "{library:?}");
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Late {
     pub path: String,
     /// Milliseconds since the start of the run.
     pub from_ts: f64,
+    /// Functions whose calls are missing after that too.
+    pub unprobed: u32,
     pub reason: String,
 }
 
@@ -41,7 +43,7 @@ pub(super) fn add(run: &str, segments: &[Segment], report: &mut Report) {
     if told.is_none() && latest.is_empty() {
         return;
     }
-    let (mut from, mut unseen) = (0, 0);
+    let (mut from, mut unseen, mut in_part) = (0, 0, 0);
     let mut late = Vec::new();
     for (&(pid, ..), &(from_ts, coverage)) in &latest {
         let (run, path) = (run.to_owned(), coverage.path.clone());
@@ -51,12 +53,23 @@ pub(super) fn add(run: &str, segments: &[Segment], report: &mut Report) {
             if unseen <= MAX_TOLD as u64 {
                 report.problems.push(Problem::Unseen { run, pid, path, reason });
             }
-        } else {
-            from += 1;
-            if late.len() < MAX_TOLD {
-                late.push(Late { run, pid, path, from_ts, reason });
+            continue;
+        }
+        from += 1;
+        let unprobed = coverage.unprobed;
+        if unprobed > 0 {
+            in_part += 1;
+            if in_part <= MAX_TOLD as u64 {
+                let (run, path, reason) = (run.clone(), path.clone(), reason.clone());
+                report.problems.push(Problem::Unseen { run, pid, path, reason });
             }
         }
+        if late.len() < MAX_TOLD {
+            late.push(Late { run, pid, path, from_ts, unprobed, reason });
+        }
+    }
+    if let more @ 1.. = in_part.saturating_sub(MAX_TOLD as u64) {
+        report.problems.push(Problem::MoreUnseen { run: run.to_owned(), more });
     }
     // The closing line knows of lines that are lost, and counts what has no line of its own.
     let told = told.unwrap_or_default();

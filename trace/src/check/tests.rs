@@ -155,6 +155,26 @@ fn a_library_without_probes_is_a_problem_and_one_from_a_moment_on_is_told() {
 }
 
 #[test]
+fn a_process_in_which_some_functions_have_no_probe_is_not_whole() {
+    let mut run = Scene::new();
+    run.segment(1, 1, |close| {
+        close.r#final = true;
+        close.coverage = Some(CoverageCounts { from: 40, ..CoverageCounts::default() });
+    });
+    for pid in 1..=40 {
+        let partly = Coverage { unprobed: 3, ..coverage(CoverageKind::From, 1) };
+        insert(&run.files[0], 7_000_000, pid, partly);
+    }
+    let report = check(&run.files);
+    let unseen = |problem: &&Problem| matches!(problem, Problem::Unseen { .. });
+    assert_eq!(report.problems.iter().filter(unseen).count(), 32);
+    let more = Problem::MoreUnseen { run: "host_start".to_owned(), more: 8 };
+    assert_eq!(report.problems.last(), Some(&more));
+    let CoverageReport { counts, late } = report.coverage.unwrap();
+    assert_eq!((counts.from, counts.unseen, late[0].unprobed), (40, 0, 3));
+}
+
+#[test]
 fn a_closing_line_that_counts_more_unseen_than_lines_tell_is_believed() {
     let mut run = Scene::new();
     run.segment(1, 1, |close| {
