@@ -13,7 +13,6 @@ mod coverage;
 mod crash;
 mod engine;
 mod graphs;
-#[expect(dead_code, reason = "the suite of faults has the rest")]
 mod harness;
 mod hostile;
 mod http;
