@@ -175,7 +175,7 @@ fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
             gap.cause,
             Cause::MissingSegments { .. } | Cause::NotEnded | Cause::NotClosed { .. }
         );
-        (gap.may_cut_lines() || gap.may_add_lines() || gap.may_reorder_lines())
+        (gap.may_cut_lines() || gap.may_add_lines())
             && gap.function.as_deref().is_none_or(matters)
             && (!is_behind || row.high.is_none())
             && gap.pid.is_none_or(|other| other == pid)
