@@ -185,7 +185,7 @@ fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
 }
 
 fn figures(measured: &[Measured<'_>], entries: u64, context: &Context, answer: &mut Answer) {
-    let is_cut = context.gaps.iter().any(Gap::may_cut_lines);
+    let is_cut = context.gaps.iter().any(|gap| gap.may_cut_lines() || gap.may_hide_calls());
     let is_blind = measured.is_empty() && entries > 0;
     let mut add = |name, title, of: fn(&Measured<'_>) -> bool| {
         let count = measured.iter().filter(|it| of(it)).count();
