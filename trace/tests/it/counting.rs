@@ -71,7 +71,6 @@ pub(crate) fn allocated_bytes(action: impl FnOnce()) -> u64 {
 }
 
 /// The most bytes that this thread held at a time while `action` ran, beyond those before.
-#[allow(dead_code, reason = "not each crate that includes this file has a use for it")]
 pub(crate) fn peak_bytes(action: impl FnOnce()) -> u64 {
     let before = HELD.get();
     PEAK.set(before);
