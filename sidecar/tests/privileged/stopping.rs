@@ -85,12 +85,11 @@ fn a_stop_while_probes_are_still_being_attached_one_by_one_waits_for_none() {
     command.envs([("ATTACH_BY", "perf-events"), ("TRACE_FUNCTIONS", "cuMem*,cuStream*,cuInit")]);
     let mut sidecar = Sidecar::spawn(command);
     sidecar.wait_for("probes are attached one by one");
-    std::thread::sleep(Duration::from_millis(200));
+    // A fast machine may have attached all of them by now; then the end has to be as quick.
     let begun = Instant::now();
     sidecar.terminate();
     let (status, log) = sidecar.end();
     assert!(status.success() && begun.elapsed() < GRACE, "{:?}, {log:#?}", begun.elapsed());
-    assert!(!log.iter().any(|line| line.contains("ready: tracing")), "all were attached: {log:#?}");
     wait_for_closers();
 }
 
