@@ -46,6 +46,11 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Files that are remembered; beyond it those without CUDA functions are looked into again.
 const MAX_FILES: usize = 1 << 16;
 
+/// Libraries that have probes, and their probes: far more than a node has, and what a process that maps one
+/// copy after the other can cost.
+const MAX_LIBRARIES: usize = 512;
+const MAX_PROBES: usize = 1 << 16;
+
 /// Files that wait for another attempt; more than a node has.
 const MAX_RETRIES: usize = 256;
 
@@ -82,6 +87,18 @@ pub(super) struct Attached {
     held: Option<Held>,
     /// As its line has it.
     pub(super) path: String,
+}
+
+/// Beside so many libraries, and with so many probes in all.
+fn beyond_limits(libraries: usize, probes: usize) -> Option<String> {
+    let what = if libraries >= MAX_LIBRARIES {
+        format!("{libraries} other libraries have them")
+    } else if probes > MAX_PROBES {
+        format!("with it there would be {probes}, more than {MAX_PROBES}")
+    } else {
+        return None;
+    };
+    Some(format!("there are too many: {what}; a restart of the tracer forgets those that are gone"))
 }
 
 /// What keeps the probes in place.
@@ -292,6 +309,13 @@ impl Discovery {
         if let Some(index) = self.same_library(pid, &library, own_sites) {
             return Ok(Some(Examined::Library(index)));
         }
+        if let Some(reason) = self.too_many(library.functions.len()) {
+            // Once per path, and not without end.
+            if self.unreadable.len() < MAX_COMPLAINTS && self.unreadable.insert(path.clone()) {
+                warn!(pid, path = %path.display(), "no probes for a CUDA library: {reason}");
+            }
+            return Ok(Some(Examined::Refused(reason)));
+        }
         // As mappings call it, also if nobody has mapped it yet.
         let mapped_as = mapped.or_else(|| own.map(|(file, _)| file));
         if let Some(file) = mapped_as {
@@ -353,6 +377,15 @@ impl Discovery {
             self.cover_all(file, path, &examined);
         }
         Ok(Some(examined))
+    }
+
+    /// Why one more library with so many functions gets no probes.
+    fn too_many(&self, functions: usize) -> Option<String> {
+        let held = self.libraries.iter().filter(|library| library.is_held());
+        let (libraries, probes) = held.fold((0, 0), |(libraries, probes), library| {
+            (libraries + 1, probes + library.functions.len())
+        });
+        beyond_limits(libraries, probes + functions)
     }
 
     /// A library that has its probes by another name, mount or device number. That a new mapping of
@@ -643,6 +676,15 @@ fn plan(number: u32, name: &str, detail: Detail) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_maps_copies_without_end_gets_no_probes_without_end() {
+        assert_eq!(beyond_limits(MAX_LIBRARIES - 1, MAX_PROBES), None);
+        let reason = beyond_limits(MAX_LIBRARIES, 1).unwrap();
+        assert!(reason.starts_with("there are too many: 512 other libraries"), "{reason}");
+        let reason = beyond_limits(3, MAX_PROBES + 1).unwrap();
+        assert!(reason.contains("there would be 65537"), "{reason}");
+    }
 
     #[test]
     fn a_full_table_lets_go_of_what_is_no_library_and_never_stays_full() {
