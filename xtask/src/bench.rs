@@ -29,6 +29,10 @@ pub(crate) enum Bench {
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
+    anyhow::ensure!(
+        !ctx.dry_run || matches!(task, Bench::Gpu(_)),
+        "a measurement cannot be shown without running it: --help says what it does"
+    );
     match task {
         Bench::Probe(task) => probe::run(ctx, task),
         Bench::Pipeline(task) => pipeline::run(ctx, task),

@@ -27,6 +27,7 @@ pub(crate) struct Ci {
 }
 
 pub(crate) fn run(ctx: &Ctx, Ci { require_pod, engine }: &Ci) -> Result<()> {
+    anyhow::ensure!(!ctx.dry_run, "checks cannot be shown without running them: --help says which");
     let sh = &ctx.sh;
     let left_out = match demo::pod_can_run(engine.as_deref()) {
         Ok(_) => None,

@@ -3,7 +3,7 @@
 //! The suite is a test target of `sidecar`, because it needs the store and the libraries of the
 //! testbed; this builds and runs it.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use xshell::cmd;
 
@@ -55,6 +55,10 @@ pub(crate) fn run(ctx: &Ctx, task: &TestFaults) -> Result<()> {
 pub(crate) fn run_suite(ctx: &Ctx, arguments: &[String], only_lists: bool) -> Result<()> {
     let sh = &ctx.sh;
     if !only_lists {
+        ensure!(
+            !ctx.dry_run,
+            "faults cannot be shown without injecting them: --list tells of each"
+        );
         doctor::require_for_tracing(sh)?;
     }
     // All at once: apart from the suite, the programs would have their dependencies built again,
