@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 
-pub use coverage::{CoverageReport, Late};
+pub use coverage::{CoverageReport, Late, Refused};
 pub use problem::{Balance, Problem};
 
 use crate::{
@@ -43,6 +43,8 @@ pub struct Report {
     pub runs: Vec<RunReport>,
     /// Absent where no run says anything of it: before format 3, or after a crash.
     pub coverage: Option<CoverageReport>,
+    /// Libraries with functions that got no probe.
+    pub refused: Vec<Refused>,
     pub problems: Vec<Problem>,
 }
 
@@ -159,6 +161,7 @@ fn check_run(run: &Run, found: &OneRun, report: &mut Report) {
     let segments = &found.segments[..];
     check_sequence(&name, segments, &mut report.problems);
     coverage::add(&name, segments, report);
+    coverage::add_refused(segments, report);
     add_run_totals(found, report);
     let is_final = |segment: &&Segment| segment.close.as_ref().is_some_and(|close| close.r#final);
     let last = segments.last().filter(is_final);

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Problem, Report, segment::Segment};
+use super::{
+    Problem, Report,
+    segment::{MAX_REFUSED, Segment},
+};
 use crate::line::{Coverage, CoverageCounts, CoverageKind};
 
 /// Mappings that are told one by one, of each run and kind.
@@ -30,6 +33,25 @@ pub struct Late {
     /// Functions whose calls are missing after that too.
     pub unprobed: u32,
     pub reason: String,
+}
+
+/// Wanted functions of a library that got no probe: their calls are in no count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    pub path: String,
+    pub functions: u64,
+    /// One of them, and why.
+    pub function: String,
+    pub reason: String,
+}
+
+/// The same library stands in each segment, and maybe in several runs.
+pub(super) fn add_refused(segments: &[Segment], report: &mut Report) {
+    for refused in segments.iter().flat_map(|segment| segment.refused.values()) {
+        if report.refused.len() < MAX_REFUSED && !report.refused.contains(refused) {
+            report.refused.push(refused.clone());
+        }
+    }
 }
 
 /// Adds what one run says. What was not seen is a problem.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::Problem;
+use super::{Problem, Refused};
 use crate::{
     line::{CloseReason, Coverage, CoverageKind, Line, Meta, MetaLine, SegmentClose},
     reader::{BadLine, Reader, Reason},
@@ -25,6 +25,9 @@ pub(super) const MAX_FUNCTIONS: usize = 1 << 14;
 /// Bytes of such a function's name.
 const MAX_NAME_BYTES: usize = 512;
 
+/// Libraries with functions that have no probe, of a file and over all.
+pub(super) const MAX_REFUSED: usize = 64;
+
 /// Functions of a file or a run whose counts are wrong, told one by one.
 pub(super) const MAX_WRONG: usize = 64;
 
@@ -38,6 +41,8 @@ pub(super) struct Segment {
     pub(super) lines: Lines,
     /// Whose calls are not all there.
     pub(super) gaps: Vec<Gap>,
+    /// Libraries that have functions without a probe, by path.
+    pub(super) refused: BTreeMap<String, Refused>,
 }
 
 /// Call lines by function.
@@ -79,7 +84,13 @@ pub(super) struct Gap {
 }
 
 pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> Segment {
-    let mut segment = Segment { sequence, close: None, lines: Lines::default(), gaps: Vec::new() };
+    let mut segment = Segment {
+        sequence,
+        close: None,
+        lines: Lines::default(),
+        gaps: Vec::new(),
+        refused: BTreeMap::new(),
+    };
     let reader = match Reader::open(file) {
         Ok(reader) => reader,
         Err(error) => {
@@ -108,6 +119,16 @@ pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> S
                     cut(&mut coverage.path);
                     coverage.reason.iter_mut().for_each(cut);
                     segment.gaps.push(Gap { ts: line.ts, pid: line.pid, coverage });
+                }
+                Meta::Library(mut library) if segment.refused.len() < MAX_REFUSED => {
+                    cut(&mut library.path);
+                    if let Some((function, mut reason)) = library.failed.pop_first() {
+                        cut(&mut reason);
+                        let functions = library.failed.len() as u64 + 1;
+                        let path = library.path.clone();
+                        let refused = Refused { path, functions, function, reason };
+                        segment.refused.insert(library.path, refused);
+                    }
                 }
                 _ => {}
             },

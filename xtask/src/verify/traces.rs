@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use trace::{
-    check::{CoverageReport, Report, check},
+    check::{CoverageReport, Refused, Report, check},
     line::CoverageCounts,
     segments::{Found, Others, look},
 };
@@ -58,8 +58,18 @@ fn not_read(others: &Others) -> Option<String> {
 }
 
 fn to_text(report: &Report, others: &Others) -> String {
-    let Report { files, calls, dropped, ignored, suppressed, functions, runs, coverage, problems } =
-        report;
+    let Report {
+        files,
+        calls,
+        dropped,
+        ignored,
+        suppressed,
+        functions,
+        runs,
+        coverage,
+        refused,
+        problems,
+    } = report;
     let called = functions.values().filter(|total| total.lines > 0).count();
     let mut lines = vec![
         format!("files      {files}"),
@@ -75,6 +85,11 @@ fn to_text(report: &Report, others: &Others) -> String {
         format!("run        {}: {} segments, {end}", run.run, run.segments)
     }));
     lines.extend(coverage.iter().flat_map(coverage_lines));
+    lines.extend(refused.iter().take(SHOWN_LATE).map(|refused| {
+        let Refused { path, functions, function, reason } = refused;
+        let (function, reason) = (function.escape_debug(), reason.escape_debug());
+        format!("no probe   {functions} functions of {path:?}, as {function}: {reason}")
+    }));
     lines.extend(not_read(others));
     lines.extend(problems.iter().take(SHOWN).map(|problem| format!("problem    {problem}")));
     if problems.len() > SHOWN {
@@ -84,6 +99,7 @@ fn to_text(report: &Report, others: &Others) -> String {
         let from = match coverage.as_ref().map(|coverage| coverage.counts) {
             Some(CoverageCounts { from: 1.., .. }) => " from the moments above on",
             Some(CoverageCounts { events_lost: 1.., .. }) => ", but for processes that nothing told of",
+            _ if !refused.is_empty() => ", but for the functions above that have no probe",
             _ => "",
         };
         format!("whole{from}: for every function, calls counted in the kernel = lines + ignored + suppressed")
@@ -154,6 +170,21 @@ mod tests {
         assert_eq!(last_line(late), "whole from the moments above on");
         let doubtful = CoverageCounts { events_lost: 1, ..exact };
         assert_eq!(last_line(doubtful), "whole, but for processes that nothing told of");
+    }
+
+    #[test]
+    fn functions_without_a_probe_are_named_beside_the_verdict() {
+        let refused = vec![Refused {
+            path: "/lib/libcuda.so.1".to_owned(),
+            functions: 2,
+            function: "cuEventRecord".to_owned(),
+            reason: "it is an indirect function".to_owned(),
+        }];
+        let text = to_text(&Report { refused, ..Report::default() }, &Others::default());
+        let expected =
+            "no probe   2 functions of \"/lib/libcuda.so.1\", as cuEventRecord: it is an";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("whole, but for the functions above that have no probe: "), "{text}");
     }
 
     #[test]
