@@ -20,13 +20,13 @@ use crate::{
 
 /// Lines of different threads may be this far out of order, as they enter the ring when their calls
 /// return; an H200 under load showed 0.1 us.
-const MOST_DISORDER_NS: i64 = 50_000;
+const MAX_DISORDER_NS: i64 = 50_000;
 
 /// Beyond 17 days a floating-point number of milliseconds has no nanoseconds.
 const SAME_TIME_NS: u64 = 1000;
 
 /// Threads whose order is watched; more do not fit into any machine's pid space of our time.
-const MOST_THREADS: usize = 1 << 20;
+const MAX_THREADS: usize = 1 << 20;
 
 /// The part of the run that was asked for, by the time at which a call began.
 #[derive(Debug, Clone, Copy, Default)]
@@ -321,7 +321,7 @@ struct Order {
 impl Order {
     /// False for a line that stands there a second time.
     fn is_next(&mut self, pid: u32, tid: u32, begin_ns: i64, end_ns: i64) -> bool {
-        if end_ns < self.of_all_ns.saturating_sub(MOST_DISORDER_NS) {
+        if end_ns < self.of_all_ns.saturating_sub(MAX_DISORDER_NS) {
             self.late += 1;
         }
         self.of_all_ns = self.of_all_ns.max(end_ns);
@@ -334,7 +334,7 @@ impl Order {
                 self.disordered += 1;
             }
             *latest = (*latest).max((end_ns, begin_ns));
-        } else if self.latest.len() < MOST_THREADS {
+        } else if self.latest.len() < MAX_THREADS {
             self.latest.insert((pid, tid), (end_ns, begin_ns));
         }
         true

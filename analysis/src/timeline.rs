@@ -1,7 +1,7 @@
 //! A figure over time in bounded memory: when the time grows, the intervals do.
 
 /// More than a screen is wide.
-const MOST: i64 = 600;
+const MAX_INTERVALS: i64 = 600;
 
 const FIRST_WIDTH_NS: i64 = 1_000_000;
 
@@ -38,10 +38,10 @@ impl Timeline {
             self.held = self.held.map(|_| value);
         }
         let since_start = ts_ns.saturating_sub(self.start_ns).max(0);
-        while since_start / self.width_ns >= MOST {
+        while since_start / self.width_ns >= MAX_INTERVALS {
             self.widen();
         }
-        let at = usize::try_from(since_start / self.width_ns).expect("less than MOST");
+        let at = usize::try_from(since_start / self.width_ns).expect("less than MAX_INTERVALS");
         if at >= self.values.len() {
             self.values.resize(at + 1, self.held.unwrap_or(f64::NAN));
         }

@@ -23,7 +23,7 @@ use crate::{
 };
 use pool::Pool;
 
-const LONGEST_CONNECT: Duration = Duration::from_secs(10);
+const MAX_CONNECT: Duration = Duration::from_secs(10);
 /// How long to wait for the end of a body whose content is complete, so that its connection can be used again.
 const END_OF_BODY: Duration = Duration::from_secs(1);
 
@@ -76,7 +76,7 @@ impl Client {
     /// Resolves the host name; connects only with the first request.
     pub async fn new(target: Target, options: Options) -> Result<Self, RequestError> {
         // Shorter than the limit of a request, so that the two can be told apart.
-        let connect_limit = options.timeout.mul_f64(0.9).min(LONGEST_CONNECT);
+        let connect_limit = options.timeout.mul_f64(0.9).min(MAX_CONNECT);
         let lookup = tokio::net::lookup_host((target.host(), target.port()));
         let addresses = match time::timeout(connect_limit, lookup).await {
             Ok(Ok(addresses)) => addresses.collect(),

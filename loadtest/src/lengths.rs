@@ -30,21 +30,22 @@ impl Length {
                 reason = "a float that is too large or too small becomes the end of the range"
             )]
             Self::Normal { mean, deviation } => {
-                ((mean + deviation * random.normal()).round() as u32).clamp(1, LONGEST)
+                ((mean + deviation * random.normal()).round() as u32).clamp(1, MAX_TOKENS)
             }
         }
     }
 }
 
 /// More than any model takes.
-const LONGEST: u32 = 10_000_000;
+const MAX_TOKENS: u32 = 10_000_000;
 
 impl FromStr for Length {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number =
-            |text: &str| text.trim().parse().ok().filter(|number| (1..=LONGEST).contains(number));
+        let number = |text: &str| {
+            text.trim().parse().ok().filter(|number| (1..=MAX_TOKENS).contains(number))
+        };
         let read = || {
             if let Some(parameters) = text.strip_prefix("normal:") {
                 let (mean, deviation) = parameters.split_once(',')?;
@@ -52,7 +53,7 @@ impl FromStr for Length {
                     .trim()
                     .parse()
                     .ok()
-                    .filter(|mean| (1.0..=f64::from(LONGEST)).contains(mean))?;
+                    .filter(|mean| (1.0..=f64::from(MAX_TOKENS)).contains(mean))?;
                 let deviation = deviation
                     .trim()
                     .parse()

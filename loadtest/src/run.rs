@@ -143,14 +143,14 @@ pub async fn run(
 /// One for each pair of cores: the other is the server's, or the kernel's. A few streams need no second one.
 fn default_threads(pace: Pace) -> u32 {
     const STREAMS_OF_A_THREAD: u32 = 16;
-    const MOST: u32 = 8;
+    const MAX_THREADS: u32 = 8;
     let cores = thread::available_parallelism()
-        .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(MOST));
+        .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(MAX_THREADS));
     let wanted = match pace {
         Pace::Closed { workers } => workers.div_ceil(STREAMS_OF_A_THREAD),
-        Pace::Open { .. } => MOST,
+        Pace::Open { .. } => MAX_THREADS,
     };
-    wanted.min(cores / 2).clamp(1, MOST)
+    wanted.min(cores / 2).clamp(1, MAX_THREADS)
 }
 
 /// `workers` spread over `threads`, none of them empty.

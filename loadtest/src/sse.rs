@@ -3,7 +3,7 @@
 use std::{error, fmt, mem};
 
 /// A line or an event longer than this is a broken server, not a token.
-const LONGEST: usize = 16 << 20;
+const MAX_EVENT_BYTES: usize = 16 << 20;
 /// How much is kept of lines that belong to no event.
 const KEPT_OF_STRAY: usize = 1 << 10;
 
@@ -73,7 +73,7 @@ impl Parser {
 
     fn extend_line(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
         let of_event = self.data.as_ref().map_or(0, String::len);
-        if self.line.len() + of_event + bytes.len() > LONGEST {
+        if self.line.len() + of_event + bytes.len() > MAX_EVENT_BYTES {
             return Err(ParseError::TooLong);
         }
         self.line.extend_from_slice(bytes);
@@ -129,7 +129,7 @@ impl fmt::Display for ParseError {
         match self {
             Self::NotUtf8 => formatter.write_str("a line is not valid UTF-8"),
             Self::TooLong => {
-                write!(formatter, "an event is longer than {} MiB", LONGEST >> 20)
+                write!(formatter, "an event is longer than {} MiB", MAX_EVENT_BYTES >> 20)
             }
         }
     }

@@ -7,7 +7,7 @@ use trace::call_view::CallView;
 use super::function::Hasher;
 
 /// Streams and events of open captures; a program has a few.
-const MOST: usize = 65_536;
+const MAX_MEMBERS: usize = 65_536;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Member {
@@ -54,7 +54,7 @@ impl Captures {
     }
 
     fn insert(&mut self, pid: u32, member: Member, origin: u64) {
-        if self.0.len() < MOST {
+        if self.0.len() < MAX_MEMBERS {
             self.0.insert((pid, member), origin);
         }
     }

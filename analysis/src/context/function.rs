@@ -9,7 +9,7 @@ use trace::function::{
 };
 
 /// A trace knows some hundred functions; what is no trace may have any number of names.
-const MOST: usize = 8192;
+const MAX_FUNCTIONS: usize = 8192;
 
 /// Stands for all names beyond the most.
 const OTHERS: &str = "(more functions)";
@@ -54,7 +54,7 @@ impl Functions {
         }
         let id = match self.by_name.get(name) {
             Some(&id) => id,
-            None if self.all.len() >= MOST => self.add(OTHERS),
+            None if self.all.len() >= MAX_FUNCTIONS => self.add(OTHERS),
             None => self.add(name),
         };
         self.recent[slot] = Some(id);
@@ -65,7 +65,7 @@ impl Functions {
         if let Some(&id) = self.by_name.get(name) {
             return id;
         }
-        let id = FunctionId(u32::try_from(self.all.len()).expect("at most MOST"));
+        let id = FunctionId(u32::try_from(self.all.len()).expect("at most MAX_FUNCTIONS"));
         self.all.push(Function {
             name: name.into(),
             canonical: canonical(name).into(),
@@ -87,7 +87,7 @@ impl Functions {
     }
 
     pub fn ids(&self) -> impl Iterator<Item = FunctionId> + use<> {
-        (0..u32::try_from(self.all.len()).expect("at most MOST")).map(FunctionId)
+        (0..u32::try_from(self.all.len()).expect("at most MAX_FUNCTIONS")).map(FunctionId)
     }
 }
 
@@ -187,10 +187,10 @@ mod tests {
         assert_eq!(functions.intern("cuMemAlloc_v2").0, 1);
         assert_eq!(functions.intern("cuInit"), first);
         assert_eq!(&*functions.get(FunctionId(1)).canonical, "cuMemAlloc");
-        for number in 0..MOST * 2 {
+        for number in 0..MAX_FUNCTIONS * 2 {
             functions.intern(&format!("cu{number}"));
         }
-        assert_eq!(functions.all.len(), MOST + 1);
+        assert_eq!(functions.all.len(), MAX_FUNCTIONS + 1);
         let other = functions.intern("cuSomethingElse");
         assert_eq!(&*functions.get(other).name, OTHERS);
     }

@@ -7,14 +7,14 @@ use trace::line::{self, Address};
 use super::function::Hasher;
 
 /// Of all processes; what lies beyond is not known.
-const MOST: usize = 1 << 20;
+const MAX_GRAPHS: usize = 1 << 20;
 
 #[derive(Default)]
 pub struct Graphs(HashMap<(u32, u64), Arc<[u32]>, Hasher>);
 
 impl Graphs {
     pub(crate) fn define(&mut self, pid: u32, graph: &line::Graph) {
-        if self.0.len() < MOST {
+        if self.0.len() < MAX_GRAPHS {
             self.0.insert((pid, graph.graph_exec.0), graph.kernels.as_slice().into());
         }
     }

@@ -7,7 +7,7 @@ use trace::line;
 use super::function::Hasher;
 
 /// Beyond this many, calls are of one process without a name.
-const MOST: usize = 65_536;
+const MAX_PROCESSES: usize = 65_536;
 
 /// From 0 without gaps: an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,8 +62,10 @@ impl Processes {
         let id = if let Some(&id) = self.by_pid.get(&pid) {
             id
         } else {
-            let last = self.all.len() >= MOST;
-            let id = ProcessId(u32::try_from(self.all.len() - usize::from(last)).expect("MOST"));
+            let last = self.all.len() >= MAX_PROCESSES;
+            let id = ProcessId(
+                u32::try_from(self.all.len() - usize::from(last)).expect("MAX_PROCESSES"),
+            );
             if !last {
                 self.all.push(Process { pid, ..Process::default() });
                 self.by_pid.insert(pid, id);

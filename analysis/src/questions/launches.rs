@@ -29,10 +29,10 @@ use crate::{
 };
 
 /// Different graphs that are told one by one.
-const MOST_GRAPHS: usize = 65_536;
+const MAX_GRAPHS: usize = 65_536;
 
 /// Different sizes of a kernel that are counted.
-const MOST_SHAPES: usize = 64;
+const MAX_SHAPES: usize = 64;
 
 const SHOWN_KERNELS: usize = 25;
 const SHOWN_GRAPHS: usize = 10;
@@ -222,7 +222,7 @@ impl Launches {
         let mut hasher = DefaultHasher::new();
         kernels.hash(&mut hasher);
         let key = GraphKey { pid, graph_exec, hash: hasher.finish() };
-        if self.graphs.len() < MOST_GRAPHS || self.graphs.contains_key(&key) {
+        if self.graphs.len() < MAX_GRAPHS || self.graphs.contains_key(&key) {
             let sum = self.graphs.entry(key).or_default();
             sum.kernels = kernels.len() as u64;
             sum.replays += of.replays;
@@ -430,7 +430,7 @@ impl OfKernel {
             self.shapes[at].1 += 1;
             // The frequent ones come to the front.
             self.shapes.swap(at, at.saturating_sub(1));
-        } else if self.shapes.len() < MOST_SHAPES {
+        } else if self.shapes.len() < MAX_SHAPES {
             self.shapes.push((shape, 1));
         } else {
             self.other_shapes += 1;

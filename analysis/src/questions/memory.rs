@@ -27,7 +27,7 @@ const SHOWN_GROUPS: usize = 15;
 const CAPTURES_APART_NS: i64 = 500_000_000;
 
 /// Processes whose memory over time is told one by one.
-const MOST_SERIES: usize = 16;
+const MAX_SERIES: usize = 16;
 
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -286,7 +286,7 @@ impl Memory {
         let count = self.processes.len();
         let of_process = self.processes.entry(process).or_default();
         let (device_bytes, captures) = (of_process.device_bytes, of_process.captures);
-        if count <= MOST_SERIES {
+        if count <= MAX_SERIES {
             let timeline = of_process.device.get_or_insert_with(Timeline::levels);
             timeline.add(ts_ns, device_bytes as f64);
         }

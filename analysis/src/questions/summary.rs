@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Pairs of function and code that are told; a program knows a few.
-const MOST_ERRORS: usize = 4096;
+const MAX_ERRORS: usize = 4096;
 
 const SHOWN_FUNCTIONS: usize = 25;
 const SHOWN_ERRORS: usize = 15;
@@ -129,7 +129,7 @@ impl Summary {
         let key = (call.function, code);
         if let Some(error) = self.errors.get_mut(&key) {
             error.count += 1;
-        } else if self.errors.len() < MOST_ERRORS {
+        } else if self.errors.len() < MAX_ERRORS {
             let api = context.functions.get(call.function).api;
             let known = || api.and_then(|api| error_name(api, code));
             let name = call.line.error.or_else(known).map(str::to_owned);

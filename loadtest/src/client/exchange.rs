@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// More than any error message; an error body is read no further.
-const LONGEST_ERROR_BODY: usize = 64 << 10;
+const MAX_ERROR_BODY: usize = 64 << 10;
 /// More than any answer: a server that never ends fills no memory.
-pub(super) const LONGEST_BODY: usize = 64 << 20;
+pub(super) const MAX_BODY: usize = 64 << 20;
 
 impl Client {
     /// Succeeds once the answer is complete and proven so.
@@ -97,7 +97,7 @@ impl Client {
         }
         let mut body = Vec::new();
         // Words that are cut short are better than none.
-        while body.len() < LONGEST_ERROR_BODY
+        while body.len() < MAX_ERROR_BODY
             && let Ok(Some((bytes, _))) = response.piece().await
         {
             body.extend_from_slice(bytes);
@@ -114,7 +114,7 @@ impl Client {
             response.piece().await.map_err(|error| failure_of(&error, Phase::Body))?
         {
             body.extend_from_slice(bytes);
-            if body.len() > LONGEST_BODY {
+            if body.len() > MAX_BODY {
                 return Err(RequestError::MalformedResponse { reason: too_long(), excerpt: None });
             }
         }

@@ -8,7 +8,7 @@ use std::{
 use crate::http::{Connection, Response};
 
 /// Below the five seconds after which vLLM's HTTP server closes an idle connection, so that none is used as it closes.
-const LONGEST_IDLE: Duration = Duration::from_secs(4);
+const MAX_IDLE: Duration = Duration::from_secs(4);
 
 /// The last one in is the first one out: it is the least likely to be closed.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((mut connection, since)) = idle.pop() {
-            if since.elapsed() < LONGEST_IDLE && !connection.is_stale() {
+            if since.elapsed() < MAX_IDLE && !connection.is_stale() {
                 return Some(connection);
             }
         }

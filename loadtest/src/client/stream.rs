@@ -2,7 +2,7 @@
 
 use std::{mem, time::Duration};
 
-use super::exchange::LONGEST_BODY;
+use super::exchange::MAX_BODY;
 use crate::{
     error::RequestError,
     measurement::Measurement,
@@ -35,7 +35,7 @@ impl EventStream {
         let is_first = !self.began;
         self.began |= !bytes.trim_ascii().is_empty();
         self.read += bytes.len();
-        if self.read > LONGEST_BODY {
+        if self.read > MAX_BODY {
             return Err(malformed_stream(too_long()));
         }
         if is_first && bytes.trim_ascii_start().starts_with(b"{") {
@@ -157,5 +157,5 @@ fn malformed_stream(reason: String) -> RequestError {
 }
 
 pub(super) fn too_long() -> String {
-    format!("it is longer than {} MiB", LONGEST_BODY >> 20)
+    format!("it is longer than {} MiB", MAX_BODY >> 20)
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::HttpError;
 
 /// A line that frames a chunk, or a trailer, is no longer than this.
-const LONGEST_LINE: usize = 16 << 10;
+const MAX_LINE: usize = 16 << 10;
 
 /// How far a body has come.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Body {
         match &mut self.0 {
             State::ChunkSize { size, digits, in_extension, length } => {
                 *length += 1;
-                if *length > LONGEST_LINE {
+                if *length > MAX_LINE {
                     return broken("the line before a chunk has no end");
                 }
                 match (byte, char::from(byte).to_digit(16)) {
@@ -120,7 +120,7 @@ impl Body {
             },
             State::Trailer { line, length } => {
                 *length += 1;
-                if *length > LONGEST_LINE {
+                if *length > MAX_LINE {
                     return broken("its trailers have no end");
                 }
                 match byte {
@@ -186,9 +186,9 @@ mod tests {
         {
             assert!(data(Body::chunked(), bytes, 64).is_err(), "{bytes:?}");
         }
-        let endless = [b"1;".to_vec(), b"x".repeat(LONGEST_LINE)].concat();
+        let endless = [b"1;".to_vec(), b"x".repeat(MAX_LINE)].concat();
         assert!(data(Body::chunked(), &endless, 64).is_err());
-        let trailers = [b"0\r\n".to_vec(), b"a\r\n".repeat(LONGEST_LINE)].concat();
+        let trailers = [b"0\r\n".to_vec(), b"a\r\n".repeat(MAX_LINE)].concat();
         assert!(data(Body::chunked(), &trailers, 64).is_err());
     }
 }

@@ -15,9 +15,9 @@ use super::{
 };
 
 const BUFFER: usize = 16 << 10;
-const LONGEST_HEAD: usize = 64 << 10;
+const MAX_HEAD: usize = 64 << 10;
 /// Heads such as `100 Continue` before the one that counts.
-const MOST_INTERIM_HEADS: usize = 16;
+const MAX_INTERIM_HEADS: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -64,7 +64,7 @@ impl Connection {
 
     /// Reads the head of the response.
     pub(crate) async fn receive(mut self) -> Result<Response, HttpError> {
-        for _ in 0..MOST_INTERIM_HEADS {
+        for _ in 0..MAX_INTERIM_HEADS {
             let head = self.head().await?;
             if !matches!(head.status, 100..=199) {
                 let Head { status, body, keeps_alive, encoding } = head;
@@ -88,7 +88,7 @@ impl Connection {
                 self.unread.start += length;
                 return Ok(head);
             }
-            if self.unread.len() >= LONGEST_HEAD {
+            if self.unread.len() >= MAX_HEAD {
                 return Err(HttpError::NotHttp("its headers have no end".to_owned()));
             }
             if self.fill().await? == 0 {

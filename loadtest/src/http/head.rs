@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{HttpError, body::Body};
 
 /// More headers than any server sends.
-const MOST_HEADERS: usize = 128;
+const MAX_HEADERS: usize = 128;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -68,7 +68,7 @@ pub(crate) struct Head {
 impl Head {
     /// The head and its length, once it is all there.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HttpError> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let length = match response.parse(bytes) {
             Ok(httparse::Status::Complete(length)) => length,

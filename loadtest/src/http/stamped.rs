@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// A difference between two readings of the wall clock that is larger is a clock that was set, not a delay.
-const LONGEST_LAG: Duration = Duration::from_secs(60);
+const MAX_LAG: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Stamped {
@@ -102,7 +102,7 @@ impl Stamped {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let lag = stamp
             .and_then(|stamp| wall.duration_since(UNIX_EPOCH + stamp).ok())
-            .filter(|lag| *lag < LONGEST_LAG);
+            .filter(|lag| *lag < MAX_LAG);
         let at = lag.and_then(|lag| now.checked_sub(lag)).unwrap_or(now);
         // Bytes come in order, whatever the wall clock does.
         *arrival = Arrival { at: at.max(arrival.at), lag };

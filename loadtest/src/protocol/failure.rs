@@ -39,11 +39,11 @@ fn error_text(value: &Value) -> Option<String> {
 
 /// One line, short enough for a message, and harmless to a terminal.
 pub(crate) fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 300;
+    const MAX_CHARACTERS: usize = 300;
     let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
     let mut characters = words.flat_map(str::chars);
     let mut line = String::new();
-    for character in characters.by_ref().take(LONGEST) {
+    for character in characters.by_ref().take(MAX_CHARACTERS) {
         if character.is_control() {
             line.extend(character.escape_default());
         } else {

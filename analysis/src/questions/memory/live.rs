@@ -7,7 +7,7 @@ use trace::{call_view::CallView, function::canonical};
 use crate::context::{function::Hasher, process::ProcessId};
 
 /// Of live allocations: a program has some thousands.
-const MOST: usize = 4 << 20;
+const MAX_ALLOCATIONS: usize = 4 << 20;
 
 /// Where memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -215,7 +215,7 @@ impl Memory {
             Kind::Registered => Key::Registered(place),
             _ => Key::Pointer(place),
         };
-        if self.live.len() >= MOST {
+        if self.live.len() >= MAX_ALLOCATIONS {
             return Change::Unreadable;
         }
         let end_ns = line.end_ns();

@@ -12,16 +12,16 @@ use super::fingerprint::Fingerprint;
 use crate::context::function::Hasher;
 
 /// Graphs, and executable graphs, of a process that are kept.
-const MOST_GRAPHS: usize = 1 << 16;
+const MAX_GRAPHS: usize = 1 << 16;
 
 /// Different grids of a kernel that are told apart.
-const MOST_WIDTHS: usize = 256;
+const MAX_WIDTHS: usize = 256;
 
 /// Kernels of a process.
-const MOST_KERNELS: usize = 1 << 16;
+const MAX_KERNELS: usize = 1 << 16;
 
 /// Kernels and widths in the votes of one graph or step.
-const MOST_VOTES: usize = 256;
+const MAX_VOTES: usize = 256;
 
 /// A kernel takes part if its grid took at least this part of the sizes that any kernel's took.
 const OFTEN: f64 = 0.9;
@@ -54,7 +54,7 @@ impl Votes {
         let is_same = |vote: &&mut Vote| vote.kernel == kernel && vote.width == width;
         if let Some(vote) = self.0.iter_mut().find(is_same) {
             vote.count += count;
-        } else if self.0.len() < MOST_VOTES {
+        } else if self.0.len() < MAX_VOTES {
             self.0.push(Vote { kernel, width, count });
         }
     }
@@ -79,12 +79,12 @@ pub(super) struct Widths(HashMap<u64, Vec<u32>, Hasher>);
 impl Widths {
     pub(super) fn launch(&mut self, kernel: u64, grid: Option<[u32; 3]>) {
         let Some([width, 1, 1]) = grid else { return };
-        if self.0.len() >= MOST_KERNELS && !self.0.contains_key(&kernel) {
+        if self.0.len() >= MAX_KERNELS && !self.0.contains_key(&kernel) {
             return;
         }
         let widths = self.0.entry(kernel).or_default();
         if let Err(at) = widths.binary_search(&width)
-            && widths.len() < MOST_WIDTHS
+            && widths.len() < MAX_WIDTHS
         {
             widths.insert(at, width);
         }
@@ -138,7 +138,7 @@ impl Captures {
         let Some(at) = self.open.iter().position(|open| open.streams[0] == stream) else { return };
         let open = self.open.swap_remove(at);
         if let Some(graph) = graph
-            && self.graphs.len() < MOST_GRAPHS
+            && self.graphs.len() < MAX_GRAPHS
         {
             self.graphs.insert(graph, Rc::new(open.captured));
         }
@@ -194,7 +194,7 @@ impl Captures {
         let Some(executable) = executable else { return };
         self.executables.remove(&executable);
         if let Some(captured) = graph.and_then(|graph| self.graphs.get(&graph))
-            && self.executables.len() < MOST_GRAPHS
+            && self.executables.len() < MAX_GRAPHS
         {
             self.executables.insert(executable, Rc::clone(captured));
         }

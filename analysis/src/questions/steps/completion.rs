@@ -18,26 +18,26 @@ use crate::context::function::Hasher;
 pub(super) const SIGNAL_DELAY_NS: i64 = 50_000;
 
 /// A wait that is over sooner may have found the work done. Waits that came late took up to 36 us.
-const LEAST_WAIT_NS: i64 = 50_000;
+const MIN_WAIT_NS: i64 = 50_000;
 
 /// From the end of a copy to the return of the driver's wait for it: 7.5 us at the median.
 const WAKE_UP_NS: i64 = 7_500;
 
 /// An estimate is no better than this.
-const CLOSEST_POLLS_NS: i64 = 50_000;
+const MAX_POLL_GAP_NS: i64 = 50_000;
 
 /// Outputs that nothing has covered yet, of a rank that waits for none.
-const MOST_OPEN: usize = 64;
+const MAX_OPEN: usize = 64;
 
 /// Lines of other threads may come this many outputs later.
 const KEPT_BEHIND: usize = 2;
 
 /// Waits of a stream for others that are told apart by their time.
-const MOST_INHERITED: usize = 32;
+const MAX_INHERITED: usize = 32;
 
-const MOST_STREAMS: usize = 65_536;
+const MAX_STREAMS: usize = 65_536;
 
-const MOST_EVENTS: usize = 1 << 20;
+const MAX_EVENTS: usize = 1 << 20;
 
 /// A call: from its entry to its return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +206,7 @@ impl StreamOrder {
         let record = Record { call, coverage, output, waits_for };
         if let Some((latest, before)) = self.events.get_mut(&event) {
             *before = Some(std::mem::replace(latest, record));
-        } else if record.coverage != Coverage::default() && self.events.len() < MOST_EVENTS {
+        } else if record.coverage != Coverage::default() && self.events.len() < MAX_EVENTS {
             self.events.insert(event, (record, None));
         }
     }
@@ -249,7 +249,7 @@ impl StreamOrder {
             since = since.max(*latest);
             coverage.merge(all);
         }
-        if inherited.len() == MOST_INHERITED {
+        if inherited.len() == MAX_INHERITED {
             inherited.pop_front();
         }
         inherited.push_back((since, coverage));
@@ -262,7 +262,7 @@ impl StreamOrder {
         self.done(&coverage, call.ret);
         if let Some(output) = self.find(waits_for)
             && let Some(from) = output.not_ready
-            && call.ret - from <= CLOSEST_POLLS_NS
+            && call.ret - from <= MAX_POLL_GAP_NS
         {
             output.estimate = Some(i64::midpoint(from, call.ret));
             output.is_polled = true;
@@ -277,7 +277,7 @@ impl StreamOrder {
             return;
         }
         output.handed = Some(call.ret);
-        if !output.is_polled && is_wait && waited_ns >= LEAST_WAIT_NS {
+        if !output.is_polled && is_wait && waited_ns >= MIN_WAIT_NS {
             output.estimate = Some(call.ret - WAKE_UP_NS);
         }
     }
@@ -315,7 +315,7 @@ impl StreamOrder {
     /// The oldest output, once nothing more is to be learnt of it.
     pub(super) fn next_settled(&mut self) -> Option<Output> {
         let is_known = self.open.front()?.high.is_some() && self.open.len() > KEPT_BEHIND;
-        (is_known || self.open.len() > MOST_OPEN).then(|| self.leave()).flatten()
+        (is_known || self.open.len() > MAX_OPEN).then(|| self.leave()).flatten()
     }
 
     /// The oldest output, when no more lines come.
@@ -341,7 +341,7 @@ impl StreamOrder {
         if let Some(&at) = self.by_handle.get(&handle) {
             return Some(at);
         }
-        if self.streams.len() >= MOST_STREAMS {
+        if self.streams.len() >= MAX_STREAMS {
             return None;
         }
         self.streams.push(Stream::default());

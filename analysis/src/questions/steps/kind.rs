@@ -18,7 +18,7 @@ const SHORT_PAUSE_NS: f64 = 2.5e6;
 const LONG_PAUSE_NS: f64 = 5.0e6;
 
 /// Padding adds at most this many tokens, or as many as there are.
-const MOST_PADDING: u32 = 8;
+const MAX_PADDING: u32 = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -136,7 +136,7 @@ impl Engine {
             return Some(tokens > requests);
         }
         let padded = graph_tokens?;
-        let is_far = padded >= requests.saturating_mul(2) && padded - requests > MOST_PADDING;
+        let is_far = padded >= requests.saturating_mul(2) && padded - requests > MAX_PADDING;
         match mode {
             // Beside graphs for pieces, those of the whole model are for decoding.
             GraphMode::Full if self.has_other => Some(false),

@@ -25,19 +25,19 @@ const LONG_PAUSE_NS: i64 = 1_000_000_000;
 
 /// The least that is handed out for a request: a token id or a count, of 32 bits or of 64.
 const BYTES_OF_AN_OUTPUT: u64 = 4;
-const MOST_BYTES_OF_AN_OUTPUT: u64 = 8;
+const MAX_BYTES_OF_AN_OUTPUT: u64 = 8;
 
 /// Positions are numbers of 64 bits.
 const BYTES_OF_A_POSITION: u64 = 8;
 
 /// Of a step; what lies beyond is counted, but not looked at.
-const MOST_INPUTS: usize = 64;
-const MOST_GRAPHS: usize = 1024;
+const MAX_INPUTS: usize = 64;
+const MAX_GRAPHS: usize = 1024;
 
-const MOST_THREADS: usize = 65_536;
+const MAX_THREADS: usize = 65_536;
 
 /// No trace is so long; times up to here can be subtracted.
-const FARTHEST_NS: i64 = 1 << 61;
+const MAX_TIME_NS: i64 = 1 << 61;
 
 /// A graph that holds this part of all kernels in the graphs of a step is the whole model.
 const WHOLE_MODEL: f64 = 0.8;
@@ -213,12 +213,12 @@ impl Ledger {
             return;
         }
         let whole = Interval { entry: line.ts_ns, ret: line.end_ns() };
-        if whole.entry < -FARTHEST_NS || whole.ret > FARTHEST_NS {
+        if whole.entry < -MAX_TIME_NS || whole.ret > MAX_TIME_NS {
             return;
         }
         let tid = line.tid.unwrap_or(0);
         self.learn_end(operation, line, whole, stream_of(line, is_per_thread, tid));
-        if self.threads.len() >= MOST_THREADS {
+        if self.threads.len() >= MAX_THREADS {
             self.threads.clear();
         }
         let thread = self.threads.entry(tid).or_default();
@@ -404,7 +404,7 @@ impl Ledger {
             Some(captured) => self.part.fingerprint.extend(captured.fingerprint),
             None => self.part.fingerprint.add(&[executable]),
         }
-        if self.part.graphs.len() < MOST_GRAPHS {
+        if self.part.graphs.len() < MAX_GRAPHS {
             self.part.graphs.push(executable);
         }
     }
@@ -426,7 +426,7 @@ impl Ledger {
         match direction {
             Direction::ToDevice => {
                 self.has_input = true;
-                if self.part.inputs.len() < MOST_INPUTS {
+                if self.part.inputs.len() < MAX_INPUTS {
                     self.part.inputs.push(bytes);
                 }
             }
@@ -507,8 +507,8 @@ impl Ledger {
         };
         let most = graph_tokens.or(by_grids);
         let fits = |bytes: u64| most.is_some_and(|most| least_bytes / bytes <= u64::from(most));
-        if most.is_some() && !fits(BYTES_OF_AN_OUTPUT) && fits(MOST_BYTES_OF_AN_OUTPUT) {
-            self.bytes_of_an_output = MOST_BYTES_OF_AN_OUTPUT;
+        if most.is_some() && !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT) {
+            self.bytes_of_an_output = MAX_BYTES_OF_AN_OUTPUT;
         }
         let requests = requests(least_bytes, self.bytes_of_an_output, most);
         let is_possible = |tokens: &u32| {

@@ -13,11 +13,11 @@ use super::{
 use crate::context::{Context, process::ProcessId};
 
 /// From the median of its like, a step's time differs by 1.5 us where the waiting thread spins.
-const MOST_SPREAD_NS: i64 = 50_000;
-const LEAST_ALIKE: usize = 20;
+const MAX_SPREAD_NS: i64 = 50_000;
+const MIN_ALIKE: usize = 20;
 
 /// One rank begins a step no longer than half of this before another.
-const LONGEST_LEAD_NS: i64 = 1_000_000_000;
+const MAX_LEAD_NS: i64 = 1_000_000_000;
 
 /// The outputs of one process.
 pub(super) struct Member {
@@ -110,7 +110,7 @@ fn withhold_late(rows: &mut [Row]) {
         spread.extend(times.into_iter().map(|time| (time - median).abs()));
     }
     spread.sort_unstable();
-    if spread.len() >= LEAST_ALIKE && spread[spread.len() / 2] > MOST_SPREAD_NS {
+    if spread.len() >= MIN_ALIKE && spread[spread.len() / 2] > MAX_SPREAD_NS {
         rows.iter_mut().filter(|row| !row.is_polled).for_each(|row| row.estimate = None);
     }
 }
@@ -126,7 +126,7 @@ fn first_moment(member: &Member) -> Option<i64> {
     let at = member.rows.iter().position(|row| row.handed.is_some())?;
     let start = member.rows[at].start;
     let pause_ns = at.checked_sub(1).map_or(i64::MAX, |at| start - member.rows[at].queued);
-    Some(start - pause_ns.clamp(0, LONGEST_LEAD_NS) / 2)
+    Some(start - pause_ns.clamp(0, MAX_LEAD_NS) / 2)
 }
 
 /// When the first step began for whose output somebody waited.
