@@ -12,6 +12,7 @@ mod kernels;
 mod line;
 mod meaning;
 mod notices;
+mod overflow;
 mod publish;
 mod rotation;
 mod stages;

@@ -8,10 +8,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use tracing::warn;
+
+use crate::recorder::overflow::Overflow;
 
 /// A capture or graph longer than this is given up, as is one with a kernel that was not read, and
 /// the graph is one of which nothing is known: nobody captures so much, but a capture whose end was
@@ -29,9 +30,6 @@ const MAX_ENTRIES: usize = 1 << 17;
 /// The same of all processes.
 const MAX_ALL_ENTRIES: usize = 1 << 19;
 
-/// How often it is said that there is no room.
-const WARN_INTERVAL: Duration = Duration::from_secs(60);
-
 #[derive(Default)]
 pub(super) struct Room {
     /// Of all processes.
@@ -39,9 +37,7 @@ pub(super) struct Room {
     entries: usize,
     /// Of the process that is followed.
     own_entries: usize,
-    /// What there was no room for.
-    refused: u64,
-    warned: Option<Instant>,
+    overflow: Overflow,
 }
 
 impl Room {
@@ -61,11 +57,9 @@ impl Room {
 
     /// Something is not remembered.
     pub(super) fn refuse(&mut self) {
-        self.refused += 1;
-        if self.warned.is_none_or(|warned| warned.elapsed() >= WARN_INTERVAL) {
-            self.warned = Some(Instant::now());
+        if let Some(refused) = self.overflow.add() {
             warn!(
-                refused = self.refused,
+                refused,
                 "more captures and graphs than are remembered: it is not said what the others hold"
             );
         }

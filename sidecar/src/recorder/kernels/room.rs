@@ -6,10 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use tracing::warn;
+
+use crate::recorder::overflow::Overflow;
 
 /// Kernels with a number. A start of vLLM has 28 743.
 pub(super) const MAX_KERNELS: usize = 1 << 18;
@@ -21,14 +22,10 @@ pub(super) const MAX_NAME_BYTES: usize = 64 << 20;
 const MAX_HANDLES: usize = 1 << 18;
 const MAX_ALL_HANDLES: usize = 1 << 20;
 
-/// How often it is said that there is no room.
-const WARN_INTERVAL: Duration = Duration::from_secs(60);
-
 #[derive(Default)]
 pub(super) struct Room {
     handles: Arc<AtomicUsize>,
-    refused: u64,
-    warned: Option<Instant>,
+    overflow: Overflow,
 }
 
 impl Room {
@@ -43,11 +40,9 @@ impl Room {
 
     /// Something is not remembered.
     pub(super) fn refuse(&mut self) {
-        self.refused += 1;
-        if self.warned.is_none_or(|warned| warned.elapsed() >= WARN_INTERVAL) {
-            self.warned = Some(Instant::now());
+        if let Some(refused) = self.overflow.add() {
             warn!(
-                refused = self.refused,
+                refused,
                 "too many kernels to remember: calls that launch the others do not say which"
             );
         }
