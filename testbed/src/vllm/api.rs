@@ -1,12 +1,13 @@
 //! The API process: binds its port, starts the engine, and serves until it is told to stop.
 
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -64,7 +65,12 @@ async fn run(options: Options) -> Result<ExitCode> {
 
     tokio::spawn(announce(engine.link.clone()));
     tokio::select! {
-        status = engine.wait() => bail!("the engine process ended by itself: {}", status?),
+        // Where the signal goes to all processes of a container, the engine may have heeded it first.
+        status = engine.wait() => {
+            let status = status?;
+            let told = status.success() || status.signal() == Some(libc::SIGTERM);
+            ensure!(told, "the engine process ended by itself: {status}");
+        }
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -76,7 +82,9 @@ async fn run(options: Options) -> Result<ExitCode> {
         eprintln!("WARNING clients still hold connections: leaving them");
     }
     let status = engine.finish(PATIENCE).await?;
-    ensure!(status.success(), "the engine process ended badly: {status}");
+    // One that was told to stop before it could heed the signal ends by it.
+    let stopped = status.success() || status.signal() == Some(libc::SIGTERM);
+    ensure!(stopped, "the engine process ended badly: {status}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -102,6 +102,15 @@ fn server_does_not_outlive_its_engine() {
 }
 
 #[test]
+fn a_signal_that_reaches_the_engine_first_is_a_stop() {
+    // A container without a process namespace of its own is stopped so: all its processes get the signal.
+    let mut vllm = Vllm::ready(&[]);
+    // SAFETY: the engine is a child of our child, which has not waited for it.
+    assert_eq!(unsafe { libc::kill(vllm.engine.cast_signed(), libc::SIGTERM) }, 0);
+    assert_eq!(vllm.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn missing_libraries_are_named() {
     let bench = Bench::new(Driver::R550);
     let mut command = bench.command(PROGRAM);
