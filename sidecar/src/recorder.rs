@@ -6,6 +6,7 @@ mod changes;
 mod cost;
 mod disk;
 mod ending;
+mod first_launch;
 mod graphs;
 mod handover;
 mod kernels;
@@ -15,7 +16,6 @@ mod notices;
 mod overflow;
 mod publish;
 mod rotation;
-mod stages;
 
 use std::{
     collections::BTreeMap,
@@ -35,13 +35,13 @@ pub use changes::Change;
 use changes::Changes;
 use cost::CostMeter;
 use disk::Disk;
+use first_launch::FirstLaunch;
 use handover::Handover;
 use line::push_line;
 use meaning::{Meaning, Reference};
 pub use notices::Notice;
 use rustix::event::{Timespec, epoll};
 use sidecar_common::CallEvent;
-use stages::{News, Stages};
 use trace::{
     line::{CloseReason, CoverageCounts, FunctionCounts},
     segment_name::{Format, Run},
@@ -103,7 +103,7 @@ pub struct Recorder {
     changes: Changes,
     books: Books,
     meaning: Meaning,
-    stages: Stages,
+    first_launch: FirstLaunch,
     segment: Segment,
     segment_started: Instant,
     handover: Handover,
@@ -145,7 +145,7 @@ impl Recorder {
             changes: Changes::default(),
             books: Books::default(),
             meaning: Meaning::default(),
-            stages: Stages::default(),
+            first_launch: FirstLaunch::default(),
             segment,
             segment_started: Instant::now(),
             handover: Handover::default(),
@@ -266,9 +266,8 @@ impl Recorder {
             }
             _ => Reference::default(),
         };
-        let news = self.stages.follow(event, call);
-        if news != News::default() {
-            self.tell_news(event.tgid, news);
+        if self.first_launch.is_first(event, call) {
+            self.launched(event.tgid);
         }
         if !self.disk.is_writable() {
             self.books.unwritten(event.function);
@@ -278,7 +277,6 @@ impl Recorder {
         if self.announcements.is_due(event.tgid) {
             let known = self.known(event.tgid);
             self.announcements.process(self.segment.buffer(), since_start, event.tgid, known);
-            self.stages.announce(self.segment.buffer(), self.options.start_ns, event.tgid);
         }
         self.meaning.announce(self.segment.buffer(), since_start, event.tgid, reference);
         let out = self.segment.buffer();

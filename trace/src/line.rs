@@ -176,7 +176,7 @@ pub struct Process {
     pub ranks: BTreeMap<String, u32>,
 }
 
-/// How far a process has come that computes on a GPU; it is so from this line's `ts` on.
+/// In formats 1 and 2: how far the sidecar thought that a process had come. Nothing writes it any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// `load`, `warm_up` or `serve`.

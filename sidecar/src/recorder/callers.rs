@@ -1,8 +1,8 @@
-//! Who calls: whether it is a target, and what it has come to.
+//! Who calls: whether it is a target, and its role.
 
 use tracing::{debug, warn};
 
-use super::{Recorder, stages::News};
+use super::Recorder;
 use crate::{
     clock,
     process::{Known, Processes},
@@ -21,16 +21,10 @@ impl Recorder {
         is_target
     }
 
-    /// What a process has come to is said before its next line.
-    pub(super) fn tell_news(&mut self, pid: u32, News { is_first_launch, stage }: News) {
-        if is_first_launch {
-            Processes::launched(&self.processes, pid);
-            self.state.callers().changed(pid, &self.known(pid));
-        }
-        if let Some(stage) = stage {
-            debug!(pid, stage = stage.name(), "a process enters a stage");
-            self.state.callers().entered(pid, stage.name());
-        }
+    /// It launches for the first time, which may tell its role: said before its next line.
+    pub(super) fn launched(&mut self, pid: u32) {
+        Processes::launched(&self.processes, pid);
+        self.state.callers().changed(pid, &self.known(pid));
         self.announcements.renew(pid);
     }
 

@@ -26,7 +26,7 @@ impl Recorder {
             match notice {
                 Notice::Function { number, name, api } => {
                     self.meaning.add_function(&name);
-                    self.stages.add_function(&name);
+                    self.first_launch.add_function(&name);
                     self.books.add_function(number, name, api);
                 }
                 Notice::Library { attached_ns, library } => {
@@ -65,7 +65,7 @@ impl Recorder {
             Change::Forked { parent, at_ns } => return self.meaning.forked(pid, parent, at_ns),
             Change::Replaced { at_ns } => {
                 self.meaning.forget(pid, at_ns);
-                self.stages.forget(pid, at_ns);
+                self.first_launch.forget(pid, at_ns);
             }
             Change::Described => {}
         }

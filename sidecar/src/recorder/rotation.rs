@@ -9,7 +9,7 @@ use trace::{
     writer::push_meta,
 };
 
-use super::{Options, Recorder, announcements::Announcements, meaning::Meaning, stages::Stages};
+use super::{Options, Recorder, announcements::Announcements, meaning::Meaning};
 use crate::{clock, segment::Segment};
 
 impl Recorder {
@@ -87,8 +87,8 @@ impl Recorder {
 
     pub(super) fn open_segment(&mut self) {
         self.segment_started = Instant::now();
-        let Self { segment, options, announcements, meaning, stages, .. } = self;
-        begin(segment, options, announcements, meaning, stages);
+        let Self { segment, options, announcements, meaning, .. } = self;
+        begin(segment, options, announcements, meaning);
         self.flush();
     }
 
@@ -117,9 +117,9 @@ impl Recorder {
     }
 
     fn flush(&mut self) {
-        let Self { segment, books, disk, options, announcements, meaning, stages, .. } = self;
+        let Self { segment, books, disk, options, announcements, meaning, .. } = self;
         disk.flush(segment, books, |segment| {
-            begin(segment, options, announcements, meaning, stages);
+            begin(segment, options, announcements, meaning);
         });
     }
 }
@@ -130,7 +130,6 @@ fn begin(
     options: &Options,
     announcements: &mut Announcements,
     meaning: &mut Meaning,
-    stages: &mut Stages,
 ) {
     let now = clock::read(options.start_ns);
     let open = SegmentOpen {
@@ -147,5 +146,4 @@ fn begin(
     push_meta(segment.buffer(), since_start, std::process::id(), &meta);
     announcements.begin_segment(segment.buffer());
     meaning.begin_segment();
-    stages.begin_segment();
 }

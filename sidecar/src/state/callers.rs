@@ -37,8 +37,6 @@ pub struct Caller {
     pub role_by: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ranks: BTreeMap<String, u32>,
-    /// Of the last stage line of the trace.
-    pub stage: Option<String>,
     /// It was seen to map a file with the name of a CUDA library.
     pub has_mapped: bool,
     /// It has called a traced function.
@@ -81,13 +79,6 @@ impl Callers {
         }
     }
 
-    /// It loads a model, or warms up, or serves.
-    pub fn entered(&mut self, pid: u32, stage: &str) {
-        if let Some(caller) = self.list.iter_mut().rfind(|caller| caller.pid == pid) {
-            caller.stage = Some(stage.to_owned());
-        }
-    }
-
     pub fn exited(&mut self, pid: u32) {
         if let Some(caller) = self.list.iter_mut().find(|caller| caller.is(pid)) {
             caller.is_running = false;
@@ -127,7 +118,6 @@ impl Callers {
             role: None,
             role_by: None,
             ranks: BTreeMap::new(),
-            stage: None,
             has_mapped: false,
             has_called: false,
             is_running: true,

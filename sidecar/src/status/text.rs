@@ -96,7 +96,7 @@ fn processes(out: &mut String, status: &Status) {
     }
 }
 
-/// What it is in a vLLM server and how far it has come, as far as that is known.
+/// What it is in a vLLM server, as far as that is known.
 fn part(caller: &Caller) -> String {
     let mut part = String::new();
     if let (Some(role), Some(by)) = (&caller.role, &caller.role_by) {
@@ -105,9 +105,6 @@ fn part(caller: &Caller) -> String {
             push(&mut part, format_args!(" {label} {rank}"));
         }
         push(&mut part, format_args!(" by its {by}"));
-    }
-    if let Some(stage) = &caller.stage {
-        push(&mut part, format_args!("; stage {stage}"));
     }
     part
 }
@@ -388,15 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_told_with_its_ranks_and_its_stage() {
+    fn a_worker_is_told_with_its_ranks() {
         let (_directory, reporter) = busy();
         let mut status = reporter.status();
         let caller = &mut status.processes[0].caller;
         caller.role = Some("worker".to_owned());
         caller.role_by = Some("title".to_owned());
         caller.ranks = [("tp".to_owned(), 1), ("pp".to_owned(), 0)].into();
-        caller.stage = Some("serve".to_owned());
-        let expected = "; called CUDA; worker pp 0 tp 1 by its title; stage serve\n";
+        let expected = "; called CUDA; worker pp 0 tp 1 by its title\n";
         let text = of(&status);
         assert!(text.contains(expected), "no {expected:?} in\n{text}");
     }

@@ -30,7 +30,6 @@ pub(crate) struct Process {
     pub(crate) comm: Option<String>,
     pub(crate) matched_by: Option<String>,
     pub(crate) role: Option<String>,
-    pub(crate) stage: Option<String>,
     pub(crate) has_called: bool,
     pub(crate) is_running: bool,
     pub(crate) reason: String,
@@ -93,10 +92,8 @@ impl Process {
         self.command.as_deref().or(self.comm.as_deref()).unwrap_or("?")
     }
 
-    /// Role and stage, in brackets; nothing where neither is known.
+    /// Its role in brackets; nothing where it is not known.
     pub(crate) fn part(&self) -> String {
-        let known: Vec<&str> =
-            [&self.role, &self.stage].into_iter().flatten().map(String::as_str).collect();
-        if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
+        self.role.as_ref().map(|role| format!(" ({role})")).unwrap_or_default()
     }
 }

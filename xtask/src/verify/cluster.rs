@@ -196,9 +196,8 @@ mod tests {
         assert_eq!(found.unwrap(), "pid 17, \"VLLM::EngineCore\": a target started it");
         let mut engine = process(Some("ancestor"), true);
         engine["processes"][0]["role"] = "engine_core".into();
-        engine["processes"][0]["stage"] = "serve".into();
         let found = vllm_is_discovered(&status(engine)).unwrap();
-        assert!(found.contains("\"VLLM::EngineCore\" (engine_core, serve): a target"), "{found}");
+        assert!(found.contains("\"VLLM::EngineCore\" (engine_core): a target"), "{found}");
         assert!(vllm_is_discovered(&status(process(Some("ancestor"), false))).is_err());
         let foreign = vllm_is_discovered(&status(process(None, true))).unwrap_err();
         assert!(foreign.contains("TARGET_PROCESS"), "{foreign}");

@@ -8,8 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::harness::{Scene, standin_caller};
 
 /// The stand-in for vLLM, killed when dropped.
@@ -18,14 +16,10 @@ pub(super) struct Server {
     /// The process that was started for the engine.
     pub(super) engine: u32,
     address: String,
-    /// `CLOCK_MONOTONIC` when it was started, and when it was ready.
-    pub(super) started_ns: u64,
-    pub(super) ready_ns: u64,
 }
 
 impl Server {
     pub(super) fn ready(scene: &Scene, options: &[&str]) -> Self {
-        let started_ns = now_ns();
         let mut command = scene.program(&standin_caller().with_file_name("standin-vllm"), &[]);
         command
             .arg0("python3")
@@ -38,7 +32,7 @@ impl Server {
         let engine = line_with("engine process ").rsplit_once(' ').unwrap().1.parse().unwrap();
         line_with("startup complete");
         std::thread::spawn(move || lines.count());
-        Self { child, engine, address, started_ns, ready_ns: now_ns() }
+        Self { child, engine, address }
     }
 
     /// Generates tokens, each in a step of the engine.
@@ -74,10 +68,4 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// `CLOCK_MONOTONIC`.
-pub(super) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
 }
