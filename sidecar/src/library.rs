@@ -87,7 +87,7 @@ pub struct Function {
 
 impl Library {
     /// Opens a file and finds the exported functions that `selection` wants; `None` if it exports
-    /// no CUDA function at all.
+    /// none of them, so that nothing is missed without probes.
     pub fn open(path: &Path, selection: &Selection) -> Result<Option<Self>> {
         Self::read(untrusted_file::open(path).context("cannot open it")?, selection)
     }
@@ -98,16 +98,16 @@ impl Library {
         let elf = Elf::read(&file)?;
         let mut exports = Exports::new(selection);
         elf.each_symbol(|symbol| exports.add(symbol, &elf))?;
-        if !exports.has_any {
+        let Exports { by_address, mut refusals, .. } = exports;
+        let mut exports: Vec<(u64, Export)> = by_address.into_iter().collect();
+        exports.retain(|(_, export)| selection.contains(&export.name));
+        if exports.is_empty() && refusals.is_empty() {
             return Ok(None);
         }
         let build_id = elf.build_id.clone();
         let is_overlay = is_overlay(&file).context("cannot stat its file system")?;
         let device = if is_overlay { 0 } else { metadata.dev() };
         let id = FileId { device, inode: metadata.ino(), build_id };
-        let Exports { by_address, mut refusals, .. } = exports;
-        let mut exports: Vec<(u64, Export)> = by_address.into_iter().collect();
-        exports.retain(|(_, export)| selection.contains(&export.name));
         exports.sort_by_key(|(_, export)| attach_rank(&export.name));
         for (_, export) in exports.drain(exports.len().min(MAX_FUNCTIONS as usize)..) {
             refusals.add(&export.name, TOO_MANY);
@@ -138,14 +138,12 @@ struct Exports<'a> {
     selection: &'a Selection,
     by_address: BTreeMap<u64, Export>,
     refusals: Refusals,
-    /// Also those that are not wanted, or refused.
-    has_any: bool,
 }
 
 impl<'a> Exports<'a> {
     fn new(selection: &'a Selection) -> Self {
         let (by_address, refusals) = (BTreeMap::new(), Refusals::default());
-        Self { selection, by_address, refusals, has_any: false }
+        Self { selection, by_address, refusals }
     }
 
     fn add(&mut self, symbol: Symbol<'_>, elf: &Elf<'_>) {
@@ -172,7 +170,6 @@ impl<'a> Exports<'a> {
         let end = name.iter().take(MAX_NAME_BYTES + 1).position(|&byte| byte == 0);
         let text = String::from_utf8_lossy(&name[..end.unwrap_or(MAX_NAME_BYTES.min(name.len()))]);
         let Some(api) = Api::of(&text) else { return };
-        self.has_any = true;
         let refused = match end {
             None => Some("its name is longer than any of the CUDA API"),
             Some(_) if !is_plain(&text) => {

@@ -26,7 +26,7 @@ use super::{
     },
     has_cuda_name,
     lease::Watched,
-    memory::{Look, Site, exports_cuda, in_other_mounts, own_sites, sites},
+    memory::{Look, Site, exports_wanted, in_other_mounts, own_sites, sites},
 };
 use crate::{
     clock,
@@ -69,7 +69,7 @@ const MAX_COMPLAINTS: usize = 1024;
 /// What a file turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Examined {
-    /// It exports no CUDA function.
+    /// It exports no function that is wanted.
     Plain,
     /// It has probes: the library of this index.
     Library(usize),
@@ -186,7 +186,7 @@ impl Discovery {
                     self.complain(pid, path, &error);
                 }
                 known.or_else(|| {
-                    let exports = has_cuda_name(path) || exports_cuda(pid, file);
+                    let exports = has_cuda_name(path) || exports_wanted(pid, file, &self.selection);
                     exports.then(|| Examined::Refused(unopened.to_string()))
                 })
             }

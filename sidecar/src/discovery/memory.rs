@@ -7,7 +7,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, ptr, sync::Arc, time::Duration};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use trace::function::Api;
+use trace::function::Selection;
 
 use super::twins::{has_number_and_name, is_same_number};
 use crate::{
@@ -116,9 +116,11 @@ pub(super) fn own_sites(
     time_limit::run(pid, "map a library", TIMEOUT, look).flatten()
 }
 
-/// Whether a library that cannot be opened exports CUDA functions, as its image in memory says.
-pub(super) fn exports_cuda(pid: u32, file: MappedFile) -> bool {
-    let look = move || Memory::of(pid).ok()?.names_cuda_export(file);
+/// Whether a library that cannot be opened exports functions that are wanted, as its image in memory
+/// says.
+pub(super) fn exports_wanted(pid: u32, file: MappedFile, selection: &Selection) -> bool {
+    let selection = selection.clone();
+    let look = move || Memory::of(pid).ok()?.names_export(file, &selection);
     let found = time_limit::run(pid, "look at the exports of a library", TIMEOUT, look);
     found.flatten().unwrap_or(false)
 }
@@ -220,7 +222,7 @@ impl Memory {
 
     /// By the dynamic section of a loaded 64-bit ELF image: symbols that are defined, and their names.
     /// Symbols end where the names begin, as every linker lays them out.
-    fn names_cuda_export(&self, file: MappedFile) -> Option<bool> {
+    fn names_export(&self, file: MappedFile, selection: &Selection) -> Option<bool> {
         let (base, segments) = self.segments(file)?;
         let dynamic = segments
             .chunks_exact(SEGMENT_BYTES)
@@ -244,7 +246,7 @@ impl Memory {
             let name = names.get(name..).filter(|_| is_defined)?;
             let name = &name[..name.len().min(MAX_NAME_BYTES)];
             let name = &name[..name.iter().position(|&byte| byte == 0)?];
-            Some(Api::of(std::str::from_utf8(name).ok()?).is_some())
+            Some(selection.contains(std::str::from_utf8(name).ok()?))
         };
         Some(symbols.chunks_exact(SYMBOL_BYTES).any(|symbol| is_export(symbol) == Some(true)))
     }
@@ -447,13 +449,14 @@ mod tests {
     }
 
     #[test]
-    fn an_export_of_cuda_is_found_by_its_name_in_memory() {
+    fn an_export_that_is_wanted_is_found_by_its_name_in_memory() {
         let exports = |names: &[u8], symbols: &[u32]| {
             let memory = memory_with_symbols(names, symbols);
-            memory.names_cuda_export(memory.mappings.list[0].file)
+            memory.names_export(memory.mappings.list[0].file, &Selection::parse("default").unwrap())
         };
         assert_eq!(exports(b"\0main\0cuInit\0", &[1, 6]), Some(true));
         assert_eq!(exports(b"\0main\0cuInit\0", &[1]), Some(false));
+        assert_eq!(exports(b"\0cuFileRead\0", &[1]), Some(false));
     }
 
     /// 65 536 symbols with names of 4 MiB each are 256 GiB to look through.
@@ -462,7 +465,8 @@ mod tests {
         let symbols: Vec<u32> = (0..u32::try_from(MAX_SYMBOLS).unwrap()).collect();
         let memory = memory_with_symbols(&vec![b'c'; MAX_NAMES_BYTES], &symbols);
         let begun = std::time::Instant::now();
-        assert_eq!(memory.names_cuda_export(memory.mappings.list[0].file), Some(false));
+        let selection = Selection::parse("all").unwrap();
+        assert_eq!(memory.names_export(memory.mappings.list[0].file, &selection), Some(false));
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 

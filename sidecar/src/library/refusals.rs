@@ -24,6 +24,10 @@ impl Refusals {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
     /// The same of what is a list already, but may be too long.
     pub fn of(refused: BTreeMap<String, String>) -> BTreeMap<String, String> {
         if refused.len() <= MAX_NAMED {

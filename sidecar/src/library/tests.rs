@@ -352,6 +352,18 @@ fn more_functions_than_can_be_traced_are_refused_with_the_way_out_and_the_first_
     assert!(narrow.refused.is_empty());
 }
 
+/// As with `libcufile.so`, which every PyTorch maps: none of its `cuFile*` is in the default set.
+#[test]
+fn a_file_without_a_function_that_is_wanted_is_no_library() {
+    let image = Image::with(&["cuFileDriverOpen", "cuFileRead"]);
+    assert!(open_with(&image.bytes(), "default").unwrap().is_none());
+    assert!(open_with(&image.bytes(), "all").unwrap().is_some());
+    let indirect = Image::new().function("cuInit", STT_GNU_IFUNC, &PUSH);
+    let refused = open_with(&indirect.bytes(), "default").unwrap();
+    assert!(refused.is_some(), "one that is wanted and gets no probe is missed");
+    assert!(open_with(&indirect.bytes(), "cudaMalloc").unwrap().is_none());
+}
+
 #[test]
 fn a_sparse_file_that_claims_huge_tables_costs_neither_memory_nor_time() {
     const HUGE: u64 = 3 << 30;

@@ -52,6 +52,18 @@ fn a_library_with_a_meaningless_name_is_found_by_its_exports() {
 }
 
 #[test]
+fn a_library_of_which_nothing_is_wanted_is_not_missed() {
+    let scene = Scene::new(Driver::R580);
+    let sidecar = scene.sidecar(&[("TRACE_FUNCTIONS", "cudaMalloc")]);
+    run(scene.caller(&["--function", "cudaMalloc", "--calls", "10"]));
+    sidecar.stop();
+    let report = scene.whole_report();
+    assert_eq!(report.functions["cudaMalloc"].lines, 10);
+    let lines = scene.library_lines();
+    assert!(lines.iter().all(|line| !line.path.contains("libcuda.so")), "{lines:?}");
+}
+
+#[test]
 fn a_process_that_ran_before_the_sidecar_is_traced_from_then_on() {
     let scene = Scene::new(Driver::R550);
     let waiting = Waiting::start(scene.caller(&[
