@@ -1,6 +1,6 @@
 //! `memory`: what is allocated, by whom and how, the peak and what held it, what is never freed.
 
-mod live;
+pub(in crate::questions) mod live;
 mod vllm_log;
 
 use std::{collections::BTreeMap, path::Path};

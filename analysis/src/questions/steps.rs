@@ -17,11 +17,8 @@ use trace::{
     line::{Meta, MetaLine},
 };
 
-use self::{
-    ledger::Ledger,
-    operation::Operation,
-    ranks::{Member, Step},
-};
+pub(super) use self::ranks::Step;
+use self::{ledger::Ledger, operation::Operation, ranks::Member};
 use crate::{
     answer::Answer,
     context::{Context, function::PerFunction, process::ProcessId},
@@ -75,6 +72,36 @@ impl Question for Steps {
     }
 
     fn finish(self: Box<Self>, context: &Context) -> Answer {
+        table::answer(&self.found(context), context)
+    }
+}
+
+/// All steps, when no more lines come: what other questions build on.
+pub(super) struct Found {
+    /// In the order of their beginnings.
+    pub steps: Vec<Step>,
+    /// Calls whose end is not known.
+    pub entries: u64,
+    /// From a time of the run on: what is added to make it a time of day.
+    clocks: Vec<(i64, i64)>,
+    /// Where segments are missing.
+    pub holes: Vec<(i64, i64)>,
+}
+
+impl Found {
+    pub(super) fn unix_ns(&self, ts_ns: i64) -> Option<i64> {
+        let at = self.clocks.partition_point(|&(from, _)| from <= ts_ns);
+        at.checked_sub(1).map(|at| self.clocks[at].1.saturating_add(ts_ns))
+    }
+
+    /// Whether lines may be missing from which the step, or its end, was found.
+    pub(super) fn is_touched(&self, step: &Step, context: &Context) -> bool {
+        table::is_touched(step, &self.holes, context)
+    }
+}
+
+impl Steps {
+    pub(super) fn found(self, context: &Context) -> Found {
         let from_ns = self.from_ns.unwrap_or(i64::MIN);
         let members = self.ledgers.into_iter().map(|(process, mut ledger)| {
             ledger.finish();
@@ -82,12 +109,10 @@ impl Question for Steps {
         });
         let members: Vec<Member> = members.collect();
         let entries = members.iter().map(|member| member.entries).sum();
-        let steps: Vec<Step> = ranks::steps(members, from_ns, context);
-        table::answer(&steps, entries, &self.clocks, &self.holes, context)
+        let steps = ranks::steps(members, from_ns, context);
+        Found { steps, entries, clocks: self.clocks, holes: self.holes }
     }
-}
 
-impl Steps {
     fn read(&mut self, call: &Call<'_>, context: &Context) {
         let Call { line, function, process } = call;
         self.latest_ns = self.latest_ns.max(line.end_ns());

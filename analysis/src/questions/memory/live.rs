@@ -11,7 +11,7 @@ const MAX_ALLOCATIONS: usize = 4 << 20;
 
 /// Where memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Kind {
+pub(in crate::questions) enum Kind {
     /// `cuMemAlloc`, `cudaMalloc`.
     Device,
     Managed,
@@ -26,10 +26,10 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] =
+    pub(in crate::questions) const ALL: [Self; 6] =
         [Self::Device, Self::Managed, Self::Async, Self::Physical, Self::Host, Self::Registered];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::questions) fn name(self) -> &'static str {
         match self {
             Self::Device => "device",
             Self::Managed => "managed",
@@ -40,13 +40,13 @@ impl Kind {
         }
     }
 
-    pub(super) fn is_on_device(self) -> bool {
+    pub(in crate::questions) fn is_on_device(self) -> bool {
         matches!(self, Self::Device | Self::Managed | Self::Async | Self::Physical)
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in crate::questions) enum Action {
     Allocate(Kind),
     Free,
     FreeHost,
@@ -59,7 +59,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) fn of(name: &str) -> Option<Self> {
+    pub(in crate::questions) fn of(name: &str) -> Option<Self> {
         Some(match canonical(name) {
             "cuMemAlloc" | "cuMemAllocPitch" | "cudaMalloc" | "cudaMallocPitch"
             | "cudaMalloc3D" => Self::Allocate(Kind::Device),
@@ -87,7 +87,7 @@ impl Action {
     }
 
     /// Whether losing such a call hides memory; else it hides that memory was freed.
-    pub(super) fn makes(self) -> bool {
+    pub(in crate::questions) fn makes(self) -> bool {
         matches!(self, Self::Allocate(_) | Self::Map)
     }
 }
@@ -112,16 +112,16 @@ struct Live {
 
 /// Allocations that are told together: a cache is many of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Group {
+pub(in crate::questions) struct Group {
     /// Of each.
-    pub(super) bytes: u64,
-    pub(super) kind: Kind,
-    pub(super) process: ProcessId,
+    pub(in crate::questions) bytes: u64,
+    pub(in crate::questions) kind: Kind,
+    pub(in crate::questions) process: ProcessId,
 }
 
 /// Live memory of all processes.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(in crate::questions) struct Memory {
     live: HashMap<(ProcessId, Key), Live, Hasher>,
     /// Mapped ranges of physical memory, by address: its handle and how much.
     mapped: HashMap<(ProcessId, u64), (u64, u64), Hasher>,
@@ -129,27 +129,27 @@ pub(super) struct Memory {
     superseded: HashMap<(ProcessId, Key), u32, Hasher>,
     groups: HashMap<Group, u64, Hasher>,
     device_bytes: u64,
-    pub(super) peak: Peak,
+    pub(in crate::questions) peak: Peak,
 }
 
 /// The most device memory that was live at once.
 #[derive(Default)]
-pub(super) struct Peak {
-    pub(super) bytes: u64,
-    pub(super) ts_ns: i64,
+pub(in crate::questions) struct Peak {
+    pub(in crate::questions) bytes: u64,
+    pub(in crate::questions) ts_ns: i64,
     /// Allocations less frees since then.
     since: HashMap<Group, i64, Hasher>,
 }
 
 impl Peak {
-    pub(super) fn at(bytes: u64, ts_ns: i64) -> Self {
+    pub(in crate::questions) fn at(bytes: u64, ts_ns: i64) -> Self {
         Self { bytes, ts_ns, since: HashMap::default() }
     }
 }
 
 /// What a call has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(in crate::questions) enum Change {
     Allocated(Kind, u64),
     Freed(Kind, u64),
     /// Of an address that no call here has made.
@@ -161,7 +161,7 @@ pub(super) enum Change {
 
 impl Memory {
     /// Follows a call that succeeded and that no other call made.
-    pub(super) fn follow(
+    pub(in crate::questions) fn follow(
         &mut self,
         action: Action,
         process: ProcessId,
@@ -284,7 +284,7 @@ impl Memory {
     }
 
     /// Frees the device memory of a process whose only context has gone: how often, and how much.
-    pub(super) fn reset(&mut self, process: ProcessId) -> (u64, u64) {
+    pub(in crate::questions) fn reset(&mut self, process: ProcessId) -> (u64, u64) {
         let keys: Vec<_> = self
             .live
             .iter()
@@ -314,17 +314,17 @@ impl Memory {
         }
     }
 
-    pub(super) fn device_bytes(&self) -> u64 {
+    pub(in crate::questions) fn device_bytes(&self) -> u64 {
         self.device_bytes
     }
 
     /// What is live now, by group.
-    pub(super) fn groups(&self) -> Vec<(Group, u64)> {
+    pub(in crate::questions) fn groups(&self) -> Vec<(Group, u64)> {
         sorted(self.groups.iter().map(|(group, count)| (*group, *count)).collect())
     }
 
     /// Device memory that was live at the peak.
-    pub(super) fn groups_at_peak(&self) -> Vec<(Group, u64)> {
+    pub(in crate::questions) fn groups_at_peak(&self) -> Vec<(Group, u64)> {
         let mut groups = self.groups.clone();
         for (group, change) in &self.peak.since {
             let count = groups.entry(*group).or_default();

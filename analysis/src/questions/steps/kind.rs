@@ -21,7 +21,7 @@ const LONG_PAUSE_NS: f64 = 5.0e6;
 const MAX_PADDING: u32 = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(in crate::questions) enum Kind {
     Prefill,
     Decode,
     Mixed,

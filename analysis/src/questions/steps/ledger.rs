@@ -44,7 +44,7 @@ const WHOLE_MODEL: f64 = 0.8;
 
 /// How the model ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum GraphMode {
+pub(in crate::questions) enum GraphMode {
     /// One graph for the whole model.
     Full,
     /// Graphs for pieces of it, and attention between them.
@@ -66,7 +66,7 @@ impl GraphMode {
 
 /// One step; times are since the start of the run.
 #[derive(Debug, Clone)]
-pub(super) struct Row {
+pub(in crate::questions) struct Row {
     pub start: i64,
     /// When its output was queued for the host.
     pub queued: i64,

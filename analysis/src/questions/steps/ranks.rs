@@ -27,7 +27,7 @@ pub(super) struct Member {
 }
 
 /// One step of one process.
-pub(super) struct Step {
+pub(in crate::questions) struct Step {
     pub process: ProcessId,
     pub rank: u32,
     pub kind: Option<Kind>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    Found,
     kind::Kind,
     ledger::{GraphMode, Row},
     operation::Operation,
@@ -61,21 +62,13 @@ struct OfGroup {
     deviating: u64,
 }
 
-pub(super) fn answer(
-    steps: &[Step],
-    entries: u64,
-    clocks: &[(i64, i64)],
-    holes: &[(i64, i64)],
-    context: &Context,
-) -> Answer {
+pub(super) fn answer(found: &Found, context: &Context) -> Answer {
     let mut answer = Answer::new("steps");
-    let (measured, groups) = measure(steps, holes, context);
-    let unix = |ts_ns: i64| {
-        let at = clocks.partition_point(|&(from, _)| from <= ts_ns);
-        at.checked_sub(1).map(|at| clocks[at].1.saturating_add(ts_ns))
-    };
-    figures(&measured, entries, context, &mut answer);
-    answer.sentences = sentences(steps, &measured, entries);
+    let Found { steps, entries, .. } = found;
+    let (measured, groups) = measure(found, context);
+    let unix = |ts_ns: i64| found.unix_ns(ts_ns);
+    figures(&measured, *entries, context, &mut answer);
+    answer.sentences = sentences(steps, &measured, *entries);
     answer.tables = vec![
         by_kind(&groups),
         slowest(&measured, &unix, context),
@@ -91,16 +84,15 @@ pub(super) fn answer(
 }
 
 fn measure<'a>(
-    steps: &'a [Step],
-    holes: &[(i64, i64)],
+    found: &'a Found,
     context: &Context,
 ) -> (Vec<Measured<'a>>, BTreeMap<Group, OfGroup>) {
     let mut before: BTreeMap<ProcessId, &Row> = BTreeMap::new();
     let mut groups: BTreeMap<Group, OfGroup> = BTreeMap::new();
-    let mut measured = Vec::with_capacity(steps.len());
-    for step in steps {
+    let mut measured = Vec::with_capacity(found.steps.len());
+    for step in &found.steps {
         let row = &step.row;
-        let is_touched = is_touched(step, holes, context);
+        let is_touched = found.is_touched(step, context);
         let (duration, bounds) = match before.insert(step.process, row) {
             Some(before) => duration(row, before),
             None => (None, (None, None)),
@@ -161,7 +153,7 @@ fn matters(function: &str) -> bool {
 }
 
 /// Whether lines may be missing from which the step, or its end, was found.
-fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
+pub(super) fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
     let row = &step.row;
     let from = row.start;
     let to = row.high.or(row.handed).unwrap_or(i64::MAX);
