@@ -2,6 +2,7 @@
 
 pub mod launches;
 pub mod memory;
+pub mod startup;
 pub mod steps;
 pub mod summary;
 
@@ -21,6 +22,8 @@ pub enum Name {
     Steps,
     /// Kernels: how often, by kernel and category, graph replays included
     Launches,
+    /// Before the first step: load, compile, cache, capture, warm-up
+    Startup,
     /// What is allocated, by whom, the peak and what held it, what is never freed
     Memory,
 }
@@ -41,6 +44,7 @@ impl Name {
             Self::Summary => Box::new(summary::Summary::default()),
             Self::Steps => Box::new(steps::Steps::default()),
             Self::Launches => Box::new(launches::Launches::default()),
+            Self::Startup => Box::new(startup::Startup::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),
         })
     }

@@ -101,6 +101,13 @@ impl Found {
 }
 
 impl Steps {
+    /// When the first step of a process began, once that is settled. Ranks that wait for no output have
+    /// none before all lines are read.
+    pub(super) fn first_start_ns(&self, process: ProcessId) -> Option<i64> {
+        let rows = &self.ledgers.get(&process)?.rows;
+        rows.iter().find(|row| row.handed.is_some()).map(|row| row.start)
+    }
+
     pub(super) fn found(self, context: &Context) -> Found {
         let from_ns = self.from_ns.unwrap_or(i64::MIN);
         let members = self.ledgers.into_iter().map(|(process, mut ledger)| {

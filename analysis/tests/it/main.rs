@@ -12,6 +12,7 @@ mod cupti;
 mod mutations;
 mod random;
 mod scene;
+mod startup;
 
 use std::path::{Path, PathBuf};
 

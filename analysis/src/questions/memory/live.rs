@@ -314,6 +314,15 @@ impl Memory {
         }
     }
 
+    /// Live device memory of a process: when each allocation was made, and how large it is.
+    pub(in crate::questions) fn of_process(
+        &self,
+        process: ProcessId,
+    ) -> impl Iterator<Item = (i64, u64)> {
+        let live = self.live.iter().filter(move |((of, _), _)| *of == process);
+        live.filter(|(_, live)| live.kind.is_on_device()).map(|(_, live)| (live.end_ns, live.bytes))
+    }
+
     pub(in crate::questions) fn device_bytes(&self) -> u64 {
         self.device_bytes
     }
