@@ -179,7 +179,12 @@ impl fmt::Display for Gap {
                 write!(f, "{count} lines are not in the order in which their calls returned")
             }
             Cause::Late { count } => {
-                write!(f, "{count} lines stand behind those of other threads that returned later")
+                let lines = if *count == 1 { "line stands" } else { "lines stand" };
+                write!(
+                    f,
+                    "{count} {lines} behind those of other threads that returned later, from {:.3} s on",
+                    self.from_ns.unwrap_or(0) as f64 / 1e9
+                )
             }
             Cause::Misplaced { count } => {
                 write!(f, "{count} lines that tell what a call means do not stand in front of it")

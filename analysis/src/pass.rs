@@ -25,6 +25,9 @@ const MAX_DISORDER_NS: i64 = 50_000;
 /// Beyond 17 days a floating-point number of milliseconds has no nanoseconds.
 const SAME_TIME_NS: u64 = 1000;
 
+/// Times in a segment in which lines are out of order; beyond these, the last one is longer.
+const MAX_LATE: usize = 64;
+
 /// Threads whose order is watched; more do not fit into any machine's pid space of our time.
 const MAX_THREADS: usize = 1 << 20;
 
@@ -263,6 +266,10 @@ impl Pass<'_> {
         for cause in causes {
             self.gap(in_segment(cause));
         }
+        for Late { from_ns, to_ns, count } in std::mem::take(&mut self.order.late) {
+            let (from_ns, to_ns) = (Some(from_ns), Some(to_ns));
+            self.gap(Gap { from_ns, to_ns, ..Gap::anywhere(Cause::Late { count }) });
+        }
         for (name, cause) in self.context.accounting.segment_ended(&self.context.functions) {
             self.gap(Gap { function: Some(name), ..in_segment(cause) });
         }
@@ -314,15 +321,22 @@ struct Order {
     announced_ns: Vec<i64>,
     repeated: u64,
     disordered: u64,
-    late: u64,
+    late: Vec<Late>,
     misplaced: u64,
+}
+
+/// A time in which lines of different threads are out of order.
+struct Late {
+    from_ns: i64,
+    to_ns: i64,
+    count: u64,
 }
 
 impl Order {
     /// False for a line that stands there a second time.
     fn is_next(&mut self, pid: u32, tid: u32, begin_ns: i64, end_ns: i64) -> bool {
         if end_ns < self.of_all_ns.saturating_sub(MAX_DISORDER_NS) {
-            self.late += 1;
+            self.is_late(begin_ns);
         }
         self.of_all_ns = self.of_all_ns.max(end_ns);
         if let Some(latest) = self.latest.get_mut(&(pid, tid)) {
@@ -338,6 +352,18 @@ impl Order {
             self.latest.insert((pid, tid), (end_ns, begin_ns));
         }
         true
+    }
+
+    fn is_late(&mut self, begin_ns: i64) {
+        let is_full = self.late.len() >= MAX_LATE;
+        match self.late.last_mut() {
+            Some(last) if is_full || begin_ns <= last.to_ns => {
+                last.from_ns = last.from_ns.min(begin_ns);
+                last.to_ns = last.to_ns.max(self.of_all_ns);
+                last.count += 1;
+            }
+            _ => self.late.push(Late { from_ns: begin_ns, to_ns: self.of_all_ns, count: 1 }),
+        }
     }
 
     /// Such a line has the time of the call behind it.
@@ -358,7 +384,6 @@ impl Order {
         let causes = [
             (&mut self.repeated, (|count| Cause::Repeated { count }) as fn(u64) -> Cause),
             (&mut self.disordered, |count| Cause::OutOfOrder { count }),
-            (&mut self.late, |count| Cause::Late { count }),
             (&mut self.misplaced, |count| Cause::Misplaced { count }),
         ];
         causes

@@ -49,7 +49,7 @@ struct Process {
     stages: Option<Vec<Stage>>,
 }
 
-const MISSING: &str = "calls are missing in this stage, or stand twice";
+const MISSING: &str = "lines are missing in this stage, stand twice, or are out of order";
 const OF_THE_STEP: &str = "calls of the first step are not told apart from those before it";
 const HIDDEN: &str = "calls of the process were not seen from its first on";
 
