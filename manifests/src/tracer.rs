@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapEnvSource, Container, ContainerPort, EnvFromSource, EnvVar,
-        ResourceRequirements, SecurityContext, VolumeMount,
+        EnvVarSource, ObjectFieldSelector, ResourceRequirements, SecurityContext, VolumeMount,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -65,7 +65,24 @@ fn variables(tracer: &Tracer) -> Vec<EnvVar> {
         value: Some(literal(value)),
         ..EnvVar::default()
     });
-    credentials.into_iter().chain(given).collect()
+    // For fields in S3_PREFIX.
+    let places = [("NODE_NAME", "spec.nodeName"), ("POD_NAME", "metadata.name")];
+    let places = places.map(|(name, path)| from_field(name, path));
+    credentials.into_iter().chain(places).chain(given).collect()
+}
+
+fn from_field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
 }
 
 /// No limit of processor time: a throttled reader loses events.

@@ -2,6 +2,7 @@
 
 mod complaint;
 mod endpoint;
+mod key_prefix;
 mod parse;
 mod values;
 
@@ -11,11 +12,12 @@ use clap::{Parser, ValueEnum};
 #[cfg(feature = "store")]
 pub(crate) use endpoint::host_of;
 pub(crate) use endpoint::names_the_bucket;
+pub use key_prefix::{FieldValues, KeyPrefix};
 use trace::{function::Selection, segment_name::Format};
 
 use values::{
-    boolean, bucket, directories, directory, endpoint, format, http_address, log_filter, prefix,
-    ring_size, seconds, segment_size, size, target,
+    boolean, bucket, directories, directory, endpoint, format, http_address, log_filter, ring_size,
+    seconds, segment_size, size, target,
 };
 
 /// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
@@ -44,9 +46,17 @@ pub struct Config {
     pub s3_bucket: Option<String>,
 
     /// Prefix of object keys; ends in / even where that is left out, and / alone means none
-    #[arg(long, env = "S3_PREFIX", default_value = "k3s-vllm/", value_name = "PREFIX",
-          value_parser = prefix, global = true)]
-    pub s3_prefix: String,
+    ///
+    /// Fields make the bucket a partitioned table: {date} and {hour} (UTC) of when a segment was closed,
+    /// {node} and {pod} (NODE_NAME, POD_NAME, else the host), {host}; as in date={date}/node={node}/.
+    #[arg(
+        long,
+        env = "S3_PREFIX",
+        default_value = "k3s-vllm/",
+        value_name = "PREFIX",
+        global = true
+    )]
+    pub s3_prefix: KeyPrefix,
 
     /// Endpoint of an S3-compatible store; absent: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS
     #[arg(long, env = "S3_ENDPOINT", value_name = "URL", value_parser = endpoint, global = true)]

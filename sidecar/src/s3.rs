@@ -33,11 +33,12 @@ use aws_sdk_s3::{
     primitives::ByteStream,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use jiff::Timestamp;
 use tokio::time::timeout;
 use trace::{secrets::mask, segment_name::Format};
 use tracing::info;
 
-use crate::config::{Addressing, Checksums, Config, names_the_bucket};
+use crate::config::{Addressing, Checksums, Config, FieldValues, KeyPrefix, names_the_bucket};
 use confirm::{Seen, Stored};
 pub use connection::Connection;
 use digest::Digest;
@@ -73,7 +74,9 @@ fn content_type(key: &str) -> &'static str {
 pub struct Bucket {
     client: Client,
     name: String,
-    prefix: String,
+    prefix: KeyPrefix,
+    /// For fields in the prefix.
+    field_values: FieldValues,
     /// For messages: the endpoint, or the region at AWS.
     store: String,
     /// The client has them too, but does not tell.
@@ -89,8 +92,7 @@ pub struct Bucket {
 #[derive(Debug, Clone, Default)]
 pub struct Destination {
     pub bucket: String,
-    /// Empty, or ends in `/`.
-    pub prefix: String,
+    pub prefix: KeyPrefix,
     pub endpoint: Option<String>,
     pub addressing: Addressing,
     pub checksums: Checksums,
@@ -160,7 +162,7 @@ impl Bucket {
     ) -> Self {
         let destination = Destination {
             bucket: name.to_owned(),
-            prefix: prefix.to_owned(),
+            prefix: prefix.parse().expect("a prefix of the caller's choice"),
             endpoint: endpoint.map(str::to_owned),
             ..Destination::default()
         };
@@ -217,6 +219,7 @@ impl Bucket {
             client: Client::from_conf(config.build()),
             name: name.clone(),
             prefix: prefix.clone(),
+            field_values: FieldValues::here(),
             store,
             credentials,
             habits: Arc::new(Habits::new(*checksums)),
@@ -242,7 +245,7 @@ impl Bucket {
     /// [`Self::put`] of what an earlier attempt may have stored: looks first.
     pub async fn put_again(&self, file: &Path, object_name: &str) -> Result<(), PutError> {
         let digest = Digest::read(file).await.map_err(PutError::File)?;
-        let key = self.key(object_name);
+        let key = self.key_of(file, object_name).await?;
         match self.look(&key, &digest, None).await {
             Ok(Seen::Same) => Ok(()),
             Ok(Seen::Missing | Seen::Other(_)) => self.put_read(file, object_name, &digest).await,
@@ -256,7 +259,7 @@ impl Bucket {
         object_name: &str,
         digest: &Digest,
     ) -> Result<(), PutError> {
-        let key = self.key(object_name);
+        let key = self.key_of(file, object_name).await?;
         // Told as the file's fault, not as the request's.
         ByteStream::from_path(file)
             .await
@@ -306,8 +309,18 @@ impl Bucket {
         error.context(format!("cannot confirm s3://{}/{key}", self.name))
     }
 
-    fn key(&self, object_name: &str) -> String {
-        format!("{}{object_name}", self.prefix)
+    /// Of a file, by when it was written last: the same at each attempt.
+    async fn key_of(&self, file: &Path, object_name: &str) -> Result<String, PutError> {
+        let modified = async { tokio::fs::metadata(file).await?.modified() }.await;
+        let modified =
+            modified.map_err(Error::from).and_then(|time| Ok(Timestamp::try_from(time)?));
+        let time = modified.with_context(|| format!("cannot stat {}", file.display()));
+        Ok(self.key(object_name, time.map_err(PutError::File)?))
+    }
+
+    /// Of an object that was made at `time`.
+    fn key(&self, object_name: &str, time: Timestamp) -> String {
+        format!("{}{object_name}", self.prefix.at(time, &self.field_values))
     }
 
     /// With the checksum of S3, and without it where the store does not know it.
@@ -386,7 +399,7 @@ impl Bucket {
 
     /// Asks for as little as a listing can be.
     async fn list_one(&self) -> Result<(), failure::ListError> {
-        self.list_first(&self.prefix).await.map(drop)
+        self.list_first(self.prefix.fixed()).await.map(drop)
     }
 
     /// For messages: the endpoint, or the region at AWS.

@@ -122,7 +122,7 @@ pub struct S3 {
     #[arg(long, env = "S3_BUCKET", value_name = "NAME", value_parser = bucket)]
     pub s3_bucket: Option<String>,
 
-    /// Prefix of object keys
+    /// Prefix of object keys; {date}, {hour}, {node}, {pod} and {host} are filled in
     #[arg(long, env = "S3_PREFIX", default_value = "k3s-vllm/", value_name = "PREFIX",
           value_parser = prefix)]
     pub s3_prefix: String,

@@ -101,7 +101,7 @@ mod tests {
     fn defaults_are_those_of_the_seed() {
         let config = parse(&[]).unwrap();
         assert_eq!(config.target_process, "python");
-        assert_eq!(config.s3_prefix, "k3s-vllm/");
+        assert_eq!(config.s3_prefix.fixed(), "k3s-vllm/");
         assert_eq!(config.trace_interval, Duration::from_secs(60));
         assert_eq!(config.trace_dir, PathBuf::from("/traces"));
         assert!(config.upload_enabled);

@@ -53,21 +53,6 @@ pub(super) fn bucket(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-/// Ends in `/`, unless it is empty: two prefixes never share a key.
-pub(super) fn prefix(value: &str) -> Result<String, String> {
-    if value == "/" {
-        return Ok(String::new());
-    }
-    let folder = value.strip_suffix('/').unwrap_or(value);
-    let is_odd = |part: &str| matches!(part, "" | "." | "..") || part.contains(char::is_control);
-    if folder.split('/').any(is_odd) {
-        return Err("accepted: a key prefix such as k3s-vllm/, without a leading / and without \
-                    empty, . or .. parts; or / alone for none"
-            .to_owned());
-    }
-    Ok(format!("{folder}/"))
-}
-
 pub(super) fn endpoint(value: &str) -> Result<String, String> {
     let is_host = |host: &str| {
         !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c))
@@ -215,16 +200,6 @@ mod tests {
         assert_eq!(size("10"), Ok(10));
         assert!(size("10MB").is_err());
         assert!(size("99999999999Gi").is_err());
-    }
-
-    #[test]
-    fn a_prefix_is_a_folder() {
-        assert_eq!(prefix("k3s-vllm/"), Ok("k3s-vllm/".to_owned()));
-        assert_eq!(prefix("my/experiment"), Ok("my/experiment/".to_owned()));
-        assert_eq!(prefix("/"), Ok(String::new()));
-        for odd in ["/a", "a//b", "a/../b", "..", "a\n", "//"] {
-            assert!(prefix(odd).is_err(), "{odd:?}");
-        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Bucket {
     }
 
     fn cannot_list(&self) -> String {
-        format!("cannot list s3://{}/{}", self.name, self.prefix)
+        format!("cannot list s3://{}/{}", self.name, self.prefix.fixed())
     }
 
     /// Keys may have characters that XML has not; a page that cannot be read is asked for again with
@@ -137,7 +137,7 @@ impl Bucket {
             Next::Token(token) => Some(token.clone()),
             Next::Marker(key) => return self.ask_in_the_first_form(key, encoding).await,
         };
-        let request = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix);
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(self.prefix.fixed());
         let answer = request
             .set_continuation_token(token)
             .set_encoding_type(encoding)
@@ -158,7 +158,7 @@ impl Bucket {
         key: &str,
         encoding: Option<EncodingType>,
     ) -> Result<Page, SdkError<ListError>> {
-        let request = self.client.list_objects().bucket(&self.name).prefix(&self.prefix);
+        let request = self.client.list_objects().bucket(&self.name).prefix(self.prefix.fixed());
         let answer = request
             .marker(key)
             .set_encoding_type(encoding)

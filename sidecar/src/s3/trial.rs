@@ -70,8 +70,8 @@ impl Bucket {
     pub fn trial(&self) -> Trial {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let now = Timestamp::now();
-        let key =
-            format!("{}check-s3_{host}_{}.txt", self.prefix, now.strftime("%Y%m%dT%H%M%S%.3fZ"));
+        let name = format!("check-s3_{host}_{}.txt", now.strftime("%Y%m%dT%H%M%S%.3fZ"));
+        let key = self.key(&name, now);
         let content = format!("ebpf-cuda-tracer check-s3 on {host} at {now}; may be removed\n");
         let digest = Digest::of_bytes(content.as_bytes());
         Trial { bucket: self.clone(), key, content, digest }

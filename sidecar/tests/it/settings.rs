@@ -84,6 +84,7 @@ fn an_invalid_value_names_the_variable_the_value_and_what_is_accepted() {
         ("S3_BUCKET", "a", "accepted: 3 to 63 letters"),
         ("S3_PREFIX", "/vllm", "accepted: a key prefix such as k3s-vllm/"),
         ("S3_PREFIX", "a/../b", "accepted: a key prefix such as k3s-vllm/"),
+        ("S3_PREFIX", "day={day}/", "fields are {date}, {hour}, {node}, {pod} and {host}"),
         ("S3_ENDPOINT", "minio:9000", "accepted: a URL such as http://minio:9000"),
         ("S3_ADDRESSING", "vhost", "accepted: auto, path, host"),
         ("S3_CHECKSUMS", "sha1", "accepted: auto, always, never"),

@@ -49,6 +49,10 @@ impl Scene {
 
 /// With the sidecar's own settings, but less patience.
 pub(crate) async fn bucket_at(endpoint: &str, name: &str, keys: (&str, &str)) -> Bucket {
+    bucket_under(PREFIX, endpoint, name, keys).await
+}
+
+async fn bucket_under(prefix: &str, endpoint: &str, name: &str, keys: (&str, &str)) -> Bucket {
     let credentials = Credentials::builder()
         .access_key_id(keys.0)
         .secret_access_key(keys.1)
@@ -63,7 +67,29 @@ pub(crate) async fn bucket_at(endpoint: &str, name: &str, keys: (&str, &str)) ->
         .credentials_provider(credentials)
         .timeout_config(timeouts)
         .retry_config(retries);
-    Bucket::connect_with(loader, name, PREFIX, Some(endpoint)).await
+    Bucket::connect_with(loader, name, prefix, Some(endpoint)).await
+}
+
+#[tokio::test]
+async fn a_prefix_with_fields_makes_folders_and_lists_all_of_them() {
+    let scene = Scene::new(b"{}\n");
+    let prefix = "fleet/date={date}/host={host}/";
+    let bucket =
+        bucket_under(prefix, &scene.server.endpoint(), BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
+    // Closed on two days; what is put again has the key that it had.
+    let written = fs::File::options().write(true).open(scene.segment()).unwrap();
+    let day = |days: u64| std::time::SystemTime::UNIX_EPOCH + Duration::from_hours(24 * days);
+    for days in [20_000_u64, 20_001] {
+        written.set_modified(day(days)).unwrap();
+        bucket.put(&scene.segment(), NAME).await.unwrap();
+        bucket.put_again(&scene.segment(), NAME).await.unwrap();
+    }
+    let keys: Vec<String> =
+        bucket.list().await.unwrap().into_iter().map(|object| object.key).collect();
+    let [first, second] = &keys[..] else { panic!("{keys:?}") };
+    assert!(first.starts_with("fleet/date=2024-10-04/host="), "{first}");
+    assert!(second.starts_with("fleet/date=2024-10-05/host="), "{second}");
+    assert!(keys.iter().all(|key| key.ends_with(&format!("/{NAME}"))), "{keys:?}");
 }
 
 #[tokio::test]

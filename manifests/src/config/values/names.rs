@@ -99,12 +99,20 @@ pub(in crate::config) fn bucket(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
+/// What the tracer fills in.
+const PREFIX_FIELDS: [&str; 5] = ["{date}", "{hour}", "{node}", "{pod}", "{host}"];
+
 pub(in crate::config) fn prefix(value: &str) -> Result<String, String> {
     let folder = value.strip_suffix('/').unwrap_or(value);
     let is_odd = |part: &str| matches!(part, "" | "." | "..") || part.contains(char::is_control);
     if value != "/" && folder.split('/').any(is_odd) {
         return Err("accepted: a key prefix such as k3s-vllm/, without a leading /; or / for none"
             .to_owned());
+    }
+    let without_fields =
+        PREFIX_FIELDS.iter().fold(value.to_owned(), |rest, field| rest.replace(field, ""));
+    if without_fields.contains(['{', '}']) {
+        return Err(format!("fields are {}", PREFIX_FIELDS.join(", ")));
     }
     Ok(value.to_owned())
 }
@@ -167,6 +175,8 @@ mod tests {
         assert!(bucket("my-traces").is_ok());
         assert!(bucket("s3://my-traces").unwrap_err().contains("without s3://"));
         assert!(bucket("my-traces/k3s").unwrap_err().contains("S3_PREFIX"));
+        assert!(prefix("date={date}/pod={pod}").is_ok());
+        assert!(prefix("date={day}").unwrap_err().contains("{date}"));
         assert!(prefix("k3s-vllm/").is_ok() && prefix("/").is_ok());
         assert!(prefix("/k3s").is_err() && prefix("a//b").is_err());
         assert!(endpoint("https://s3.example.com").is_ok());
