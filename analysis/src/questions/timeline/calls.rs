@@ -236,7 +236,8 @@ impl Thread {
             let name = &context.functions.get(call.function).name;
             self.tell(out, interned::EVENT_NAMES, function, name);
         }
-        let kernel = line.kernel.map(|id| kernels.of(id, context));
+        let is_launch = matches!(context.functions.get(call.function).class, Class::Launch);
+        let kernel = line.kernel.map(|id| kernels.of(id, is_launch, context));
         if let Some(Some(iid)) = kernel
             && self.strings.insert(iid)
         {
@@ -249,7 +250,7 @@ impl Thread {
         match (line.kernel, kernel) {
             (_, Some(Some(iid))) => {
                 argument(out, Argument::Kernel, |out| {
-                    uint(out, annotation::STRING_IID, iid.into())
+                    uint(out, annotation::STRING_IID, iid.into());
                 });
             }
             (Some(id), _) => number(out, Argument::KernelId, id.into()),
@@ -377,7 +378,7 @@ fn arguments(out: &mut Vec<u8>, line: &CallView<'_>, context: &Context) {
             argument(out, name, |out| {
                 for value in triple {
                     message(out, annotation::ARRAY, |out| {
-                        uint(out, annotation::UINT, value.into())
+                        uint(out, annotation::UINT, value.into());
                     });
                 }
             });

@@ -1,6 +1,6 @@
 //! Names of kernels, each with a number: a sequence tells a name once.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use crate::context::{Context, function::Hasher};
 
@@ -8,13 +8,14 @@ use crate::context::{Context, function::Hasher};
 const MAX_NAMES: usize = 1 << 16;
 const MAX_BYTES: usize = 64 << 20;
 
-/// Of one name; templates make them long.
-const MAX_NAME_BYTES: usize = 4096;
+/// Of one name; templates make them long. A library registers many kernels that nobody launches.
+const MAX_LAUNCHED_BYTES: usize = 4096;
+const MAX_REGISTERED_BYTES: usize = 200;
 
 #[derive(Default)]
 pub(super) struct KernelNames {
-    /// By the kernel's number in the trace.
-    known: HashMap<u32, Option<u32>, Hasher>,
+    /// By the kernel's number in the trace, as launches tell it and as other calls do.
+    known: [HashMap<u32, Option<u32>, Hasher>; 2],
     by_text: HashMap<Box<str>, u32, Hasher>,
     texts: Vec<Box<str>>,
     bytes: usize,
@@ -22,21 +23,22 @@ pub(super) struct KernelNames {
 
 impl KernelNames {
     /// From 1; `None` if no line has named the kernel.
-    pub(super) fn of(&mut self, id: u32, context: &Context) -> Option<u32> {
-        if let Some(&known) = self.known.get(&id) {
+    pub(super) fn of(&mut self, id: u32, is_launch: bool, context: &Context) -> Option<u32> {
+        if let Some(&known) = self.known[usize::from(is_launch)].get(&id) {
             return known;
         }
         let name = context.kernels.get(id).and_then(|kernel| kernel.full_name());
-        let iid = name.and_then(|name| self.intern(name));
-        if self.known.len() >= 2 * MAX_NAMES {
-            self.known.clear();
+        let most = if is_launch { MAX_LAUNCHED_BYTES } else { MAX_REGISTERED_BYTES };
+        let iid = name.and_then(|name| self.intern(&cut(name, most)));
+        let known = &mut self.known[usize::from(is_launch)];
+        if known.len() >= 2 * MAX_NAMES {
+            known.clear();
         }
-        self.known.insert(id, iid);
+        known.insert(id, iid);
         iid
     }
 
     fn intern(&mut self, name: &str) -> Option<u32> {
-        let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
         if let Some(&iid) = self.by_text.get(name) {
             return Some(iid);
         }
@@ -56,6 +58,15 @@ impl KernelNames {
 
     /// A line tells the name of this kernel anew.
     pub(super) fn forget(&mut self, id: u32) {
-        self.known.remove(&id);
+        for known in &mut self.known {
+            known.remove(&id);
+        }
     }
+}
+
+fn cut(name: &str, most: usize) -> Cow<'_, str> {
+    if name.len() <= most {
+        return name.into();
+    }
+    format!("{}...", &name[..name.floor_char_boundary(most)]).into()
 }
