@@ -217,6 +217,16 @@ def beginning(kernel, function):
     return kernel and kernel[: 4000 if "Launch" in function else 150]
 
 
+def thread_of(uuid, tracks):
+    """Process and thread; the trace may not tell the thread. None of what is no call."""
+    track = tracks[uuid]
+    if track.HasField("thread"):
+        return track.thread.pid, track.thread.tid
+    if track.name.startswith("calls of a thread"):
+        return tracks[track.parent_uuid].process.pid, None
+    return None
+
+
 def check_calls(slices, instants, tracks, paths):
     """Every call has its slice: thread, time, length, and what was launched."""
     offset, launches, calls, kernels = None, 0, collections.Counter(), {}
@@ -243,13 +253,12 @@ def check_calls(slices, instants, tracks, paths):
         launches += any(name in line["func"] for name in LAUNCHES)
     shown, shown_launches = collections.Counter(), 0
     for piece in slices + instants:
-        thread = tracks[piece.track].thread
-        if not thread.tid:
+        thread = thread_of(piece.track, tracks)
+        if thread is None:
             continue
         length = None if piece.end is None else piece.end - piece.begin
         shown[
-            thread.pid,
-            thread.tid,
+            *thread,
             piece.name,
             piece.begin,
             piece.args.get("dur_ns", length),

@@ -56,9 +56,9 @@ fn every_call_has_its_slice_with_its_time() {
         }
         // The driver's call lies in that of the runtime.
         let of_runtime = |slice: &&Slice| slice.name.starts_with("cuda");
-        let inner = timeline.calls().filter(|slice| slice.depth == 1);
-        assert_eq!(inner.clone().count(), timeline.calls().filter(of_runtime).count());
-        assert_eq!(inner.filter(of_runtime).count(), 0);
+        let inner = || timeline.calls().filter(|slice| slice.depth == 1);
+        assert_eq!(inner().count(), timeline.calls().filter(of_runtime).count());
+        assert_eq!(inner().filter(of_runtime).count(), 0);
         let mut truth = scene.truth.durations.clone();
         for durations in durations.values_mut().chain(truth.values_mut()) {
             durations.sort_unstable();

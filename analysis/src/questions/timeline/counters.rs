@@ -99,20 +99,14 @@ fn describe_counter(out: &mut Vec<u8>, kind: Kind, owner: u32, name: &str, how: 
 mod tests {
     use super::*;
 
-    /// Values by time, told by hand from the bytes: the packets hold nothing else.
-    fn rates(launches: &[i64]) -> usize {
-        let (mut out, mut counters) = (Vec::new(), Counters::default());
-        for &ts_ns in launches {
-            counters.launch(&mut out, 1, ts_ns, Clock::default());
-        }
-        out.clear();
-        counters.finish(&mut out, 1, Clock::default());
-        out.len()
-    }
-
     #[test]
     fn forged_times_are_no_trouble() {
-        assert!(rates(&[5]) > 0);
-        rates(&[i64::MIN, i64::MAX, 0, i64::MAX]);
+        let (mut out, mut counters) = (Vec::new(), Counters::default());
+        for ts_ns in [i64::MIN, i64::MAX, 0, i64::MAX] {
+            counters.launch(&mut out, 1, ts_ns, Clock::default());
+        }
+        counters.finish(&mut out, 1, Clock::default());
+        counters.live_memory(&mut out, 1, u64::MAX, u64::MAX);
+        assert!(!out.is_empty());
     }
 }
