@@ -129,6 +129,35 @@ fn a_damaged_trace_gives_a_whole_file() {
 }
 
 #[test]
+fn bytes_that_were_forged_give_a_whole_file() {
+    let mut strange = 0;
+    for seed in 0..200 {
+        let directory = tempfile::tempdir().unwrap();
+        Scene::new(seed % 50, 2, 25).write(directory.path());
+        let mut random = Random(seed);
+        let file = directory.path().join(segment_name(1 + random.below(2)));
+        let mut bytes = fs::read(&file).unwrap();
+        // Digits mostly: the lines stay lines, with other times, threads and sizes.
+        for _ in 0..100 {
+            let at = random.below(bytes.len());
+            if bytes[at].is_ascii_digit() || random.below(20) == 0 {
+                bytes[at] = b"0123456789-e."[random.below(13)];
+            }
+        }
+        fs::write(&file, bytes).unwrap();
+        let (answer, calls, timeline) = timeline(directory.path(), Window::default());
+        let Some(timeline) = timeline else { continue };
+        let shown = timeline.calls().count() as u64;
+        let [slices, instants] = ["slices", "instants"].map(|name| figure(&answer, name));
+        let left_out = answer["figures"]["left_out"]["value"].as_u64().unwrap_or(0);
+        assert_eq!(shown, slices + instants, "seed {seed}");
+        assert!(shown <= calls && calls <= shown + left_out, "seed {seed}: {calls} {shown}");
+        strange += instants;
+    }
+    assert!(strange > 100, "{strange}: lines in a wrong place are instants");
+}
+
+#[test]
 fn a_part_begins_with_what_is_live() {
     let directory = tempfile::tempdir().unwrap();
     let scene = Scene::new(5, 3, 60);
