@@ -5,6 +5,7 @@
 //! ledger of steps. What nobody has proved is not in it: no slice claims that the GPU worked, or did
 //! not, where calls do not tell.
 
+mod arguments;
 mod calls;
 mod clock;
 mod counters;
