@@ -17,6 +17,8 @@ pub struct Answer {
     pub series: Vec<Series>,
     /// How the figures are to be read.
     pub notes: Vec<String>,
+    /// Why what the question is for could not be done.
+    pub failure: Option<String>,
 }
 
 /// One number or text.

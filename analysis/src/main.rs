@@ -1,9 +1,12 @@
 //! `cuda-trace`: answers from traces.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "answers go to stdout")]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use analysis::{
     answer::{json, text},
@@ -13,7 +16,7 @@ use analysis::{
     question::Question,
     questions::{Name, Settings},
 };
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 
 /// Answers questions about CUDA traces, and says of each figure how it is known
@@ -76,6 +79,7 @@ cuda-trace launches,memory traces/ --last       two answers from one pass, of th
 cuda-trace memory traces/ --vllm-log vllm.log   beside what vLLM says
 cuda-trace summary traces/ --json | jq '.functions[] | select(.calls > 1000) | .function'
 zstdcat trace_*.zst | cuda-trace summary -
+cuda-trace timeline traces/ --last              a file to open at https://ui.perfetto.dev
 
 A figure that is not exact says so: ~ is an estimate, >= and a..b are bounds, ? is not known.
 Exit codes: 0 answered, 1 nothing could be answered, 2 wrong usage.";
@@ -102,34 +106,78 @@ fn run(Cli { questions, paths, json, part, settings }: &Cli) -> Result<()> {
     if !not_read.is_empty() && !json {
         eprintln!("not read: {}", not_read.join(", "));
     }
+    ensure!(
+        runs.len() == 1 || settings.out.is_none() || !questions.contains(&Name::Timeline),
+        "--out names one file, but there are {} runs: choose one by --run or --last, or leave --out \
+         out",
+        runs.len()
+    );
+    let writes_files = questions.iter().any(|name| name.writes_files());
+    let mut output = Output::default();
     let mut has_calls = false;
+    let mut failures = Vec::new();
     for run in &runs {
         let window = window(run, part)?;
         let mut asked =
             questions.iter().map(|name| name.question(settings)).collect::<Result<Vec<_>>>()?;
         let context = pass::read(run, &window, &mut asked);
         has_calls |= context.calls > 0;
-        print(asked, &context, *json)?;
+        failures.extend(print(&mut output, asked, &context, *json)?);
+        if output.is_closed && !writes_files {
+            return Ok(());
+        }
     }
     if !has_calls {
-        bail!("no call was found; what was read is told above");
+        failures.push("no call was found; what was read is told above".to_owned());
     }
+    ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
 }
 
-fn print(asked: Vec<Box<dyn Question>>, context: &Context, json: bool) -> Result<()> {
+/// What could not be done.
+fn print(
+    output: &mut Output,
+    asked: Vec<Box<dyn Question>>,
+    context: &Context,
+    json: bool,
+) -> Result<Vec<String>> {
+    let mut failures = Vec::new();
     if !json {
-        println!("{}", text::heading(context));
+        output.line(&text::heading(context))?;
     }
     for question in asked {
         let answer = question.finish(context);
+        if let Some(failure) = answer.failure {
+            failures.push(failure);
+            continue;
+        }
         if json {
-            println!("{}", serde_json::to_string(&json::to_json(&answer, context))?);
+            output.line(&serde_json::to_string(&json::to_json(&answer, context))?)?;
         } else {
-            println!("{}", text::to_text(&answer));
+            output.line(&text::to_text(&answer))?;
         }
     }
-    Ok(())
+    Ok(failures)
+}
+
+/// Stdout; who has read enough, as `head` has, closes it.
+#[derive(Default)]
+struct Output {
+    is_closed: bool,
+}
+
+impl Output {
+    fn line(&mut self, text: &str) -> Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_closed = true,
+            result => result.context("cannot write the answer")?,
+        }
+        Ok(())
+    }
 }
 
 fn window(run: &RunFiles, part: &Part) -> Result<Window> {

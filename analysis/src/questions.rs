@@ -5,6 +5,7 @@ pub mod memory;
 pub mod startup;
 pub mod steps;
 pub mod summary;
+pub mod timeline;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub enum Name {
     Startup,
     /// What is allocated, by whom, the peak and what held it, what is never freed
     Memory,
+    /// A file for Perfetto: calls by thread, steps, proven ends on the GPU, memory, launch rate
+    Timeline,
 }
 
 /// Settings of single questions.
@@ -35,17 +38,27 @@ pub struct Settings {
     /// memory: set beside what vLLM says in its log
     #[arg(long, value_name = "FILE")]
     pub vllm_log: Option<PathBuf>,
+
+    /// timeline: the file to write; else RUN.perfetto-trace in the current directory
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
 }
 
 impl Name {
+    /// Beside its answer.
+    pub fn writes_files(self) -> bool {
+        self == Self::Timeline
+    }
+
     pub fn question(self, settings: &Settings) -> Result<Box<dyn Question>> {
-        let Settings { vllm_log } = settings;
+        let Settings { vllm_log, out } = settings;
         Ok(match self {
             Self::Summary => Box::new(summary::Summary::default()),
             Self::Steps => Box::new(steps::Steps::default()),
             Self::Launches => Box::new(launches::Launches::default()),
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),
+            Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref())?),
         })
     }
 }

@@ -1,6 +1,8 @@
 //! `cargo xtask analyze`: questions to traces, by the program `cuda-trace`.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::{
@@ -19,16 +21,29 @@ pub(crate) struct Analyze {
     arguments: Vec<String>,
 }
 
-pub(crate) fn run(ctx: &Ctx, Analyze { arguments }: &Analyze) -> Result<()> {
+/// Answered, nothing could be answered, wrong usage: the program has said which, and why.
+const EXIT_CODES: [u8; 3] = [0, 1, 2];
+
+pub(crate) fn run(ctx: &Ctx, Analyze { arguments }: &Analyze) -> Result<ExitCode> {
+    exit_code(ctx, arguments).map(ExitCode::from)
+}
+
+fn exit_code(ctx: &Ctx, arguments: &[String]) -> Result<u8> {
     let program = program().args(arguments.iter().cloned());
-    if ctx.dry_run { ctx.change(&program) } else { program.run_as_it_is() }
+    if ctx.dry_run {
+        ctx.change(&program).map(|()| 0)
+    } else {
+        program.run_for_exit_code(&EXIT_CODES)
+    }
 }
 
 /// What the README asks of the trace that a demo has left in its usual place.
 pub(crate) fn left_by_demo(ctx: &Ctx) -> Result<()> {
     let traces = workspace_root().join("target/demo/downloaded");
     let arguments = vec!["summary,launches,memory".to_owned(), traces.display().to_string()];
-    run(ctx, &Analyze { arguments })
+    let code = exit_code(ctx, &arguments)?;
+    ensure!(code == 0, "the trace of the demo is not answered");
+    Ok(())
 }
 
 /// As a release: a trace has many million lines.

@@ -25,7 +25,7 @@ const RESERVED: [&str; 10] = [
 ];
 
 pub fn to_json(answer: &Answer, context: &Context) -> Json {
-    let Answer { question, sentences, figures, tables, series, notes } = answer;
+    let Answer { question, sentences, figures, tables, series, notes, failure: _ } = answer;
     let names: BTreeSet<&str> = tables.iter().map(|table| table.name).collect();
     debug_assert!(names.len() == tables.len() && RESERVED.iter().all(|name| !names.contains(name)));
     let mut object = Map::new();

@@ -35,7 +35,7 @@ pub fn heading(context: &Context) -> String {
 }
 
 pub fn to_text(answer: &Answer) -> String {
-    let Answer { question, sentences, figures, tables, series, notes } = answer;
+    let Answer { question, sentences, figures, tables, series, notes, failure: _ } = answer;
     let mut parts = vec![question.to_uppercase()];
     let mut legend = Legend::default();
     if !sentences.is_empty() {

@@ -64,7 +64,7 @@ pub struct Launches {
 
 /// What a launching function launches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Not,
     Kernel,
     Graph,
@@ -523,7 +523,7 @@ impl Standing {
 /// Parts of the names of functions that tell what is captured and what a handle stands for.
 const FOLLOWED: [&str; 4] = ["BeginCapture", "EndCapture", "GraphInstantiate", "GraphExec"];
 
-fn kind_of(name: &str) -> Kind {
+pub(super) fn kind_of(name: &str) -> Kind {
     match canonical(name) {
         "cuLaunch"
         | "cuLaunchGrid"

@@ -186,22 +186,26 @@ impl Memory {
     }
 
     fn follow(&mut self, call: &Call<'_>, context: &Context) {
-        let line = call.line;
-        if line.graph.is_some() || line.stream.is_some() {
+        if call.line.graph.is_some() || call.line.stream.is_some() {
             self.watch_captures(call, context);
         }
-        let Some(action) = self.actions.get(call.function, &context.functions, Action::of) else {
-            return;
-        };
+        self.account(call, context);
+    }
+
+    /// What is live on the device after a call of the process; `None` if it has nothing to do with
+    /// memory.
+    pub(super) fn account(&mut self, call: &Call<'_>, context: &Context) -> Option<u64> {
+        let line = call.line;
+        let action = self.actions.get(call.function, &context.functions, Action::of)?;
         // The driver's call of the runtime's: one allocation.
         if line.depth.is_some_and(|depth| depth > 0)
             && line.parent.and_then(Action::of).is_some_and(|parent| parent == action)
         {
-            return;
+            return None;
         }
         if line.is_entry() {
             self.unreadable += u64::from(action.makes());
-            return;
+            return None;
         }
         if line.ret.is_some_and(|ret| ret != 0) {
             if let Action::Allocate(kind) = action {
@@ -209,7 +213,7 @@ impl Memory {
                 sum.failed += 1;
                 sum.failed_bytes = sum.failed_bytes.saturating_add(line.bytes.unwrap_or(0));
             }
-            return;
+            return None;
         }
         let ts_ns = line.end_ns();
         let change = match action {
@@ -253,6 +257,18 @@ impl Memory {
             Change::Nothing => {}
         }
         self.record(call.process, ts_ns, context);
+        Some(self.live_of(call.process))
+    }
+
+    /// What is live on the device of a process.
+    pub(super) fn live_of(&self, process: ProcessId) -> u64 {
+        self.processes.get(&process).map_or(0, |process| process.device_bytes)
+    }
+
+    /// What is live on the device at the end, and how that is known.
+    pub(super) fn live_at_end(&self, context: &Context) -> (u64, Grade) {
+        let live = self.live.device_bytes();
+        (live, self.standing(context).live(live))
     }
 
     /// Sums of the process follow those of the whole: an address that comes again frees silently.

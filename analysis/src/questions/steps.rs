@@ -42,8 +42,7 @@ pub struct Steps {
 
 impl Question for Steps {
     fn call(&mut self, call: &Call<'_>, context: &Context) {
-        self.from_ns.get_or_insert(call.line.ts_ns);
-        self.read(call, context);
+        self.follow(call, context);
     }
 
     fn call_before(&mut self, call: &Call<'_>, context: &Context) {
@@ -108,6 +107,13 @@ impl Steps {
         rows.iter().find(|row| row.handed.is_some()).map(|row| row.start)
     }
 
+    /// As [`Question::call`]; tells the number of the work in its process, if the call is the outermost
+    /// of one that queued any. [`Row::works`](ledger::Row::works) counts the same way.
+    pub(super) fn follow(&mut self, call: &Call<'_>, context: &Context) -> Option<u64> {
+        self.from_ns.get_or_insert(call.line.ts_ns);
+        self.read(call, context)
+    }
+
     pub(super) fn found(self, context: &Context) -> Found {
         let from_ns = self.from_ns.unwrap_or(i64::MIN);
         let members = self.ledgers.into_iter().map(|(process, mut ledger)| {
@@ -120,14 +126,14 @@ impl Steps {
         Found { steps, entries, clocks: self.clocks, holes: self.holes }
     }
 
-    fn read(&mut self, call: &Call<'_>, context: &Context) {
+    fn read(&mut self, call: &Call<'_>, context: &Context) -> Option<u64> {
         let Call { line, function, process } = call;
         self.latest_ns = self.latest_ns.max(line.end_ns());
         let (operation, is_per_thread) = *self.functions.of(*function).get_or_insert_with(|| {
             let function = context.functions.get(*function);
             (Operation::of(&function.canonical), is_per_thread(&function.name))
         });
-        self.ledgers.entry(*process).or_default().call(operation, line, is_per_thread);
+        self.ledgers.entry(*process).or_default().call(operation, line, is_per_thread)
     }
 }
 

@@ -7,12 +7,15 @@
 )]
 
 mod bad_input;
+mod command_line;
 mod counts;
 mod cupti;
 mod mutations;
+mod perfetto;
 mod random;
 mod scene;
 mod startup;
+mod timeline;
 
 use std::path::{Path, PathBuf};
 

@@ -53,7 +53,7 @@ fn a_damaged_trace_is_never_answered_wrongly() {
 }
 
 /// Damages one file, and says how.
-fn mutate(directory: &Path, random: &mut Random) -> String {
+pub(crate) fn mutate(directory: &Path, random: &mut Random) -> String {
     let at = 1 + random.below(3);
     let file = directory.join(segment_name(at));
     let text = fs::read_to_string(&file).unwrap();

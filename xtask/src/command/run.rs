@@ -53,6 +53,18 @@ impl Command {
         self.successful(output).map(drop)
     }
 
+    /// The same, of a program whose exit codes mean something to who asked for it: these are passed on,
+    /// any other is an error.
+    pub(crate) fn run_for_exit_code(&self, meant: &[u8]) -> Result<u8> {
+        eprintln!("$ {}", self.shown());
+        let output = self.wait(&self.start(&self.expression())?)?;
+        let code = output.code.and_then(|code| u8::try_from(code).ok());
+        match code.filter(|code| meant.contains(code)) {
+            Some(code) => Ok(code),
+            None => self.successful(output).map(|_| 0),
+        }
+    }
+
     /// What it prints on stdout, while its stderr is in view; for commands that take a while.
     pub(crate) fn read_in_view(&self) -> Result<String> {
         Ok(self.in_view(&self.expression().stdout_capture())?.stdout)

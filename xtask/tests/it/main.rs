@@ -6,6 +6,7 @@
 )]
 
 mod all;
+mod analyze;
 mod build;
 mod demo;
 mod deploy;

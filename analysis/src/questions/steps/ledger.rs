@@ -5,7 +5,10 @@
 //! with the work that follows the step before, after the longest pause in front of its first input:
 //! what comes sooner belongs to the step before (bookkeeping, draft tokens).
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+};
 
 use trace::call_view::CallView;
 
@@ -55,7 +58,7 @@ pub(in crate::questions) enum GraphMode {
 
 impl GraphMode {
     /// As vLLM writes it.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::questions) fn name(self) -> &'static str {
         match self {
             Self::Full => "FULL",
             Self::Piecewise => "PIECEWISE",
@@ -96,12 +99,18 @@ pub(in crate::questions) struct Row {
     pub is_rested: bool,
     /// The estimate lies between two calls that are close to each other.
     pub is_polled: bool,
+    /// What was queued for it up to its output, as [`Ledger::call`] numbers it.
+    pub works: Range<u64>,
+    /// When the last of that was called, or the output was queued, if that was later.
+    pub queued_last: i64,
 }
 
 /// Calls between two outputs.
 #[derive(Debug, Default)]
 struct Part {
     start: Option<i64>,
+    first_work: Option<u64>,
+    last_work: i64,
     fingerprint: Fingerprint,
     launches: u32,
     graph_launches: u32,
@@ -119,6 +128,7 @@ struct Part {
 #[derive(Debug)]
 struct Queued {
     part: Part,
+    works: Range<u64>,
     since: i64,
     least_bytes: u64,
     /// Of tokens, by captures or grids.
@@ -177,6 +187,8 @@ pub(super) struct Ledger {
     has_input: bool,
     longest_pause: i64,
     last_work: Option<i64>,
+    /// Kernels, graphs, copies and fills so far.
+    works: u64,
     /// What the latest output was copied from.
     sources: Vec<(u64, u64)>,
     queued: VecDeque<Queued>,
@@ -197,6 +209,7 @@ impl Default for Ledger {
             has_input: false,
             longest_pause: 0,
             last_work: None,
+            works: 0,
             sources: Vec::new(),
             queued: VecDeque::new(),
             bytes_of_an_output: BYTES_OF_AN_OUTPUT,
@@ -207,14 +220,20 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    pub(super) fn call(&mut self, operation: Operation, line: &CallView<'_>, is_per_thread: bool) {
+    /// The number of the work in its process, if the call is the outermost of one that queued any.
+    pub(super) fn call(
+        &mut self,
+        operation: Operation,
+        line: &CallView<'_>,
+        is_per_thread: bool,
+    ) -> Option<u64> {
         if line.is_entry() {
             self.entries += 1;
-            return;
+            return None;
         }
         let whole = Interval { entry: line.ts_ns, ret: line.end_ns() };
         if whole.entry < -MAX_TIME_NS || whole.ret > MAX_TIME_NS {
-            return;
+            return None;
         }
         let tid = line.tid.unwrap_or(0);
         self.learn_end(operation, line, whole, stream_of(line, is_per_thread, tid));
@@ -227,7 +246,7 @@ impl Ledger {
             if operation != Operation::Other {
                 thread.inner = Some((operation, whole, direction));
             }
-            return;
+            return None;
         }
         // The driver's call is the one that counts: the runtime may go on long after it.
         let inner = thread.inner.take().filter(|(inner, call, _)| {
@@ -239,11 +258,13 @@ impl Ledger {
             _ => direction,
         };
         self.account(operation, line, whole);
+        let works = self.works;
         // A capture that fails to end has ended all the same.
         if line.ret.is_none_or(|ret| ret == 0) || operation == Operation::EndCapture {
             let stream = stream_of(line, is_per_thread, tid);
             self.outermost(operation, line, call, direction, stream, tid);
         }
+        (self.works > works).then_some(works)
     }
 
     /// The rows of all steps, when no more calls come.
@@ -500,6 +521,7 @@ impl Ledger {
 
     fn queue(&mut self, since: i64, least_bytes: u64) -> Queued {
         let part = std::mem::take(&mut self.part);
+        let works = part.first_work.unwrap_or(self.works)..self.works;
         let (mode, graph_tokens) = self.graphs(&part);
         let by_grids = match mode {
             GraphMode::None => self.widths.tokens(&part.votes),
@@ -515,7 +537,7 @@ impl Ledger {
             *tokens >= requests && graph_tokens.is_none_or(|padded| *tokens <= padded)
         };
         let tokens = by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible));
-        Queued { part, since, least_bytes, most, tokens, mode, graph_tokens }
+        Queued { part, works, since, least_bytes, most, tokens, mode, graph_tokens }
     }
 
     /// How the graphs of a step make up the model, and for how many tokens they were captured.
@@ -566,11 +588,14 @@ impl Ledger {
         }
         self.part.is_rested |= pause >= LONG_PAUSE_NS;
         self.part.start.get_or_insert(call.entry);
+        self.part.first_work.get_or_insert(self.works);
+        self.part.last_work = self.part.last_work.max(call.entry);
+        self.works += 1;
     }
 
     fn settle(&mut self, output: Output) {
         let Some(queued) = self.queued.pop_front() else { return };
-        let Queued { part, since, least_bytes, most, tokens, mode, graph_tokens } = queued;
+        let Queued { part, works, since, least_bytes, most, tokens, mode, graph_tokens } = queued;
         // Contradictions come from lines that are missing: then nothing is proved.
         let high = output.high.filter(|&high| high >= output.low);
         self.rows.push(Row {
@@ -594,6 +619,8 @@ impl Ledger {
             is_fed: part.is_fed,
             is_rested: part.is_rested,
             is_polled: output.is_polled,
+            works,
+            queued_last: part.last_work.max(since),
         });
     }
 }

@@ -1,0 +1,21 @@
+//! `cargo xtask analyze`: the exit codes are those of `cuda-trace`.
+
+use crate::scripted::Machine;
+
+/// What `cargo run` ends with if the program ends with this code.
+fn analyze(code: u8) -> Option<i32> {
+    let machine = Machine::bare();
+    machine.tool("cargo", &format!("echo 'error: as the program says it' >&2; exit {code}"));
+    let run = machine.run(&["analyze", "summary", "traces"]);
+    assert!(machine.has_called("--package analysis -- summary traces"), "{:?}", machine.calls());
+    assert!(run.stderr.contains("error: as the program says it"), "{}", run.stderr);
+    run.code
+}
+
+#[test]
+fn the_codes_of_the_program_are_passed_on() {
+    for code in [0, 1, 2] {
+        assert_eq!(analyze(code), Some(code.into()));
+    }
+    assert_eq!(analyze(101), Some(1), "cargo itself has failed");
+}
