@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use tracing::warn;
@@ -26,6 +27,9 @@ pub(super) struct FileKey {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
+    /// The number of an inode is used again, and images of containers have equal times: this tells
+    /// the next file from it. Not every file system has it.
+    created: Option<SystemTime>,
 }
 
 impl FileKey {
@@ -36,6 +40,7 @@ impl FileKey {
             inode: metadata.ino(),
             bytes: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            created: metadata.created().ok(),
         }
     }
 }
@@ -211,4 +216,27 @@ pub(super) fn cuda_libraries_in(directory: &Path) -> Vec<PathBuf> {
     paths.sort_unstable();
     paths.dedup();
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the file system gives the number to the next file at once, as ext4 does.
+    #[test]
+    fn a_file_that_takes_the_number_of_one_that_is_gone_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lib.so");
+        let mut keys = Vec::new();
+        for _ in 0..50 {
+            let file = File::create(&path).unwrap();
+            file.set_len(7).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            keys.push(FileKey::of(&file.metadata().unwrap()));
+            fs::remove_file(&path).unwrap();
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert!(!keys[..at].contains(key), "{key:?}");
+        }
+    }
 }
