@@ -1,6 +1,8 @@
-//! What a question ends in: defined once, shown as text or as JSON.
+//! What a question ends in: defined once, shown as text, as JSON or as a part of a HTML page.
 
+pub mod html;
 pub mod json;
+mod legend;
 pub mod text;
 pub mod units;
 
@@ -12,6 +14,8 @@ pub struct Answer {
     pub question: &'static str,
     /// What matters most, for people; figures in it stand below too.
     pub sentences: Vec<String>,
+    /// What somebody who reads one line wants of it; the report begins with those of all questions.
+    pub headlines: Vec<Headline>,
     pub figures: Vec<Figure>,
     pub tables: Vec<Table>,
     pub series: Vec<Series>,
@@ -19,6 +23,18 @@ pub struct Answer {
     pub notes: Vec<String>,
     /// Why what the question is for could not be done.
     pub failure: Option<String>,
+}
+
+/// The answer to what a newcomer asks.
+#[derive(Debug, Clone)]
+pub struct Headline {
+    /// What is asked for: "kernel launched most".
+    pub title: &'static str,
+    pub value: Value,
+    pub unit: Unit,
+    pub grade: Grade,
+    /// A sentence or two beside it.
+    pub detail: String,
 }
 
 /// One number or text.
@@ -42,6 +58,22 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
     /// Rows that text shows; JSON has all.
     pub shown: usize,
+    /// How the report draws it.
+    pub chart: Option<Chart>,
+    /// What the report says of how to read it.
+    pub reading: &'static str,
+}
+
+/// What is drawn of a table, by the names of its columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chart {
+    /// In every cell of these columns, a bar as long as its part of the column's largest value.
+    Bars(&'static [&'static str]),
+    /// A point for each row, in a colour for each value of `by`; `x` is a time since the start of
+    /// the run. Where only a bound of `y` is known, the point is hollow.
+    Points { title: &'static str, x: &'static str, y: &'static str, by: &'static str },
+    /// In every row one bar of these columns, which add up; as long as its part of the longest.
+    Stack(&'static [&'static str]),
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +106,8 @@ pub struct Series {
     pub start_ns: i64,
     pub has_clock: bool,
     pub width_ns: i64,
+    /// A level that holds, of which an interval has the highest; else an interval has its sum.
+    pub is_level: bool,
     /// By interval; `None` where nothing was seen.
     pub values: Vec<Option<f64>>,
 }
@@ -113,6 +147,18 @@ impl Answer {
         Self { question, ..Self::default() }
     }
 
+    pub fn headline(
+        &mut self,
+        title: &'static str,
+        unit: Unit,
+        value: impl Into<Value>,
+        grade: Grade,
+        detail: impl Into<String>,
+    ) {
+        let (value, detail) = (value.into(), detail.into());
+        self.headlines.push(Headline { title, value, unit, grade, detail });
+    }
+
     pub fn figure(
         &mut self,
         name: &'static str,
@@ -147,6 +193,7 @@ impl Answer {
             start_ns: unix_ns.unwrap_or_else(|| timeline.start_ns()),
             has_clock: unix_ns.is_some(),
             width_ns: timeline.width_ns(),
+            is_level: timeline.is_level(),
             values,
         });
     }
@@ -154,7 +201,15 @@ impl Answer {
 
 impl Table {
     pub fn new(name: &'static str, title: impl Into<String>, columns: Vec<Column>) -> Self {
-        Self { name, title: title.into(), columns, rows: Vec::new(), shown: usize::MAX }
+        Self {
+            name,
+            title: title.into(),
+            columns,
+            rows: Vec::new(),
+            shown: usize::MAX,
+            chart: None,
+            reading: "",
+        }
     }
 }
 

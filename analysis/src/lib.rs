@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod context;
+pub mod diff;
 pub mod gap;
 pub mod grade;
 pub mod input;
@@ -17,4 +18,5 @@ pub mod pass;
 pub mod quantiles;
 pub mod question;
 pub mod questions;
+pub mod report;
 pub mod timeline;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    fs,
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
@@ -11,18 +12,30 @@ use std::{
 use analysis::{
     answer::{json, text},
     context::Context,
+    diff,
     input::{self, Found, RunFiles, STDIN},
     pass::{self, Moment, Window},
     question::Question,
     questions::{Name, Settings},
+    report,
 };
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Answers questions about CUDA traces, and says of each figure how it is known
 #[derive(Debug, Parser)]
-#[command(name = "cuda-trace", version, after_help = HELP)]
+#[command(
+    name = "cuda-trace",
+    version,
+    after_help = HELP,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// One question, or several with commas between: they share one pass over the trace
     #[arg(
         value_enum,
@@ -40,6 +53,56 @@ struct Cli {
     /// Print each answer as one JSON object on a line of its own
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    part: Part,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All questions in one pass, as one HTML file
+    Report(Report),
+    /// What two traces do not have in common
+    Diff(Diff),
+}
+
+/// What two traces do not have in common
+///
+/// Compares counts, rates, durations by their quantiles, memory and steps, and tells new and vanished
+/// functions and kernels. Only what the grades of both prove to be beyond the threshold counts as a
+/// difference. Of several runs in a directory the latest is taken.
+///
+/// Exit codes: 0 no difference, 1 nothing could be compared, 2 wrong usage, 3 differences.
+#[derive(Debug, clap::Args)]
+struct Diff {
+    /// A directory with segments, a file, or a file with what --json has printed
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+
+    /// The other one
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+
+    /// Changes up to this part of the old value are none: 10%, 0.1
+    #[arg(long, value_name = "PART", default_value = "10%", value_parser = part_of_one)]
+    threshold: f64,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// All questions in one pass, as one HTML file
+///
+/// The file loads nothing from anywhere, so it can be sent to others and opened without a network.
+#[derive(Debug, clap::Args)]
+struct Report {
+    /// Directories with segments, at any depth; files, compressed or not; - for standard input
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
 
     #[command(flatten)]
     part: Part,
@@ -77,16 +140,21 @@ const HELP: &str = "\
 cuda-trace summary traces/                      what a trace holds, and whether it is whole
 cuda-trace launches,memory traces/ --last       two answers from one pass, of the latest run
 cuda-trace memory traces/ --vllm-log vllm.log   beside what vLLM says
+cuda-trace report traces/ --out report.html     everything on one page for a browser
+cuda-trace diff old/ new/ --threshold 5%        what has changed; exit code 3 if anything has
 cuda-trace summary traces/ --json | jq '.functions[] | select(.calls > 1000) | .function'
 zstdcat trace_*.zst | cuda-trace summary -
 cuda-trace timeline traces/ --last              a file to open at https://ui.perfetto.dev
 
 A figure that is not exact says so: ~ is an estimate, >= and a..b are bounds, ? is not known.
-Exit codes: 0 answered, 1 nothing could be answered, 2 wrong usage.";
+Exit codes: 0 answered, 1 nothing could be answered, 2 wrong usage, 3 differences (diff)";
+
+/// Of `diff`, where there is a difference.
+const DIFFERS: u8 = 3;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -94,17 +162,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Cli { questions, paths, json, part, settings }: &Cli) -> Result<()> {
-    let Found { mut runs, not_read } = input::find(paths)?;
-    if let Some(text) = &part.run {
-        runs.retain(|run| run.name.contains(text));
-        ensure!(!runs.is_empty(), "no run is called {text:?}");
+fn run(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Some(Command::Report(report)) => write_report(report)?,
+        Some(Command::Diff(diff)) => return compare(diff),
+        None => answer(cli)?,
     }
-    if part.last {
-        runs.drain(..runs.len() - 1);
-    }
-    if !not_read.is_empty() && !json {
-        eprintln!("not read: {}", not_read.join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(Diff { old, new, threshold, json }: &Diff) -> Result<ExitCode> {
+    let (old, new) = (diff::read(old)?, diff::read(new)?);
+    ensure!(
+        old.answers.keys().any(|question| new.answers.contains_key(question)),
+        "the two have no question in common"
+    );
+    let found = diff::diff(&old, &new, *threshold);
+    let text = if *json {
+        diff::to_json(&found, &old, &new, *threshold).to_string()
+    } else {
+        diff::to_text(&found, &old, &new, *threshold)
+    };
+    Output::default().line(text.trim_end())?;
+    Ok(if found.differences.is_empty() { ExitCode::SUCCESS } else { DIFFERS.into() })
+}
+
+fn answer(Cli { command: _, questions, paths, json, part, settings }: &Cli) -> Result<()> {
+    let Found { runs, not_read } = find(paths, part)?;
+    if !json {
+        tell_not_read(&not_read);
     }
     ensure!(
         runs.len() == 1 || settings.out.is_none() || !questions.contains(&Name::Timeline),
@@ -132,6 +218,38 @@ fn run(Cli { questions, paths, json, part, settings }: &Cli) -> Result<()> {
     }
     ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
+}
+
+fn write_report(Report { paths, part, settings }: &Report) -> Result<()> {
+    let out = settings.out.clone().unwrap_or_else(|| "report.html".into());
+    let Found { runs, not_read } = find(paths, part)?;
+    tell_not_read(&not_read);
+    let html = report::html(&runs, |run| window(run, part), settings)?;
+    // Whoever has the old file open never sees a half of the new one.
+    let partial = out.with_extension("html.partial");
+    fs::write(&partial, html)
+        .and_then(|()| fs::rename(&partial, &out))
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    Output::default().line(&out.display().to_string())
+}
+
+/// The runs that were asked for.
+fn find(paths: &[PathBuf], part: &Part) -> Result<Found> {
+    let Found { mut runs, not_read } = input::find(paths)?;
+    if let Some(text) = &part.run {
+        runs.retain(|run| run.name.contains(text));
+        ensure!(!runs.is_empty(), "no run is called {text:?}");
+    }
+    if part.last {
+        runs.drain(..runs.len() - 1);
+    }
+    Ok(Found { runs, not_read })
+}
+
+fn tell_not_read(not_read: &[String]) {
+    if !not_read.is_empty() {
+        eprintln!("not read: {}", not_read.join(", "));
+    }
 }
 
 /// What could not be done.
@@ -189,6 +307,15 @@ fn window(run: &RunFiles, part: &Part) -> Result<Window> {
     let last = pass::read(run, &Window::default(), &mut []).time.last_ns;
     let Some(last) = last else { bail!("run {}: no call is in it", run.name) };
     Ok(Window { from: Some(Moment::Run(last.saturating_sub(*since))), to: None })
+}
+
+/// `10%` or `0.1`.
+fn part_of_one(text: &str) -> Result<f64, String> {
+    let (digits, divisor) = text.strip_suffix('%').map_or((text, 1.0), |digits| (digits, 100.0));
+    match digits.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number / divisor),
+        _ => Err("write 10% or 0.1".to_owned()),
+    }
 }
 
 /// `90s`, `5m`, `1h`, `250ms`.

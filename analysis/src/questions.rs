@@ -39,12 +39,35 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub vllm_log: Option<PathBuf>,
 
-    /// timeline: the file to write; else RUN.perfetto-trace in the current directory
+    /// timeline: the file to write; else RUN.perfetto-trace in the current directory.
+    /// report: the file to write; else report.html
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
 }
 
+/// In the report: what to act on first. What is not named here stands before the last one.
+const BY_IMPORTANCE: [&str; 8] =
+    ["findings", "tokens", "steps", "launches", "memory", "ranks", "startup", "summary"];
+
 impl Name {
+    /// Every question whose answer is for people, not a file, in the order of the report, with what it is
+    /// about.
+    pub fn by_importance() -> Vec<(Self, String)> {
+        let described = Self::value_variants().iter().filter_map(|name| {
+            if name.writes_files() {
+                return None;
+            }
+            let value = name.to_possible_value()?;
+            let about = value.get_help().map(ToString::to_string).unwrap_or_default();
+            let last = BY_IMPORTANCE.len() - 1;
+            let place = BY_IMPORTANCE.iter().position(|it| *it == value.get_name());
+            Some((place.map_or(last * 2 - 1, |place| place * 2), *name, about))
+        });
+        let mut described: Vec<_> = described.collect();
+        described.sort_by_key(|(place, ..)| *place);
+        described.into_iter().map(|(_, name, about)| (name, about)).collect()
+    }
+
     /// Beside its answer.
     pub fn writes_files(self) -> bool {
         self == Self::Timeline

@@ -73,6 +73,10 @@ impl Timeline {
         self.width_ns
     }
 
+    pub fn is_level(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// `None` where nothing was added.
     pub fn values(&self) -> impl Iterator<Item = Option<f64>> {
         self.values.iter().map(|value| (!value.is_nan()).then_some(*value))

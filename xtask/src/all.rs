@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::{
     advice::explained,
+    analyze,
     build::{self, Build},
     cluster::{Cluster, kubectl::Kubectl},
     ctx::Ctx,
@@ -16,7 +17,7 @@ use crate::{
     verify,
 };
 
-/// Build, deploy, wait for vLLM, send prompts, verify the traces
+/// Build, deploy, wait for vLLM, send prompts, verify the traces, write a report of them
 ///
 /// One prompt, then a batch of 15. Stops at the first step that fails, with exit code 1. Every step
 /// can be run alone: `build`, `deploy`, `test single`, `test batch`, `verify`.
@@ -64,8 +65,18 @@ pub(crate) fn run(ctx: &Ctx, task: &All) -> Result<()> {
             "cargo xtask status; cargo xtask logs tracer",
         ))
     })?;
+    ctx.step("what the traces say", || {
+        if ctx.dry_run {
+            eprintln!("would write a report of what `verify` has downloaded, for a browser");
+            return Ok(());
+        }
+        analyze::report(ctx, &verify::cluster::downloaded(&kubectl)?)
+    })?;
     if !ctx.dry_run {
-        eprintln!("\nall: everything passed in {}; next: cargo xtask fetch", ctx.elapsed());
+        eprintln!(
+            "\nall: everything passed in {}; next: open the report, or cargo xtask fetch",
+            ctx.elapsed()
+        );
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask analyze`: questions to traces, by the program `cuda-trace`.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -21,8 +21,9 @@ pub(crate) struct Analyze {
     arguments: Vec<String>,
 }
 
-/// Answered, nothing could be answered, wrong usage: the program has said which, and why.
-const EXIT_CODES: [u8; 3] = [0, 1, 2];
+/// Answered, nothing could be answered, wrong usage, or of `diff` a difference: the program has said
+/// which, and why.
+const EXIT_CODES: [u8; 4] = [0, 1, 2, 3];
 
 pub(crate) fn run(ctx: &Ctx, Analyze { arguments }: &Analyze) -> Result<ExitCode> {
     exit_code(ctx, arguments).map(ExitCode::from)
@@ -35,6 +36,15 @@ fn exit_code(ctx: &Ctx, arguments: &[String]) -> Result<u8> {
     } else {
         program.run_for_exit_code(&EXIT_CODES)
     }
+}
+
+/// All answers of the latest run of these traces, in a file beside them, whose path goes to stdout.
+pub(crate) fn report(ctx: &Ctx, traces: &Path) -> Result<()> {
+    let page = traces.join("report.html");
+    let (traces, page) = (traces.display().to_string(), page.display().to_string());
+    let arguments = ["report", &traces, "--last", "--out", &page].map(str::to_owned);
+    ensure!(exit_code(ctx, &arguments)? == 0, "the report could not be written");
+    Ok(())
 }
 
 /// What the README asks of the trace that a demo has left in its usual place.

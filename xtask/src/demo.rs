@@ -121,10 +121,8 @@ pub(crate) fn run(ctx: &Ctx, task: &Demo) -> Result<()> {
 /// would be compiled again.
 fn build(ctx: &Ctx) -> Result<()> {
     let sh = &ctx.sh;
-    let programs = cmd!(
-        sh,
-        "cargo build --locked --package sidecar --package testbed --package loadtest --bins"
-    );
+    let programs =
+        cmd!(sh, "cargo build --locked --bins -p sidecar -p testbed -p loadtest -p analysis");
     as_from_shell(programs).run().context("cannot build the programs of the demo")
 }
 
@@ -147,6 +145,14 @@ fn send(ctx: &Ctx, files: &Files, address: &str, test: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// What the trace says, as one page for a browser.
+fn write_report(ctx: &Ctx, files: &Files) -> Result<()> {
+    let (program, traces, page) =
+        (files.program("cuda-trace"), files.downloaded(), files.html_report());
+    let report = cmd!(ctx.sh, "{program} report {traces} --out {page}");
+    report.ignore_stdout().run().context("cannot write the report")
+}
+
 /// The end of every demo: all has ended, and the traces are downloaded.
 fn compare(ctx: &Ctx, files: &Files) -> Result<()> {
     let comparison = ctx.step("compare with the callees' own counts", || {
@@ -154,6 +160,7 @@ fn compare(ctx: &Ctx, files: &Files) -> Result<()> {
         comparison.write(&files.comparison())?;
         Ok(comparison)
     })?;
+    ctx.step("report", || write_report(ctx, files))?;
     report::print(&comparison, files);
     comparison.verdict()
 }

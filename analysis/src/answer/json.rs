@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Answer, Cell, Column, Figure, Series, Table, Unit, Value};
+use super::{Answer, Cell, Column, Figure, Headline, Series, Table, Unit, Value};
 use crate::{context::Context, grade::Grade};
 
 /// Goes up when a field goes or changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Tables stand beside these, so none may be called so.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "schema_version",
     "program_version",
     "question",
     "run",
     "sentences",
+    "headlines",
     "figures",
     "columns",
     "series",
@@ -25,7 +26,8 @@ const RESERVED: [&str; 10] = [
 ];
 
 pub fn to_json(answer: &Answer, context: &Context) -> Json {
-    let Answer { question, sentences, figures, tables, series, notes, failure: _ } = answer;
+    let Answer { question, sentences, headlines, figures, tables, series, notes, failure: _ } =
+        answer;
     let names: BTreeSet<&str> = tables.iter().map(|table| table.name).collect();
     debug_assert!(names.len() == tables.len() && RESERVED.iter().all(|name| !names.contains(name)));
     let mut object = Map::new();
@@ -37,6 +39,7 @@ pub fn to_json(answer: &Answer, context: &Context) -> Json {
     set("question", (*question).into());
     set("run", run(context));
     set("sentences", json!(sentences));
+    set("headlines", headlines.iter().map(headline).collect());
     set("figures", figures.iter().map(|it| (it.name.to_owned(), figure(it))).collect());
     for table in tables {
         set(table.name, rows(table));
@@ -73,6 +76,15 @@ fn figure(Figure { name: _, title, value, unit, grade }: &Figure) -> Json {
     object.insert("value".to_owned(), to_value(value));
     object.insert("unit".to_owned(), name_of(*unit).into());
     object.insert("title".to_owned(), (*title).into());
+    Json::Object(object)
+}
+
+fn headline(Headline { title, value, unit, grade, detail }: &Headline) -> Json {
+    let mut object = graded(grade);
+    object.insert("value".to_owned(), to_value(value));
+    object.insert("unit".to_owned(), name_of(*unit).into());
+    object.insert("title".to_owned(), (*title).into());
+    object.insert("detail".to_owned(), detail.as_str().into());
     Json::Object(object)
 }
 
@@ -113,7 +125,8 @@ fn columns(table: &Table) -> Json {
 }
 
 fn one_series(series: &Series) -> Json {
-    let Series { name: _, title, unit, grade, start_ns, has_clock, width_ns, values } = series;
+    let Series { name: _, title, unit, grade, start_ns, has_clock, width_ns, is_level: _, values } =
+        series;
     let mut object = graded(grade);
     let start = if *has_clock { "start_unix_ns" } else { "start_ns" };
     object.insert("title".to_owned(), title.as_str().into());

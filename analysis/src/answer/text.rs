@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::{
     Answer, Column, Figure, Series, Table, Unit, Value,
+    legend::Legend,
     units::{printable, shown},
 };
-use crate::{context::Context, gap::Gap, grade::Grade};
+use crate::{context::Context, gap::Gap};
 
 /// Gaps that are told one by one.
 const SHOWN_GAPS: usize = 12;
@@ -35,7 +36,8 @@ pub fn heading(context: &Context) -> String {
 }
 
 pub fn to_text(answer: &Answer) -> String {
-    let Answer { question, sentences, figures, tables, series, notes, failure: _ } = answer;
+    let Answer { question, sentences, headlines: _, figures, tables, series, notes, failure: _ } =
+        answer;
     let mut parts = vec![question.to_uppercase()];
     let mut legend = Legend::default();
     if !sentences.is_empty() {
@@ -49,81 +51,13 @@ pub fn to_text(answer: &Answer) -> String {
     if !notes.is_empty() {
         parts.push(lines(notes.iter().map(|note| printable(note))));
     }
-    let legend = legend.to_text();
+    let legend = lines(legend.lines().into_iter());
     parts.extend((!legend.is_empty()).then_some(legend));
     parts.join("\n\n") + "\n"
 }
 
 fn lines(lines: impl Iterator<Item = String>) -> String {
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Signs that stand before figures, and that must be told.
-#[derive(Default)]
-struct Legend {
-    bounds: bool,
-    estimate: Option<f64>,
-    within: Vec<String>,
-    unknown: Vec<String>,
-}
-
-impl Legend {
-    /// The value with the sign of its grade.
-    fn graded(&mut self, value: &Value, unit: Unit, grade: &Grade) -> String {
-        let text = shown(value, unit);
-        if *value == Value::None && !matches!(grade, Grade::Unknown { .. } | Grade::Bounds { .. }) {
-            return text;
-        }
-        match grade {
-            Grade::Exact => text,
-            Grade::ExactWithin { windows } => {
-                remember(&mut self.within, windows);
-                text
-            }
-            Grade::Estimate { error, windows } => {
-                if let Some(windows) = windows {
-                    remember(&mut self.within, windows);
-                }
-                self.estimate = Some(self.estimate.map_or(*error, |other| other.max(*error)));
-                format!("~{text}")
-            }
-            Grade::Bounds { low, high } => {
-                self.bounds = true;
-                let side = |side: f64| shown(&Value::Float(side), unit);
-                match (low, high) {
-                    (Some(low), Some(high)) => format!("{}..{}", side(*low), side(*high)),
-                    (Some(low), None) => format!(">={}", side(*low)),
-                    (None, Some(high)) => format!("<={}", side(*high)),
-                    (None, None) => "?".to_owned(),
-                }
-            }
-            Grade::Unknown { reason } => {
-                remember(&mut self.unknown, reason);
-                if *value == Value::None { "?".to_owned() } else { format!("{text}?") }
-            }
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let Self { bounds, estimate, within, unknown } = self;
-        let mut told = Vec::new();
-        if let Some(error) = estimate {
-            let error = shown(&Value::Float(*error), Unit::Ratio);
-            told.push(format!("~   an estimate, off by {error} at most"));
-        }
-        if *bounds {
-            told.push(">= <= ..  bounds between which the truth lies".to_owned());
-        }
-        told.extend(within.iter().map(|windows| format!("exact for {}", printable(windows))));
-        told.extend(unknown.iter().map(|reason| format!("?   {}", printable(reason))));
-        told.join("\n")
-    }
-}
-
-fn remember(told: &mut Vec<String>, text: &str) {
-    if !told.iter().any(|other| other == text) && told.len() < 8 {
-        told.push(text.to_owned());
-    }
 }
 
 fn figures_text(figures: &[Figure], legend: &mut Legend) -> String {
@@ -134,7 +68,7 @@ fn figures_text(figures: &[Figure], legend: &mut Legend) -> String {
 }
 
 fn table(table: &Table, legend: &mut Legend) -> String {
-    let Table { name: _, title, columns, rows, shown: most } = table;
+    let Table { name: _, title, columns, rows, shown: most, chart: _, reading: _ } = table;
     let shown_columns: Vec<(usize, &Column)> =
         columns.iter().enumerate().filter(|(_, column)| column.is_shown).collect();
     let mut cells: Vec<Vec<String>> =

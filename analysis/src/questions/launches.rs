@@ -13,7 +13,7 @@ use trace::{
 
 use crate::{
     answer::{
-        Answer, Cell, Column, Table, Unit, Value,
+        Answer, Cell, Chart, Column, Table, Unit, Value,
         units::{duration, shown},
     },
     context::{
@@ -144,6 +144,7 @@ impl Question for Launches {
         self.figures(&grade, &mut answer);
         let kernels = self.kernel_table(context, &grade);
         answer.sentences = self.sentences(&kernels);
+        self.headline(&kernels, &grade, &mut answer);
         for (name, title, unit, timeline) in [
             ("launches", "launches and replays", Unit::Count, &self.rate),
             ("kernels", "kernels", Unit::Count, &self.kernel_rate),
@@ -331,6 +332,30 @@ impl Launches {
         sentences
     }
 
+    fn headline(&self, kernels: &Table, standing: &Standing, answer: &mut Answer) {
+        const TITLE: &str = "which kernel is launched most?";
+        let Some(row) = kernels.rows.first() else {
+            let detail = self.sentences(kernels).concat();
+            answer.headline(TITLE, Unit::None, Value::None, Grade::Exact, detail);
+            return;
+        };
+        let all = self.direct + self.replayed;
+        let runs = integer(&row[2]);
+        let share = shown(&Value::Float(runs as f64 / all.max(1) as f64), Unit::Ratio);
+        let detail = format!(
+            "{} times, {share} of {} kernels; {} of these by replays of graphs.",
+            shown(&row[2].value, Unit::Count),
+            shown(&all.into(), Unit::Count),
+            shown(&row[4].value, Unit::Count)
+        );
+        // Lost calls could be those of another kernel.
+        let grade = match standing.of(runs as f64) {
+            Grade::Bounds { .. } => Grade::unknown("launches are missing"),
+            grade => grade,
+        };
+        answer.headline(TITLE, Unit::None, row[0].value.clone(), grade, detail);
+    }
+
     fn kernel_table(&self, context: &Context, standing: &Standing) -> Table {
         let grade = standing.clone().without_counts();
         let mut table = Table::new(
@@ -387,6 +412,8 @@ impl Launches {
             )
         });
         table.shown = SHOWN_KERNELS;
+        table.chart = Some(Chart::Bars(&["runs", "host_ns"]));
+        table.reading = "runs = launched + replayed; the grid and block are those used most often";
         table
     }
 
@@ -420,6 +447,7 @@ impl Launches {
             (std::cmp::Reverse(integer(&row[3])), name)
         });
         table.shown = SHOWN_GRAPHS;
+        table.chart = Some(Chart::Bars(&["replays", "host_ns"]));
         table
     }
 }
@@ -484,6 +512,7 @@ fn category_table(kernels: &Table, standing: &Standing) -> Table {
         ]);
     }
     table.rows.sort_by_key(|row| std::cmp::Reverse(integer(&row[2])));
+    table.chart = Some(Chart::Bars(&["runs", "host_ns"]));
     table
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{
     answer::{
-        Answer, Cell, Column, Table, Unit, Value,
+        Answer, Cell, Chart, Column, Table, Unit, Value,
         units::{bytes, duration},
     },
     context::{Context, accounting::Loss, function::ByName, process::ProcessId},
@@ -112,6 +112,14 @@ impl Question for Memory {
         let standing = self.standing(context);
         self.figures(&standing, context, &mut answer);
         answer.sentences = self.sentences(context);
+        let peak = self.live.peak.bytes;
+        answer.headline(
+            "how much device memory was live at the peak?",
+            Unit::Bytes,
+            peak,
+            standing.live(peak),
+            answer.sentences.join(" "),
+        );
         self.series(&standing, context, &mut answer);
         answer.tables = vec![
             self.allocators(&standing, context),
@@ -452,12 +460,14 @@ impl Memory {
         if let Some((Group { bytes: each, process, kind: _ }, count)) =
             self.live.groups_at_peak().first()
         {
-            sentences.push(format!(
-                "Most of it, {}, were {count} allocations of {} each by {}.",
-                bytes(each.saturating_mul(*count) as f64),
-                bytes(*each as f64),
-                context.processes.get(*process).label()
-            ));
+            let all = bytes(each.saturating_mul(*count) as f64);
+            let label = context.processes.get(*process).label();
+            sentences.push(if *count == 1 {
+                format!("Most of it, {all}, was one allocation by {label}.")
+            } else {
+                let each = bytes(*each as f64);
+                format!("Most of it, {all}, were {count} allocations of {each} each by {label}.")
+            });
         }
         sentences
     }
@@ -558,6 +568,7 @@ impl Memory {
             ]);
         }
         table.shown = SHOWN_GROUPS;
+        table.chart = Some(Chart::Bars(&["bytes"]));
         table
     }
 
@@ -582,6 +593,7 @@ impl Memory {
                 Cell::graded(*bytes, standing.made(*bytes)),
             ]);
         }
+        table.chart = Some(Chart::Bars(&["allocations", "bytes"]));
         table
     }
 

@@ -8,7 +8,7 @@ use trace::{
 };
 
 use crate::{
-    answer::{Answer, Cell, Column, Table, Unit, Value},
+    answer::{Answer, Cell, Chart, Column, Table, Unit, Value},
     context::{
         Context,
         accounting::Loss,
@@ -103,6 +103,9 @@ impl Question for Summary {
         let functions = self.functions(context);
         self.figures(context, &mut answer);
         answer.sentences = self.sentences(context, &functions);
+        let (calls, grade) = self.all(context);
+        let detail = answer.sentences.join(" ");
+        answer.headline("what was traced?", Unit::Count, calls, grade, detail);
         if let Some(rate) = &self.rate {
             let grade = all_calls(context);
             answer.series("calls", "calls", Unit::Count, grade, rate, &context.time);
@@ -318,13 +321,18 @@ impl Summary {
                 Column::new("per_second", "rate", Unit::PerSecond),
                 Column::new("total_ns", "total", Unit::Nanoseconds),
                 Column::new("share", "share", Unit::Ratio),
+                Column::new("p10_ns", "p10", Unit::Nanoseconds).graded(estimate.clone()).hidden(),
+                Column::new("p25_ns", "p25", Unit::Nanoseconds).graded(estimate.clone()).hidden(),
                 Column::new("p50_ns", "p50", Unit::Nanoseconds).graded(estimate.clone()),
+                Column::new("p75_ns", "p75", Unit::Nanoseconds).graded(estimate.clone()).hidden(),
+                Column::new("p90_ns", "p90", Unit::Nanoseconds).graded(estimate.clone()).hidden(),
                 Column::new("p99_ns", "p99", Unit::Nanoseconds).graded(estimate),
                 Column::new("max_ns", "max", Unit::Nanoseconds),
                 Column::new("errors", "errors", Unit::Count),
             ],
         );
         let span_ns = context.time.span_ns() as f64;
+        let span_grade = all_calls(context);
         for name in context.accounting.names(&context.functions) {
             let id = context.functions.find(name);
             let nothing = OfFunction::default();
@@ -335,17 +343,21 @@ impl Summary {
             }
             let durations = Durations::new(of_function, context.loss(name));
             let per_second = (span_ns > 0.0).then(|| calls as f64 / (span_ns / 1e9));
-            let scaled = scaled(&grade, span_ns / 1e9);
+            let rate_grade = divided(&grade, span_ns / 1e9, &span_grade);
             let (total, total_grade) = durations.total();
             let share = total.filter(|_| span_ns > 0.0).map(|total| total as f64 / span_ns);
             table.rows.push(vec![
                 name.into(),
                 Cell::graded(calls, grade),
                 of_function.calls.into(),
-                Cell::graded(per_second, scaled),
+                Cell::graded(per_second, rate_grade),
                 Cell::graded(total, total_grade.clone()),
-                Cell::graded(share, self::scaled(&total_grade, span_ns)),
+                Cell::graded(share, divided(&total_grade, span_ns, &span_grade)),
+                durations.quantile(0.1),
+                durations.quantile(0.25),
                 durations.quantile(0.5),
+                durations.quantile(0.75),
+                durations.quantile(0.9),
                 durations.quantile(0.99),
                 durations.max(),
                 Cell::graded(of_function.errors, durations.count(of_function.errors)),
@@ -357,6 +369,8 @@ impl Summary {
         };
         table.rows.sort_by_key(|row| std::cmp::Reverse((number(&row[4]), number(&row[1]))));
         table.shown = SHOWN_FUNCTIONS;
+        table.chart = Some(Chart::Bars(&["calls", "total_ns"]));
+        table.reading = "total, p50, p99 and max are times inside the call, on the host";
         table
     }
 
@@ -478,12 +492,19 @@ fn unknown_durations() -> Grade {
     Grade::unknown("no line has a duration")
 }
 
-/// Of a figure that is divided.
-fn scaled(grade: &Grade, divisor: f64) -> Grade {
-    let scale = |side: &Option<f64>| side.map(|side| side / divisor);
-    match grade {
-        Grade::Bounds { low, high } => Grade::Bounds { low: scale(low), high: scale(high) },
-        other => other.clone(),
+/// Of a figure that is divided by the span, which is longer if calls before or behind it are missing.
+fn divided(grade: &Grade, span: f64, span_grade: &Grade) -> Grade {
+    let scale = |side: Option<f64>| side.map(|side| side / span);
+    match (grade, span_grade) {
+        (grade, Grade::Exact | Grade::ExactWithin { .. }) => match grade {
+            Grade::Bounds { low, high } => Grade::Bounds { low: scale(*low), high: scale(*high) },
+            other => other.clone(),
+        },
+        (Grade::Bounds { high, .. }, Grade::Bounds { .. }) => {
+            Grade::Bounds { low: None, high: scale(*high) }
+        }
+        (Grade::Unknown { reason }, _) | (_, Grade::Unknown { reason }) => Grade::unknown(reason),
+        _ => Grade::unknown("calls before or behind those that are here may be missing"),
     }
 }
 

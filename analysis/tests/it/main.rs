@@ -10,6 +10,7 @@ mod bad_input;
 mod command_line;
 mod counts;
 mod cupti;
+mod diff;
 mod mutations;
 mod perfetto;
 mod random;

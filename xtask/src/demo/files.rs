@@ -117,6 +117,10 @@ impl Files {
         self.root.join("comparison.json")
     }
 
+    pub(super) fn html_report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
     pub(super) fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }

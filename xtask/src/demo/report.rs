@@ -34,4 +34,5 @@ pub(super) fn print(comparison: &Comparison, files: &Files) {
     println!("trace                {}", files.downloaded().display());
     println!("load test results    {}", files.results().display());
     println!("logs                 {}", files.root().join("logs").display());
+    println!("report               {}, for a browser", files.html_report().display());
 }

@@ -3,6 +3,7 @@
 mod stored;
 
 use std::{
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use super::Check;
 use crate::{
     cluster::{
         Cluster,
+        bucket::Bucket,
         diagnosis::{Finding, of_uploads},
         kubectl::Kubectl,
         names::{DEPLOYMENT, TRACER},
@@ -63,6 +65,11 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, patience: Duratio
         super::print(&checks);
     }
     Ok(passed)
+}
+
+/// Where `verify` has left what it downloaded.
+pub(crate) fn downloaded(kubectl: &Kubectl) -> Result<PathBuf> {
+    Ok(stored::directory(&Bucket::find(Ok(kubectl))?))
 }
 
 /// Nothing of it changes anything; said for those who want to know.

@@ -11,7 +11,7 @@ use crate::{
 const ALL: [&str; 7] = ["all", "--timeout", "9", "--verify-timeout", "0", "--s3-bucket", "traces"];
 
 /// Headings, in order.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "look at settings and cluster",
     "build the image",
     "import the image into K3s",
@@ -20,10 +20,11 @@ const STEPS: [&str; 8] = [
     "single",
     "batch",
     "verify",
+    "what the traces say",
 ];
 
 /// What each step does and no other, in order. Waiting shows in that prompts before its end would fail.
-const MARKS: [&str; 9] = [
+const MARKS: [&str; 10] = [
     "manifests -- --only app --check",
     "cargo build",
     "podman build",
@@ -32,7 +33,8 @@ const MARKS: [&str; 9] = [
     "-- single",
     "-- batch --host localhost --port 30800 --count 15",
     "status --json",
-    "fetch",
+    "-- fetch",
+    "-- report",
 ];
 
 /// Nothing is deployed; what is applied becomes ready at the third look, so that one look in passing
@@ -79,7 +81,11 @@ fn steps_run_in_order_and_prompts_only_when_vllm_is_ready() {
     assert_eq!(marks(&machine), MARKS);
     let (image, results) = run.stdout.split_once('\n').unwrap();
     assert!(image.starts_with("docker.io/littleboy/ebpf-cuda-tracer:"), "{image}");
-    assert_eq!(results, "single_prompt_result_1.json\nbatch_prompts_result_1.json\n");
+    let results: Vec<&str> = results.lines().collect();
+    assert_eq!(results[..2], ["single_prompt_result_1.json", "batch_prompts_result_1.json"]);
+    // Of what lies in the bucket of this deployment, the run that `verify` has looked at.
+    assert!(results[2].ends_with("xtask/traces/traces/k3s-vllm/report.html"), "{results:?}");
+    assert!(machine.has_called("traces/traces/k3s-vllm --last --out"), "{:?}", machine.calls());
     assert!(machine.has_called(&format!("--tracer-image {image} --s3-bucket traces")));
     let verified = "ok      traces in S3 are whole: 1 files, 2 calls, 0 dropped";
     assert!(run.stderr.contains(verified), "{}", run.stderr);
@@ -153,6 +159,7 @@ fn the_first_failure_ends_it_with_exit_code_1() {
             7,
             8,
         ),
+        (&[("report_error", "error: no call")], "the report could not be written", 8, 9),
     ] {
         let machine = machine();
         for (file, content) in files {

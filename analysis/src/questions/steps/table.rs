@@ -10,7 +10,7 @@ use super::{
     ranks::Step,
 };
 use crate::{
-    answer::{Answer, Cell, Column, Table, Unit, Value},
+    answer::{Answer, Cell, Chart, Column, Table, Unit, Value},
     context::{Context, process::ProcessId},
     gap::{Cause, Gap},
     grade::Grade,
@@ -69,6 +69,7 @@ pub(super) fn answer(found: &Found, context: &Context) -> Answer {
     let unix = |ts_ns: i64| found.unix_ns(ts_ns);
     figures(&measured, *entries, context, &mut answer);
     answer.sentences = sentences(steps, &measured, *entries);
+    headline(&measured, context, &mut answer);
     answer.tables = vec![
         by_kind(&groups),
         slowest(&measured, &unix, context),
@@ -219,15 +220,43 @@ fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<Str
             measured.len()
         ));
     }
-    if let Some(slowest) = measured.iter().max_by_key(|it| it.duration)
-        && let Some(duration) = slowest.duration
-    {
-        sentences.push(format!(
-            "the slowest step took {} up to its end on the GPU",
-            crate::answer::units::duration(duration as f64)
-        ));
+    let slowest = measured.iter().max_by_key(|it| it.duration.or(it.bounds.0));
+    let took = crate::answer::units::duration;
+    match slowest.map(|it| (it.duration, it.bounds.0)) {
+        Some((Some(ns), _)) => sentences
+            .push(format!("the slowest step took {} up to its end on the GPU", took(ns as f64))),
+        Some((None, Some(ns))) => sentences.push(format!(
+            "the slowest step took {} or more up to its end on the GPU",
+            took(ns as f64)
+        )),
+        _ => {}
     }
     sentences
+}
+
+fn headline(measured: &[Measured<'_>], context: &Context, answer: &mut Answer) {
+    const TITLE: &str = "how slow was the slowest step?";
+    let longest = measured.iter().max_by_key(|it| it.duration.or(it.bounds.0));
+    let Some(longest) = longest else {
+        answer.headline(TITLE, Unit::None, Value::None, Grade::Exact, answer.sentences.join(" "));
+        return;
+    };
+    let Cell { value, grade } = duration_cell(longest);
+    let Step { row, kind, .. } = longest.step;
+    let since = context.time.first_ns.map_or(0, |first| row.start.saturating_sub(first));
+    let kind = kind.map_or("step of unknown kind", Kind::name);
+    let mut known: Vec<u64> = measured.iter().filter_map(|it| it.duration).collect();
+    known.sort_unstable();
+    let usual = at(&known, 0.5).map_or_else(String::new, |median| {
+        let median = crate::answer::units::duration(median as f64);
+        format!(" The median of {} steps is {median}.", known.len())
+    });
+    let detail = format!(
+        "A {kind} step that began {} after the first call; its thread waited {} for the output.{usual}",
+        crate::answer::units::duration(since as f64),
+        crate::answer::units::duration(row.wait_ns as f64)
+    );
+    answer.headline(TITLE, Unit::Nanoseconds, value, grade.unwrap_or_default(), detail);
 }
 
 fn by_kind(groups: &BTreeMap<Group, OfGroup>) -> Table {
@@ -414,6 +443,12 @@ fn all(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>, context: &
         ]);
     }
     table.shown = 0;
+    table.chart = Some(Chart::Points {
+        title: "how long each step took, by when it began",
+        x: "start_ns",
+        y: "duration_ns",
+        by: "kind",
+    });
     table
 }
 

@@ -45,7 +45,7 @@ pub(super) fn check(kubectl: &Kubectl, status: Option<&Status>) -> (Check, Optio
 
 fn check_run(kubectl: &Kubectl, run: &str) -> Result<Report> {
     let bucket = Bucket::find(Ok(kubectl))?;
-    let directory = target_directory().join("xtask/traces").join(&bucket.location);
+    let directory = directory(&bucket);
     let fetch = bucket.fetch(&directory).variable("RUST_LOG", "warn");
     // The paths of all files, also of other runs.
     fetch.read_in_view()?;
@@ -58,6 +58,11 @@ fn check_run(kubectl: &Kubectl, run: &str) -> Result<Report> {
         .collect();
     ensure!(!of_run.is_empty(), "S3 has nothing of the run {run} yet, in {}", bucket.location);
     Ok(check::check(&of_run))
+}
+
+/// Where traces of this bucket are kept, so that each is downloaded once.
+pub(super) fn directory(bucket: &Bucket) -> PathBuf {
+    target_directory().join("xtask/traces").join(&bucket.location)
 }
 
 impl Stored {

@@ -34,5 +34,9 @@ case "$*" in
     for file in "$STATE"/trace_*; do
         if [ -f "$file" ]; then cp "$file" "$2"; echo "$2/${file##*/}"; fi
     done ;;
+"run "*"--package analysis"*report*)
+    fail_if_told report_error 1
+    while [ "$1" != --out ]; do shift; done
+    echo "$2" ;;
 *) echo "error: no such command: $*" >&2; exit 101 ;;
 esac
