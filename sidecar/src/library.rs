@@ -100,7 +100,6 @@ impl Library {
         elf.each_symbol(|symbol| exports.add(symbol, &elf))?;
         let Exports { by_address, mut refusals, .. } = exports;
         let mut exports: Vec<(u64, Export)> = by_address.into_iter().collect();
-        exports.retain(|(_, export)| selection.contains(&export.name));
         if exports.is_empty() && refusals.is_empty() {
             return Ok(None);
         }
@@ -170,6 +169,10 @@ impl<'a> Exports<'a> {
         let end = name.iter().take(MAX_NAME_BYTES + 1).position(|&byte| byte == 0);
         let text = String::from_utf8_lossy(&name[..end.unwrap_or(MAX_NAME_BYTES.min(name.len()))]);
         let Some(api) = Api::of(&text) else { return };
+        // First, so that it hides nothing that is wanted and has the same address.
+        if !self.selection.contains(&text) {
+            return;
+        }
         let refused = match end {
             None => Some("its name is longer than any of the CUDA API"),
             Some(_) if !is_plain(&text) => {
@@ -178,18 +181,14 @@ impl<'a> Exports<'a> {
             Some(_) => None,
         };
         if let Some(reason) = refused {
-            if self.selection.contains(&text) {
-                self.refusals.add(&text, reason);
-            }
+            self.refusals.add(&text, reason);
             return;
         }
         let plainness = |name: &str| (name != canonical(name), name.len());
         match self.by_address.get(&address) {
             Some(other) if plainness(&other.name) <= plainness(&text) => return,
             None if self.by_address.len() >= MAX_EXPORTS => {
-                if self.selection.contains(&text) {
-                    self.refusals.add(&text, TOO_MANY);
-                }
+                self.refusals.add(&text, TOO_MANY);
                 return;
             }
             _ => {}
