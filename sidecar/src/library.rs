@@ -19,6 +19,7 @@ use object::elf::{
     SHN_ABS, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STV_HIDDEN, STV_INTERNAL,
 };
 pub use refusals::Refusals;
+use rustix::io::Errno;
 use sidecar_common::MAX_FUNCTIONS;
 use trace::function::{Api, Selection, attach_rank, canonical};
 
@@ -256,6 +257,10 @@ fn locate(
 /// Whether the file is seen through an overlay.
 pub fn is_overlay(file: &File) -> io::Result<bool> {
     const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
-    let statistics = rustix::fs::fstatfs(file.as_fd())?;
+    let statistics = match rustix::fs::fstatfs(file.as_fd()) {
+        // Some servers of FUSE; an overlay always answers.
+        Err(Errno::NOSYS) => return Ok(false),
+        statistics => statistics?,
+    };
     Ok(u64::try_from(statistics.f_type).is_ok_and(|magic| magic == OVERLAYFS_SUPER_MAGIC))
 }
