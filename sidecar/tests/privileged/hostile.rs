@@ -125,7 +125,7 @@ fn a_library_whose_code_does_not_come_holds_nobody_up_and_gets_its_probes_when_i
         assert!(status.discovery.milliseconds < 10_000, "{:?}", status.discovery);
         assert!(fuse.is_hanging(), "the machine is too busy to tell");
         fuse.answer();
-        sidecar.wait_for("fuse/libcuda");
+        sidecar.wait_for("attached to a CUDA library");
         target.go_and_end();
         sidecar.stop();
         let report = scene.whole_report();
