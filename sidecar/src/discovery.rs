@@ -9,6 +9,7 @@ mod files;
 mod history;
 mod lease;
 mod memory;
+mod turn;
 mod twins;
 
 use std::{
@@ -24,20 +25,21 @@ use std::{
 };
 
 use anyhow::Result;
-use attach::{Attached, Examined, Retry};
-use bounded::Bounded;
+use attach::{Attached, Attaching, Examined, Retry};
+use bounded::{Bounded, Once};
 use coverage::Coverage;
-use files::{FileKey, cuda_libraries_in};
+use files::{FileKey, cuda_libraries_in, mappings_of};
 use history::History;
 use trace::function::Selection;
 use tracing::warn;
+use turn::Turn;
 use twins::Twins;
 
 use crate::{
     clock,
     loader::{self, is_cuda_library, search},
     probes::Attacher,
-    process::{MappedFile, Mappings, Processes, all_pids},
+    process::{MappedFile, Processes, all_pids},
     recorder::{Change, Notice},
     sideband::{ProcessEvent, Sideband},
     state::State,
@@ -57,8 +59,16 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 /// Events that wait while a library is being attached to.
 const MAX_EVENT_BYTES: usize = 16 << 20;
 
-/// How long one process is looked at before others have their turn; the rest of it waits.
-const TURN: Duration = Duration::from_secs(1);
+/// Processes whose loaders' searches wait.
+const MAX_SEARCHES: usize = 1 << 16;
+
+/// How long events are followed, and how long what waits is gone on with, before it is asked for new
+/// events. What has begun has its turn to the end.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// How long the first scan waits for probes that are being put in place. Beyond it something does not
+/// answer, and the rest is ready.
+const SCAN_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the thread goes on with what has happened once it is told to stop.
 const LAST_LOOK: Duration = Duration::from_millis(300);
@@ -91,12 +101,26 @@ pub struct Discovery {
     unopened: HashMap<MappedFile, (PathBuf, String)>,
     /// Libraries with probes, by their index in [`Examined::Library`].
     libraries: Vec<Attached>,
+    /// Libraries that are getting their probes.
+    attaching: Vec<Attaching>,
     coverage: Coverage,
     retries: Vec<Retry>,
-    /// Mapped files whose names say nothing: examined when there is time.
+    turn: Turn,
+    /// Processes whose loaders' searches are due.
+    searches: Once,
+    /// Mapped files whose names say nothing, or whose process has had its turn: examined when there is
+    /// time.
     nameless: Bounded<(u32, MappedFile, PathBuf)>,
+    /// Those, so that each waits once.
+    waiting_files: HashSet<(u32, MappedFile)>,
     /// What the loaders of processes would find, when their turn was over.
     later: Bounded<(u32, loader::Found)>,
+    /// Processes that are to be looked at again, because events were lost.
+    unsure: Once,
+    /// Targets that are to be asked whether they still have their probes.
+    unchecked: VecDeque<u32>,
+    /// The kind of waiting work that was gone on with last.
+    latest_kind: usize,
     /// Foreign processes that may have mapped a CUDA library unseen: looked at when there is time,
     /// only to tell that they are not traced.
     strangers: VecDeque<u32>,
@@ -153,10 +177,17 @@ impl Discovery {
             twins: Twins::default(),
             unopened: HashMap::new(),
             libraries: Vec::new(),
+            attaching: Vec::new(),
             coverage: Coverage::default(),
             retries: Vec::new(),
+            turn: Turn::begin(None),
+            searches: Once::new(MAX_SEARCHES),
             nameless: Bounded::new(MAX_WAITING_BYTES),
+            waiting_files: HashSet::new(),
             later: Bounded::new(MAX_WAITING_BYTES),
+            unsure: Once::new(usize::MAX),
+            unchecked: VecDeque::new(),
+            latest_kind: 0,
             strangers: VecDeque::new(),
             unreadable: HashSet::new(),
         })
@@ -167,22 +198,39 @@ impl Discovery {
         // First, so that it is known who has mapped a library already.
         let pids = all_pids();
         for &pid in &pids {
-            self.state.discovery_steps(Some(pid));
+            self.begin_turn(Some(pid));
             Processes::look_at(&self.processes, pid);
         }
         let own = std::process::id();
         for directory in self.extra_directories.clone() {
             for path in cuda_libraries_in(&directory) {
+                self.begin_new_turn(Some(own));
                 self.inspect(own, &path, FoundBy::Directory)?;
             }
         }
         for found in search(own) {
+            self.begin_new_turn(Some(own));
             self.inspect(own, &found.path, FoundBy::Loader(found.reason))?;
         }
         for &pid in &pids {
+            // What happens meanwhile does not wait for all of them.
+            self.follow_new(Duration::ZERO)?;
+            self.begin_turn(Some(pid));
             self.prepare(pid)?;
+            while let Some(next) = self.searches.pop() {
+                self.begin_new_turn(Some(next));
+                self.search(next)?;
+                if next == pid {
+                    break;
+                }
+            }
         }
         self.note_strangers(pids);
+        let deadline = Instant::now() + SCAN_WAIT;
+        while !self.attaching.is_empty() && Instant::now() < deadline {
+            self.follow_new(WAIT)?;
+            self.finish_attaching(Duration::ZERO)?;
+        }
         Ok(())
     }
 
@@ -191,36 +239,29 @@ impl Discovery {
         self.attacher.uses_perf_events()
     }
 
+    /// Whether a thread is putting probes in place.
+    pub fn is_attaching(&self) -> bool {
+        !self.attaching.is_empty()
+    }
+
     /// Follows the kernel's events until `stop` is set; dropping `self` then detaches.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Self> {
         let (mut cleaned, mut checked) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Acquire) {
-            self.state.discovery_steps(None);
-            let is_idle =
-                self.nameless.is_empty() && self.later.is_empty() && self.strangers.is_empty();
-            self.receive(if is_idle { WAIT } else { Duration::ZERO })?;
+            self.follow_new(if self.is_idle() { WAIT } else { Duration::ZERO })?;
+            self.begin_turn(None);
             self.let_writers_in();
-            // However many say so, every process is looked at once.
-            let mut is_lost = false;
-            while let Some(event) = self.queue.pop() {
-                is_lost |= event == ProcessEvent::Lost;
-                self.follow(event)?;
+            self.finish_attaching(Duration::ZERO)?;
+            let until = Instant::now() + SLICE;
+            // Probes are best in place before the process maps the library.
+            if let Some(pid) = self.searches.pop() {
+                self.begin_turn(Some(pid));
+                self.search(pid)?;
             }
-            if is_lost | mem::take(&mut self.has_lost_events) {
-                self.look_at_all()?;
-            }
-            if let Some((pid, file, path)) = self.nameless.pop() {
-                self.examine_mapped(pid, file, &path)?;
-            }
-            if let Some((pid, found)) = self.later.pop() {
-                self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
-            }
-            if let Some(pid) = self.strangers.pop_front() {
-                self.look_at_stranger(pid);
-            }
+            while Instant::now() < until && self.go_on()? {}
             self.retry()?;
             if checked.elapsed() > CHECK_INTERVAL {
-                self.check_probes()?;
+                self.begin_checks();
                 checked = Instant::now();
             }
             if cleaned.elapsed() > MEMORY_OF_EXITED {
@@ -241,16 +282,98 @@ impl Discovery {
                 break;
             }
         }
-        while let Some((pid, file, path)) = self.nameless.pop() {
+        while let Some((pid, file, path)) = self.next_nameless() {
             if Instant::now() > deadline {
                 break;
             }
+            self.begin_turn(Some(pid));
             self.examine_mapped(pid, file, &path)?;
         }
+        self.finish_attaching(deadline.saturating_duration_since(Instant::now()))?;
         if Instant::now() < deadline {
             self.follow_late()?;
         }
+        // Its last turn ends here.
+        self.state.discovery_waits();
         Ok(self)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.searches.is_empty()
+            && self.nameless.is_empty()
+            && self.later.is_empty()
+            && self.strangers.is_empty()
+            && self.unsure.is_empty()
+            && self.unchecked.is_empty()
+    }
+
+    /// Follows what has happened, as far as it goes in a moment.
+    fn follow_new(&mut self, wait: Duration) -> Result<()> {
+        self.state.discovery_waits();
+        self.receive(wait)?;
+        self.turn = Turn::begin(None);
+        let until = Instant::now() + SLICE;
+        // However many say so, every process is looked at once.
+        let mut is_lost = false;
+        while Instant::now() < until
+            && let Some(event) = self.queue.pop()
+        {
+            is_lost |= event == ProcessEvent::Lost;
+            self.follow(event)?;
+        }
+        if is_lost | mem::take(&mut self.has_lost_events) {
+            self.look_at_all();
+        }
+        Ok(())
+    }
+
+    /// Goes on with one thing that waits; false if there is nothing. Kinds have their turns one after
+    /// the other, so that none waits for the end of another.
+    fn go_on(&mut self) -> Result<bool> {
+        const KINDS: usize = 5;
+        for _ in 0..KINDS {
+            self.latest_kind = (self.latest_kind + 1) % KINDS;
+            let kind = self.latest_kind;
+            match kind {
+                0 if let Some(pid) = self.unsure.pop() => self.look_at(pid)?,
+                1 if let Some((pid, file, path)) = self.next_nameless() => {
+                    self.begin_turn(Some(pid));
+                    self.examine_mapped(pid, file, &path)?;
+                }
+                2 if let Some((pid, found)) = self.later.pop() => {
+                    self.begin_turn(Some(pid));
+                    self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
+                }
+                3 if let Some(pid) = self.strangers.pop_front() => {
+                    self.begin_turn(Some(pid));
+                    self.look_at_stranger(pid);
+                }
+                4 if let Some(pid) = self.unchecked.pop_front() => {
+                    self.begin_turn(Some(pid));
+                    self.check_probes(pid);
+                }
+                _ => continue,
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Turns to a process, or to what is of none. What follows each other of one process is one turn,
+    /// until new events have been asked for.
+    fn begin_turn(&mut self, pid: Option<u32>) {
+        self.state.discovery_steps(pid);
+        if self.turn.pid() != pid {
+            self.turn = Turn::begin(pid);
+        }
+    }
+
+    /// The same for what is gone on with only because everything else waits anyway.
+    fn begin_new_turn(&mut self, pid: Option<u32>) {
+        self.state.discovery_waits();
+        self.state.discovery_steps(pid);
+        self.turn = Turn::begin(pid);
     }
 
     /// Takes what the kernel has to tell, and notes its times at once: what is decided later needs
@@ -276,7 +399,7 @@ impl Discovery {
     }
 
     fn follow(&mut self, event: ProcessEvent) -> Result<()> {
-        self.state.discovery_steps(event.pid());
+        self.begin_turn(event.pid());
         match event {
             ProcessEvent::Forked { pid, parent, at_ns } => {
                 let before = self.processes().is_target(pid);
@@ -324,7 +447,7 @@ impl Discovery {
         Ok(())
     }
 
-    fn look_at_all(&mut self) -> Result<()> {
+    fn look_at_all(&mut self) {
         warn!("the kernel lost process events: looking at every process again");
         let at_ns = clock::monotonic_ns();
         self.coverage.events_lost(at_ns);
@@ -335,16 +458,16 @@ impl Discovery {
             self.history.ended(pid);
             self.tell_change(pid, Change::Replaced { at_ns });
         }
+        // Each in its turn, for new events come meanwhile.
         let pids = all_pids();
         for &pid in &pids {
-            self.look_at(pid)?;
+            self.unsure.push(pid);
         }
         self.note_strangers(pids);
-        Ok(())
     }
 
     fn look_at(&mut self, pid: u32) -> Result<()> {
-        self.state.discovery_steps(Some(pid));
+        self.begin_turn(Some(pid));
         let before = self.processes().is_target(pid);
         Processes::look_at(&self.processes, pid);
         self.note_if_late(pid);
@@ -353,29 +476,38 @@ impl Discovery {
         self.prepare(pid)
     }
 
-    /// Attaches to what a target has mapped, and to what its loader would find.
+    /// Attaches to what a target has mapped, and soon to what its loader would find.
     fn prepare(&mut self, pid: u32) -> Result<()> {
-        self.state.discovery_steps(Some(pid));
+        self.begin_turn(Some(pid));
         let is_target = self.processes().is_target(pid);
         if !is_target {
             return Ok(());
         }
-        let deadline = Instant::now() + TURN;
-        let mappings = Mappings::of(pid).unwrap_or_default();
+        if self.turn.is_over() {
+            self.unsure.push(pid);
+            return Ok(());
+        }
+        let mappings = mappings_of(pid).unwrap_or_default();
         let mut seen = HashSet::new();
         for mapping in mappings.executable() {
-            if !seen.insert(mapping.file) {
-                continue;
-            }
-            let path = mapping.path.clone();
-            if Instant::now() < deadline {
-                self.mapped(pid, mapping.file, path)?;
-            } else {
-                self.examine_later(pid, mapping.file, path);
+            if seen.insert(mapping.file) {
+                self.mapped(pid, mapping.file, mapping.path.clone())?;
             }
         }
+        self.cover_moved_code(pid, &mappings);
+        // What has no room is attached to when its mapping is seen.
+        self.searches.push(pid);
+        Ok(())
+    }
+
+    /// Attaches to what the loader of a target would find.
+    fn search(&mut self, pid: u32) -> Result<()> {
+        let is_target = self.processes().is_target(pid);
+        if !is_target {
+            return Ok(());
+        }
         for found in search(pid) {
-            if Instant::now() < deadline {
+            if self.turn.has_time() {
                 self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
                 continue;
             }
@@ -383,13 +515,19 @@ impl Discovery {
             let path_bytes = found.path.as_os_str().len();
             self.later.push((pid, found), path_bytes);
         }
-        self.cover_moved_code(pid, &mappings);
         Ok(())
     }
 
     fn mapped(&mut self, pid: u32, file: MappedFile, path: PathBuf) -> Result<()> {
-        if has_cuda_name(&path) {
+        let has_name = has_cuda_name(&path);
+        if has_name {
             self.note_mapping(pid);
+        }
+        if !self.turn.has_time() {
+            self.examine_later(pid, file, path);
+            return Ok(());
+        }
+        if has_name {
             return self.examine_mapped(pid, file, &path);
         }
         match self.mapped.get(&file) {
@@ -402,11 +540,22 @@ impl Discovery {
     }
 
     fn examine_later(&mut self, pid: u32, file: MappedFile, path: PathBuf) {
-        let path_bytes = path.as_os_str().len();
-        if !self.nameless.push((pid, file, path), path_bytes) {
+        if !self.waiting_files.insert((pid, file)) {
+            return;
+        }
+        // With what the set takes beside it.
+        let bytes = path.as_os_str().len() + 2 * size_of::<(u32, MappedFile)>();
+        if !self.nameless.push((pid, file, path), bytes) {
+            self.waiting_files.remove(&(pid, file));
             // Said as what it is: something may have been missed.
             self.coverage.events_lost(clock::monotonic_ns());
         }
+    }
+
+    fn next_nameless(&mut self) -> Option<(u32, MappedFile, PathBuf)> {
+        let (pid, file, path) = self.nameless.pop()?;
+        self.waiting_files.remove(&(pid, file));
+        Some((pid, file, path))
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {

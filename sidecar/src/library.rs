@@ -19,6 +19,7 @@ use object::elf::{
     SHN_ABS, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STV_HIDDEN, STV_INTERNAL,
 };
 pub use refusals::Refusals;
+use rustix::io::Errno;
 use sidecar_common::MAX_FUNCTIONS;
 use trace::function::{Api, Selection, attach_rank, canonical};
 
@@ -100,7 +101,6 @@ impl Library {
         elf.each_symbol(|symbol| exports.add(symbol, &elf))?;
         let Exports { by_address, mut refusals, .. } = exports;
         let mut exports: Vec<(u64, Export)> = by_address.into_iter().collect();
-        exports.retain(|(_, export)| selection.contains(&export.name));
         if exports.is_empty() && refusals.is_empty() {
             return Ok(None);
         }
@@ -170,6 +170,10 @@ impl<'a> Exports<'a> {
         let end = name.iter().take(MAX_NAME_BYTES + 1).position(|&byte| byte == 0);
         let text = String::from_utf8_lossy(&name[..end.unwrap_or(MAX_NAME_BYTES.min(name.len()))]);
         let Some(api) = Api::of(&text) else { return };
+        // First, so that it hides nothing that is wanted and has the same address.
+        if !self.selection.contains(&text) {
+            return;
+        }
         let refused = match end {
             None => Some("its name is longer than any of the CUDA API"),
             Some(_) if !is_plain(&text) => {
@@ -178,18 +182,14 @@ impl<'a> Exports<'a> {
             Some(_) => None,
         };
         if let Some(reason) = refused {
-            if self.selection.contains(&text) {
-                self.refusals.add(&text, reason);
-            }
+            self.refusals.add(&text, reason);
             return;
         }
         let plainness = |name: &str| (name != canonical(name), name.len());
         match self.by_address.get(&address) {
             Some(other) if plainness(&other.name) <= plainness(&text) => return,
             None if self.by_address.len() >= MAX_EXPORTS => {
-                if self.selection.contains(&text) {
-                    self.refusals.add(&text, TOO_MANY);
-                }
+                self.refusals.add(&text, TOO_MANY);
                 return;
             }
             _ => {}
@@ -257,6 +257,10 @@ fn locate(
 /// Whether the file is seen through an overlay.
 pub fn is_overlay(file: &File) -> io::Result<bool> {
     const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
-    let statistics = rustix::fs::fstatfs(file.as_fd())?;
+    let statistics = match rustix::fs::fstatfs(file.as_fd()) {
+        // Some servers of FUSE; an overlay always answers.
+        Err(Errno::NOSYS) => return Ok(false),
+        statistics => statistics?,
+    };
     Ok(u64::try_from(statistics.f_type).is_ok_and(|magic| magic == OVERLAYFS_SUPER_MAGIC))
 }

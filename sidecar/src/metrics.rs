@@ -90,6 +90,11 @@ fn attached(text: &mut Text, status: &Status) {
         "How often the kernel lost process events: processes of that time may be unseen",
         events_lost,
     );
+    text.gauge(
+        "discovery_longest_turn_seconds",
+        "The longest that one process has kept the discovery of libraries from others, since the start",
+        Seconds(status.discovery.milliseconds),
+    );
 }
 
 fn segments(text: &mut Text, segments: &Segments) {
@@ -249,6 +254,7 @@ mod tests {
             ("attached_libraries", "1"),
             ("attached_probes", "400"),
             ("refused_probes", "1"),
+            ("discovery_longest_turn_seconds", "1.250"),
             ("written_bytes_total", "4096"),
             ("closed_segments_total", "2"),
             ("waiting_segments", "1"),

@@ -5,6 +5,7 @@
 
 mod callers;
 mod coverage;
+mod heartbeat;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,6 +14,8 @@ use std::{
 
 pub use callers::{Caller, Callers, Evidence};
 pub use coverage::{Coverage, Gap};
+use heartbeat::Heartbeat;
+pub use heartbeat::LongestTurn;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trace::line::{CoverageCounts, Library};
@@ -31,7 +34,7 @@ const SLOWEST_DISK: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub struct State {
     life: Mutex<Life>,
-    discovery: Mutex<Option<DiscoveryStep>>,
+    discovery: Mutex<Heartbeat>,
     recorded: Mutex<Recorded>,
     libraries: Mutex<Vec<Library>>,
     coverage: Mutex<Coverage>,
@@ -43,14 +46,6 @@ pub struct State {
 struct Life {
     phase: Phase,
     failed_thread: Option<&'static str>,
-}
-
-/// What discovery is at.
-#[derive(Debug, Clone, Copy)]
-struct DiscoveryStep {
-    begun: Instant,
-    /// The process that it looks at.
-    pid: Option<u32>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,13 +164,22 @@ impl State {
 
     /// Discovery's heartbeat: it begins a step, which may be a look at a process.
     pub fn discovery_steps(&self, pid: Option<u32>) {
-        *lock(&self.discovery) = Some(DiscoveryStep { begun: Instant::now(), pid });
+        lock(&self.discovery).step(pid);
+    }
+
+    /// It waits for events, or takes those that have come.
+    pub fn discovery_waits(&self) {
+        lock(&self.discovery).wait();
+    }
+
+    /// The longest that one process has kept discovery from others.
+    pub fn longest_turn(&self) -> LongestTurn {
+        lock(&self.discovery).longest()
     }
 
     /// Why discovery counts as stuck, if it does. When it is told to stop its heart may stop too.
     pub fn stuck_discovery(&self) -> Option<String> {
-        let DiscoveryStep { begun, pid } = (*lock(&self.discovery))?;
-        let taken = begun.elapsed();
+        let (taken, pid) = lock(&self.discovery).present()?;
         if taken <= MAX_STEP || !matches!(self.phase(), Phase::Starting | Phase::Recording) {
             return None;
         }
@@ -293,10 +297,14 @@ impl Uploads {
 
 #[cfg(test)]
 impl State {
+    /// As if discovery had gone on with one process for so long.
+    pub(crate) fn let_a_turn_take(&self, pid: u32, time: Duration) {
+        lock(&self.discovery).set_longest(pid, time);
+    }
+
     /// As if its last step had begun a little more than [`MAX_STEP`] ago.
     pub(crate) fn let_discovery_hang(&self) {
-        let mut step = lock(&self.discovery);
-        step.as_mut().unwrap().begun -= MAX_STEP + Duration::from_secs(1);
+        lock(&self.discovery).age(MAX_STEP + Duration::from_secs(1));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     process,
     spool::{Spool, Waiting},
-    state::{Caller, Coverage, Phase, Recorded, State, Uploads},
+    state::{Caller, Coverage, LongestTurn, Phase, Recorded, State, Uploads},
 };
 
 /// Gathers what the threads have published, and what only the moment tells.
@@ -69,6 +69,8 @@ pub struct Status {
     /// Whether the calls of targets into libraries are seen.
     #[serde(default)]
     pub coverage: Coverage,
+    #[serde(default)]
+    pub discovery: LongestTurn,
     pub calls: Calls,
     /// Hits of each function that was called at all.
     pub functions: BTreeMap<String, u64>,
@@ -175,6 +177,7 @@ impl Reporter {
             forgotten_processes,
             libraries: self.state.libraries(),
             coverage: self.state.coverage(),
+            discovery: self.state.longest_turn(),
             calls,
             functions,
             segments: Segments {

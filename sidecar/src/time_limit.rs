@@ -5,14 +5,14 @@
 //! run on a thread beside the one that asks, which is left behind when the time of a job is over.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
         mpsc::{RecvTimeoutError, Sender, channel, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::warn;
@@ -66,6 +66,33 @@ thread_local! {
     /// Where the jobs of this thread run, until one is left behind. A thread for each job would have
     /// to wait for its turn among all that run, again and again.
     static HELPER: RefCell<Option<Sender<Job>>> = const { RefCell::new(None) };
+
+    /// When this thread has to turn to something else.
+    static TURN_END: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// From now on until the next call, [`run_in_turn`] on this thread takes no longer than until `end`.
+pub fn begin_turn(end: Instant) {
+    TURN_END.set(Some(end));
+}
+
+/// How much of the turn is left; all the time there is if none has begun.
+pub fn left_of_turn() -> Duration {
+    TURN_END.get().map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+}
+
+/// As [`run`], but no longer than the turn of this thread lasts: many jobs of one turn may each take
+/// just less than their limits.
+pub fn run_in_turn<T: Send + 'static>(
+    pid: u32,
+    what: &'static str,
+    limit: Duration,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    match limit.min(left_of_turn()) {
+        Duration::ZERO => None,
+        limit => run(pid, what, limit, job),
+    }
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -158,7 +185,7 @@ fn left_behind() -> MutexGuard<'static, LeftBehind> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc::channel, time::Instant};
+    use std::sync::mpsc::channel;
 
     use super::*;
 
@@ -207,6 +234,24 @@ mod tests {
             MAX_LEFT_BEHIND,
             "threads are bounded all the same"
         );
+    }
+
+    #[test]
+    fn jobs_of_a_turn_end_with_it() {
+        assert_eq!(run_in_turn(STUCK + 3, "test", LONG, || 1), Some(1), "no turn has begun");
+        begin_turn(Instant::now() + Duration::from_millis(20));
+        let (answer, waits) = channel::<()>();
+        assert!(run_in_turn(STUCK + 3, "test", LONG, move || waits.recv()).is_none());
+        let (begun, begins) = channel();
+        assert!(run_in_turn(STUCK + 4, "test", LONG, move || begun.send(())).is_none());
+        assert!(begins.recv().is_err(), "what comes after the end is not begun");
+        begin_turn(Instant::now() + LONG);
+        assert_eq!(
+            run_in_turn(STUCK + 4, "test", LONG, || 2),
+            Some(2),
+            "the next one has its time"
+        );
+        drop(answer);
     }
 
     #[test]

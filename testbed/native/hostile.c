@@ -50,11 +50,15 @@ static int claim_long_command(void)
     return prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
 }
 
-// Names of kernels, as long as a name may be and each another one.
-static int name_kernels(long times)
+// Names of kernels, each another one: as long as a name may be, or short ones of C++ functions whose parameters are
+// each a pair of the one before, so that the last would be written with a billion letters.
+static int name_kernels(long times, int are_doubling)
 {
     enum { LENGTH = 2000, OF_A_MODULE = 100 };
-    char name[LENGTH + 1];
+    const char digits[] = "123456789ABCDEFGHIJKLMNOPQRSTU";
+    char name[LENGTH + 1], pairs[LENGTH] = "1PI1AS0_E";
+    for (int i = 0; digits[i]; i++)
+        sprintf(pairs + strlen(pairs), "S_IS%c_S%c_E", digits[i], digits[i]);
     memset(name, 'k', LENGTH);
     name[LENGTH] = 0;
     void *module = NULL, *function;
@@ -65,9 +69,12 @@ static int name_kernels(long times)
             if (cuModuleLoadData(&module, "image"))
                 return -1;
         }
-        char digits[24];
-        int count = snprintf(digits, sizeof digits, "%ld_", i);
-        memcpy(name, digits, count);
+        char number[24];
+        int count = snprintf(number, sizeof number, "%ld_", i);
+        if (are_doubling)
+            snprintf(name, sizeof name, "_Z%df%s%s", count + 1, number, pairs);
+        else
+            memcpy(name, number, count);
         if (cuModuleGetFunction(&function, module, name))
             return -1;
     }
@@ -120,13 +127,15 @@ int main(int count, char **arguments)
         result = claim_long_command();
         wait_for_end_of_input();
     } else if (!strcmp(what, "names")) {
-        result = name_kernels(times);
+        result = name_kernels(times, 0);
+    } else if (!strcmp(what, "doubling-names")) {
+        result = name_kernels(times, 1);
     } else if (!strcmp(what, "handles")) {
         result = launch_handles(times);
     } else if (!strcmp(what, "mapped-forks")) {
         result = fork_with_mappings(times, count > 3 ? arguments[3] : ".");
     } else {
-        fprintf(stderr, "%s is none of: long-command, names, handles, mapped-forks DIRECTORY\n", what);
+        fprintf(stderr, "%s is none of: long-command, names, doubling-names, handles, mapped-forks DIRECTORY\n", what);
         return 2;
     }
     if (result)

@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 
-pub use coverage::{CoverageReport, Late, Refused};
+pub use coverage::{CoverageReport, Late, Refused, WholeFrom};
 pub use problem::{Balance, Problem};
 
 use crate::{

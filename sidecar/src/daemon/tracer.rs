@@ -148,6 +148,11 @@ impl<D> Tracer<D> {
 /// for each probe: neither uploads nor the end may wait for that.
 fn release(discovery: Discovery) {
     let slow = discovery.detaches_slowly();
+    if slow && discovery.is_attaching() {
+        // A thread holds the probes too.
+        mem::forget(discovery);
+        return abandon();
+    }
     let mut discovery = Some(discovery);
     if slow && let Err(error) = detach::by_another_process(|| drop(discovery.take())) {
         warn!("probes are detached one by one before the sidecar can end: {error:#}");

@@ -1,11 +1,15 @@
 //! From a file to probes: looks into it once, and attaches if it exports CUDA functions.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,8 +25,8 @@ use tracing::{debug, info, warn};
 use super::{
     Discovery, FoundBy,
     files::{
-        FileKey, Opened, Unopened, from_outside, is_same_inode, is_shortage, key_of_mapped,
-        open_mapped,
+        FileKey, Opened, Unopened, from_outside, is_same_inode, key_of_mapped, mappings_of,
+        may_pass, open_mapped, too_slow,
     },
     has_cuda_name,
     lease::Watched,
@@ -34,7 +38,7 @@ use crate::{
     library::{FileId, Function, Library, Refusals, TOO_MANY},
     preflight::missing_right_for,
     probes::Attachment,
-    process::{MappedFile, Mappings, all_pids},
+    process::{MappedFile, all_pids},
     recorder::Notice,
     time_limit, untrusted_file,
 };
@@ -57,11 +61,21 @@ const MAX_RETRIES: usize = 256;
 /// Opening a file waits for its file system, which may be a process that does not answer.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The same of closing one, which nobody needs to wait for.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// A library of a few hundred MB on a slow disk.
 const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// For all processes that have mapped a library, before it gets its probes.
 const COMPARE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Libraries that may be getting their probes at the same time: of one that lies on a file system that
+/// does not answer the thread waits.
+const MAX_ATTACHING: usize = 8;
+
+/// Why a library has no probes yet.
+const BEING_ATTACHED: &str = "its probes are being put in place";
 
 /// Paths whose errors are logged.
 const MAX_COMPLAINTS: usize = 1024;
@@ -107,6 +121,34 @@ struct Held {
     watched: Watched,
 }
 
+/// A library that is getting its probes, on a thread of its own.
+pub(super) struct Attaching {
+    origin: Origin,
+    key: FileKey,
+    mapped_as: Option<MappedFile>,
+    watched: Watched,
+    id: FileId,
+    started: Instant,
+    done: Receiver<Done>,
+}
+
+/// What became of it.
+struct Done {
+    library: Library,
+    attached: Result<(Attachment, BTreeMap<String, String>)>,
+    /// `CLOCK_MONOTONIC` when the last probe was in place.
+    attached_ns: u64,
+}
+
+/// What a file was found to be.
+enum Read {
+    /// It exports no CUDA function.
+    Plain,
+    /// Somebody has it open for writing.
+    Busy,
+    Library(Box<(Watched, Library)>),
+}
+
 /// What led to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
@@ -141,11 +183,11 @@ impl Discovery {
     /// `path` is as process `pid` sees it. A file that cannot be read is a warning, not an error:
     /// processes end while they are looked at.
     pub(super) fn inspect(&mut self, pid: u32, path: &Path, found_by: FoundBy) -> Result<()> {
-        self.state.discovery_steps(Some(pid));
+        self.begin_turn(Some(pid));
         let origin = Origin { pid, path: path.to_owned(), mapped: None, found_by };
         match open_in_time(pid, path) {
             Ok(opened) => self.examine(&origin, opened).map(|_| ()),
-            Err(error) if is_shortage(&error) => {
+            Err(error) if may_pass(&error) => {
                 self.try_later(&origin, &error.to_string());
                 Ok(())
             }
@@ -176,10 +218,13 @@ impl Discovery {
             Origin { pid, path: path.to_owned(), mapped: Some(file), found_by: FoundBy::Mapping };
         let examined = match opened {
             Ok(opened) => self.examine(&origin, opened)?,
-            Err(Unopened::Io(error)) if is_shortage(&error) => {
+            Err(Unopened::Io(error)) if may_pass(&error) && has_cuda_name(path) => {
                 self.try_later(&origin, &error.to_string())
             }
             Err(unopened) => {
+                if matches!(&unopened, Unopened::Io(error) if may_pass(error)) {
+                    self.wait_for(&origin);
+                }
                 let known = self.mapped.get(&file).map(|(_, examined)| examined.clone());
                 if known.is_none() {
                     let error = anyhow!("{unopened}");
@@ -215,13 +260,17 @@ impl Discovery {
         let Some((known, _)) = self.mapped.get(&file) else { return false };
         let path = path.to_owned();
         let look = move || key_of_mapped(pid, file, &path);
-        let now = time_limit::run(pid, "look at a mapped file", OPEN_TIMEOUT, look);
+        let now = time_limit::run_in_turn(pid, "look at a mapped file", OPEN_TIMEOUT, look);
         now.flatten().is_none_or(|now| now == *known)
     }
 
     /// `None`: it could not be told yet, and will be tried again.
     fn examine(&mut self, origin: &Origin, opened: Opened) -> Result<Option<Examined>> {
         let Opened { file: opened, key } = opened;
+        if self.attaching.iter().any(|attaching| attaching.key == key) {
+            let_go(origin.pid, opened);
+            return Ok(self.try_later(origin, BEING_ATTACHED));
+        }
         let examined = match self.files.get(&key) {
             // A file of the same number on another overlay looks alike, and has no probes.
             Some(Examined::Library(index)) if self.lacks_probes(origin, *index) => {
@@ -229,7 +278,7 @@ impl Discovery {
             }
             Some(examined) => {
                 let examined = examined.clone();
-                close(origin.pid, opened);
+                let_go(origin.pid, opened);
                 Some(examined)
             }
             None => self.read(origin, opened, key)?,
@@ -253,16 +302,21 @@ impl Discovery {
         let selection = self.selection.clone();
         let read = move || {
             // First, so that what is read stays.
-            let Ok(watched) = Watched::new(&opened) else { return Ok(None) };
-            Ok(Some((watched, Library::read(opened, &selection)?)))
+            let Ok(watched) = Watched::new(&opened) else { return Ok(Read::Busy) };
+            Ok(match Library::read(opened, &selection)? {
+                None => Read::Plain,
+                Some(library) => Read::Library(Box::new((watched, library))),
+            })
         };
-        let read = time_limit::run(origin.pid, "read a library", READ_TIMEOUT, read)
-            .unwrap_or_else(|| Err(anyhow!("reading it takes longer than {READ_TIMEOUT:?}")));
-        match read {
-            Ok(None) => Ok(self.try_later(origin, "somebody has it open for writing")),
-            Ok(Some((_, None))) => Ok(Some(Examined::Plain)),
-            Ok(Some((watched, Some(library)))) => self.attach_if_new(origin, key, watched, library),
-            Err(error) => {
+        match time_limit::run_in_turn(origin.pid, "read of a library", READ_TIMEOUT, read) {
+            None => Ok(self.try_later(origin, &too_slow(READ_TIMEOUT).to_string())),
+            Some(Ok(Read::Busy)) => Ok(self.try_later(origin, "somebody has it open for writing")),
+            Some(Ok(Read::Plain)) => Ok(Some(Examined::Plain)),
+            Some(Ok(Read::Library(found))) => {
+                let (watched, library) = *found;
+                self.attach_if_new(origin, key, watched, library)
+            }
+            Some(Err(error)) => {
                 self.complain(origin.pid, &origin.path, &error);
                 let is_cuda = has_cuda_name(&origin.path);
                 Ok(Some(if is_cuda {
@@ -303,46 +357,141 @@ impl Discovery {
         watched: Watched,
         mut library: Library,
     ) -> Result<Option<Examined>> {
-        let &Origin { pid, ref path, mapped, found_by } = origin;
-        let own = own_sites(pid, &library.file, &library.functions.clone().into());
+        let &Origin { pid, ref path, mapped, .. } = origin;
+        let own = match own_sites(pid, &library.file, &library.functions.clone().into()) {
+            Ok(own) => own,
+            Err(error) => {
+                let_go(pid, (watched, library));
+                return Ok(self.try_later(origin, &format!("its code cannot be read: {error}")));
+            }
+        };
         let own_sites = own.as_ref().map(|(_, sites)| sites.as_slice());
-        if let Some(index) = self.same_library(pid, &library, own_sites) {
+        if let Some(index) = self.same_library(&library, own_sites) {
+            let_go(pid, (watched, library));
             return Ok(Some(Examined::Library(index)));
         }
         if let Some(reason) = self.too_many(library.functions.len()) {
+            let_go(pid, (watched, library));
             // Once per path, and not without end.
             if self.unreadable.len() < MAX_COMPLAINTS && self.unreadable.insert(path.clone()) {
                 warn!(pid, path = %path.display(), "no probes for a CUDA library: {reason}");
             }
             return Ok(Some(Examined::Refused(reason)));
         }
+        if let Some(reason) = self.reason_to_wait(&library) {
+            let_go(pid, (watched, library));
+            return Ok(self.try_later(origin, reason));
+        }
         // As mappings call it, also if nobody has mapped it yet.
         let mapped_as = mapped.or_else(|| own.map(|(file, _)| file));
         if let Some(file) = mapped_as {
             self.refuse_changed(&mut library, file, path);
         }
-        let started = Instant::now();
         for function in &library.functions {
             self.give_number(&function.name, function.api);
         }
-        let numbers = &self.numbers;
+        let id = library.id.clone();
+        let started = Instant::now();
+        let done = match self.begin_to_attach(library) {
+            Ok(done) => done,
+            Err(error) => {
+                let_go(pid, watched);
+                return Ok(self.try_later(origin, &format!("{error:#}")));
+            }
+        };
+        let origin = origin.clone();
+        self.attaching.push(Attaching { origin, key, mapped_as, watched, id, started, done });
+        let index = self.attaching.len() - 1;
+        match self.attaching[index].done.recv_timeout(time_limit::left_of_turn()) {
+            Err(RecvTimeoutError::Timeout) => {
+                let Attaching { origin, .. } = &self.attaching[index];
+                Ok(self.try_later(&origin.clone(), BEING_ATTACHED))
+            }
+            done => self.finish(index, done.ok()),
+        }
+    }
+
+    /// Why a library cannot get its probes now, although nothing is wrong with it.
+    fn reason_to_wait(&self, library: &Library) -> Option<&'static str> {
+        let is_it = |attaching: &Attaching| {
+            attaching.id.build_id == library.id.build_id
+                && is_same_inode_in_time(&attaching.watched, &library.file)
+                    .unwrap_or(attaching.id == library.id)
+        };
+        if self.attaching.iter().any(is_it) {
+            return Some(BEING_ATTACHED);
+        }
+        if self.attaching.len() >= MAX_ATTACHING {
+            return Some("probes are being put on several others, which takes its time");
+        }
+        // What comes now is not to be given up in the middle.
+        (!self.turn.has_time_to_change())
+            .then_some("finding out what it is has taken long, and others have their turn")
+    }
+
+    /// The kernel may wait for the file system, or for a process that is mapping something, and nobody
+    /// can make it stop.
+    fn begin_to_attach(&self, library: Library) -> Result<Receiver<Done>> {
         let detail = self.attacher.detail();
-        let attached = self.attacher.attach(&library, |name| {
-            let number = numbers.get(name).ok_or(TOO_MANY)?;
-            Ok(plan(*number, name, detail))
-        });
+        let plans: HashMap<String, Plan> = library
+            .functions
+            .iter()
+            .filter_map(|function| {
+                let number = *self.numbers.get(&function.name)?;
+                Some((function.name.clone(), plan(number, &function.name, detail)))
+            })
+            .collect();
+        let attacher = self.attacher.clone();
+        let (tell, done) = sync_channel(1);
+        let attach = move || {
+            let attached =
+                attacher.attach(&library, |name| plans.get(name).copied().ok_or(TOO_MANY));
+            // Nobody listens when everything ends; then the probes end too.
+            let _: Result<(), _> =
+                tell.send(Done { library, attached, attached_ns: clock::monotonic_ns() });
+        };
+        thread::Builder::new().name("attach".to_owned()).spawn(attach)?;
+        Ok(done)
+    }
+
+    /// Takes up libraries that have got their probes meanwhile.
+    pub(super) fn finish_attaching(&mut self, wait: Duration) -> Result<()> {
+        let deadline = Instant::now() + wait;
+        let mut index = 0;
+        while index < self.attaching.len() {
+            let Attaching { origin, done, .. } = &self.attaching[index];
+            let pid = origin.pid;
+            match done.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) => index += 1,
+                done => {
+                    self.begin_turn(Some(pid));
+                    self.finish(index, done.ok())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `None`: the thread has panicked, which the log tells.
+    fn finish(&mut self, index: usize, done: Option<Done>) -> Result<Option<Examined>> {
+        let Attaching { origin, key, mapped_as, watched, started, .. } =
+            self.attaching.swap_remove(index);
+        let Origin { pid, ref path, mapped, found_by } = origin;
+        let Some(Done { library, attached, attached_ns }) = done else {
+            let_go(pid, watched);
+            return Ok(Some(Examined::Refused("attaching to it has failed".to_owned())));
+        };
         let (attachment, mut failed) = match attached {
             Ok(attached) => attached,
             Err(error) => {
-                let reason = format!("{error:#}");
-                return Ok(self.try_later(origin, &reason));
+                let_go(pid, (watched, library));
+                return Ok(self.try_later(&origin, &format!("{error:#}")));
             }
         };
-        let attached_ns = clock::monotonic_ns();
         // Events until now tell who had it mapped before.
         self.receive(Duration::ZERO)?;
         let Library { file, id, functions, refused } = library;
-        close(pid, file);
+        let_go(pid, file);
         let index = self.libraries.len();
         let has_probe = |function: &Function| !failed.contains_key(&function.name);
         let functions: Arc<[Function]> = functions.into_iter().filter(has_probe).collect();
@@ -372,9 +521,14 @@ impl Discovery {
         self.state.attached(line.clone());
         self.tell(Notice::Library { attached_ns, library: line });
         let examined = Examined::Library(index);
+        self.files.insert(key, examined.clone());
         if let Some(file) = mapped_as {
             self.mapped.insert(file, (key, examined.clone()));
             self.cover_all(file, path, &examined);
+        }
+        if let Some(file) = mapped {
+            // It may have ended meanwhile, and have been said to be unseen until now.
+            self.cover(pid, file, path, &examined);
         }
         Ok(Some(examined))
     }
@@ -391,12 +545,7 @@ impl Discovery {
     /// A library that has its probes by another name, mount or device number. That a new mapping of
     /// the file has breakpoints, as `own_sites` says, is not enough: they may be those of another
     /// tracer.
-    fn same_library(
-        &self,
-        pid: u32,
-        library: &Library,
-        own_sites: Option<&[Site]>,
-    ) -> Option<usize> {
+    fn same_library(&self, library: &Library, own_sites: Option<&[Site]>) -> Option<usize> {
         let at: HashMap<u64, usize> = library
             .functions
             .iter()
@@ -412,7 +561,7 @@ impl Discovery {
                     let site = |function: &Function| sites.get(at[&function.file_offset]);
                     has_most(functions.iter().filter_map(site), Site::Probed)
                 })
-                && is_same_inode_in_time(pid, held.watched.file(), &library.file)
+                && is_same_inode_in_time(&held.watched, &library.file)
                     .unwrap_or(attached.id == library.id)
         };
         self.libraries.iter().position(is_it)
@@ -436,7 +585,8 @@ impl Discovery {
         if functions.is_empty() {
             return;
         }
-        let deadline = Instant::now() + COMPARE_TIMEOUT;
+        let time = COMPARE_TIMEOUT.min(time_limit::left_of_turn());
+        let deadline = Instant::now() + time;
         let mut pids = all_pids();
         // Those first whose calls are wanted.
         pids.sort_by_key(|&pid| !self.processes().is_target(pid));
@@ -445,11 +595,11 @@ impl Discovery {
                 warn!(
                     path = %path.display(),
                     "comparing the code of a library in all processes takes longer than \
-                     {COMPARE_TIMEOUT:?}: hooks in those that are left may break"
+                     {time:?}: hooks in those that are left may break"
                 );
                 break;
             }
-            let Ok(mappings) = Mappings::of(pid) else { continue };
+            let Ok(mappings) = mappings_of(pid) else { continue };
             let build_id = library.id.build_id.as_deref();
             let mut mapped = in_other_mounts(pid, &mappings, file, path, build_id);
             mapped.extend(mappings.of_file(file).any(|found| found.is_executable).then_some(file));
@@ -478,16 +628,22 @@ impl Discovery {
         if !is_known && has_cuda_name(path) {
             warn!(pid, path = %path.display(), "cannot attach to a CUDA library yet: {reason}");
         }
-        let is_waiting = self.retries.iter().any(|retry| retry.origin == *origin);
-        if !is_waiting && self.retries.len() < MAX_RETRIES {
-            let due = Instant::now() + FIRST_RETRY;
-            self.retries.push(Retry { origin: origin.clone(), due, wait: FIRST_RETRY });
-        }
+        self.wait_for(origin);
         if let Some(file) = mapped.filter(|_| has_cuda_name(path)) {
             let refused = Examined::Refused(format!("no probes yet: {reason}"));
             self.cover(*pid, file, path, &refused);
         }
         None
+    }
+
+    fn wait_for(&mut self, origin: &Origin) {
+        let is_waiting = self.retries.iter().any(|retry| retry.origin == *origin);
+        // Half of the room is for what has the name of a CUDA library.
+        let room = if has_cuda_name(&origin.path) { MAX_RETRIES } else { MAX_RETRIES / 2 };
+        if !is_waiting && self.retries.len() < room {
+            let due = Instant::now() + FIRST_RETRY;
+            self.retries.push(Retry { origin: origin.clone(), due, wait: FIRST_RETRY });
+        }
     }
 
     pub(super) fn retry(&mut self) -> Result<()> {
@@ -497,6 +653,7 @@ impl Discovery {
         };
         let Retry { origin, wait, .. } = self.retries.remove(at);
         let Origin { pid, path, mapped, found_by } = origin.clone();
+        self.begin_turn(Some(pid));
         match mapped {
             Some(file) => self.examine_mapped(pid, file, &path)?,
             None => self.inspect(pid, &path, found_by)?,
@@ -580,7 +737,8 @@ fn keep_libraries<K, V>(table: &mut HashMap<K, V>, examined: impl Fn(&V) -> &Exa
 fn open_in_time(pid: u32, path: &Path) -> io::Result<Opened> {
     let path = from_outside(pid, path);
     let open = move || Opened::new(untrusted_file::open(&path)?);
-    time_limit::run(pid, "open a library", OPEN_TIMEOUT, open).unwrap_or_else(|| Err(too_slow()))
+    time_limit::run_in_turn(pid, "open of a library", OPEN_TIMEOUT, open)
+        .unwrap_or_else(|| Err(too_slow(OPEN_TIMEOUT)))
 }
 
 fn open_mapped_in_time(
@@ -590,24 +748,38 @@ fn open_mapped_in_time(
 ) -> Result<(MappedFile, Opened), Unopened> {
     let path = path.to_owned();
     let open = move || open_mapped(pid, file, &path);
-    time_limit::run(pid, "open a mapped file", OPEN_TIMEOUT, open)
-        .unwrap_or_else(|| Err(Unopened::Io(too_slow())))
+    time_limit::run_in_turn(pid, "open of a mapped file", OPEN_TIMEOUT, open)
+        .unwrap_or_else(|| Err(Unopened::Io(too_slow(OPEN_TIMEOUT))))
 }
 
-/// Some file systems are asked about that too.
-fn close(pid: u32, file: File) {
-    let _: Option<()> = time_limit::run(pid, "close a file", OPEN_TIMEOUT, move || drop(file));
+/// Drops what holds a file open. Some file systems are asked about that too, so that it must not be
+/// done here, even where their process is asked for nothing any more.
+fn let_go<T: Send + 'static>(pid: u32, holder: T) {
+    let holder = Arc::new(Mutex::new(Some(holder)));
+    let take = |holder: &Mutex<Option<T>>| holder.lock().ok().and_then(|mut holder| holder.take());
+    let close = {
+        let holder = Arc::clone(&holder);
+        move || drop(take(&holder))
+    };
+    if time_limit::run(pid, "close of a file", CLOSE_TIMEOUT, close).is_some() {
+        return;
+    }
+    // It may not have been begun. Without a thread it is dropped here.
+    if let Some(holder) = take(&holder) {
+        let thread = thread::Builder::new().name("close".to_owned());
+        if let Err(error) = thread.spawn(move || drop(holder)) {
+            warn!("cannot start a thread that closes a file: {error}");
+        }
+    }
 }
 
-/// `None` if it cannot be told.
-fn is_same_inode_in_time(pid: u32, one: &Arc<File>, other: &File) -> Option<bool> {
-    let (one, other) = (Arc::clone(one), other.try_clone().ok()?);
+/// `None` if it cannot be told. The other file has just been read, so that it is the file system of the
+/// watched one that may not answer.
+fn is_same_inode_in_time(watched: &Watched, other: &File) -> Option<bool> {
+    let (one, other) = (Arc::clone(watched.file()), other.try_clone().ok()?);
     let compare = move || is_same_inode(&one, &other).ok();
-    time_limit::run(pid, "compare two files", OPEN_TIMEOUT, compare).flatten()
-}
-
-fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("it takes longer than {OPEN_TIMEOUT:?}"))
+    let who = watched.file_system();
+    time_limit::run_in_turn(who, "comparison of two files", OPEN_TIMEOUT, compare).flatten()
 }
 
 fn log_attached(line: &trace::line::Library, elapsed: Duration) {

@@ -1,6 +1,6 @@
 //! What waits for its turn in discovery, as much of it as there is memory for.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 /// A queue that holds so many bytes at most: processes fill it, with paths of 4 KiB.
 #[derive(Debug)]
@@ -38,9 +38,51 @@ impl<T> Bounded<T> {
     }
 }
 
+/// Processes that wait, each once, up to so many of them.
+#[derive(Debug)]
+pub(super) struct Once {
+    queue: VecDeque<u32>,
+    waiting: HashSet<u32>,
+    most: usize,
+}
+
+impl Once {
+    pub(super) fn new(most: usize) -> Self {
+        Self { queue: VecDeque::new(), waiting: HashSet::new(), most }
+    }
+
+    /// One that waits already keeps its place; one that has no room is left out.
+    pub(super) fn push(&mut self, pid: u32) {
+        if self.queue.len() < self.most && self.waiting.insert(pid) {
+            self.queue.push_back(pid);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<u32> {
+        let pid = self.queue.pop_front()?;
+        self.waiting.remove(&pid);
+        Some(pid)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_waits_once_however_often_it_comes() {
+        let mut queue = Once::new(2);
+        for pid in [7, 8, 7, 7, 9, 8] {
+            queue.push(pid);
+        }
+        assert_eq!([queue.pop(), queue.pop(), queue.pop()], [Some(7), Some(8), None]);
+        queue.push(7);
+        assert!(!queue.is_empty() && queue.pop() == Some(7) && queue.is_empty());
+    }
 
     #[test]
     fn long_paths_fill_a_queue_sooner_and_what_is_taken_makes_room() {

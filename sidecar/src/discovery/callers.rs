@@ -1,8 +1,8 @@
 //! Which processes have to do with CUDA, targets or not: so that one that is not traced can be
 //! told, with the reason.
 
-use super::{Discovery, has_cuda_name};
-use crate::{process::mapped_files, state::Evidence};
+use super::{Discovery, files::mappings_of, has_cuda_name};
+use crate::state::Evidence;
 
 impl Discovery {
     pub(super) fn note_mapping(&self, pid: u32) {
@@ -31,7 +31,8 @@ impl Discovery {
     }
 
     pub(super) fn look_at_stranger(&self, pid: u32) {
-        if mapped_files(pid).iter().any(|path| has_cuda_name(path)) {
+        let mappings = mappings_of(pid).unwrap_or_default();
+        if mappings.executable().any(|mapping| has_cuda_name(&mapping.path)) {
             self.note_mapping(pid);
         }
     }

@@ -12,6 +12,7 @@ use trace::line::{Coverage as Line, CoverageCounts, CoverageKind};
 use super::{
     Discovery,
     attach::Examined,
+    files::mappings_of,
     has_cuda_name,
     memory::{Look, Site, sites},
 };
@@ -167,7 +168,15 @@ impl Discovery {
     /// The same for all targets that have the file mapped, or had it before they ended.
     pub(super) fn cover_all(&mut self, file: MappedFile, path: &Path, examined: &Examined) {
         for pid in self.targets_with(file) {
-            self.cover(pid, file, path, examined);
+            match examined {
+                // The kernel's times tell most of it, and a look at its memory follows.
+                Examined::Library(index) if self.turn.is_over() => {
+                    let judgement = self.judge_by_time(pid, file, *index);
+                    self.say(pid, file, path, judgement, true);
+                    self.examine_later(pid, file, path.to_owned());
+                }
+                examined => self.cover(pid, file, path, examined),
+            }
         }
     }
 
@@ -218,30 +227,32 @@ impl Discovery {
         }
     }
 
-    /// Asks targets whether they still have their probes.
-    pub(super) fn check_probes(&mut self) -> anyhow::Result<()> {
-        let pids: Vec<u32> = self.coverage.said.keys().copied().collect();
-        for pid in pids {
-            let Some(mappings) = Mappings::of(pid).ok().filter(|mappings| mappings.is_complete)
-            else {
-                continue;
-            };
-            let mut seen = HashSet::new();
-            let files: Vec<_> = mappings
-                .executable()
-                .filter(|mapping| seen.insert(mapping.file))
-                .map(|mapping| (mapping.file, mapping.path.clone()))
-                .collect();
-            for (file, path) in files {
-                if let Some((_, examined @ Examined::Library(_))) = self.mapped.get(&file) {
-                    self.cover(pid, file, &path, &examined.clone());
-                }
-            }
-            self.cover_moved_code(pid, &mappings);
-            // Many processes take their time; what happens meanwhile comes first.
-            self.receive(Duration::ZERO)?;
+    /// Asks targets whether they still have their probes: one after the other, when there is time.
+    pub(super) fn begin_checks(&mut self) {
+        if self.unchecked.is_empty() {
+            self.unchecked = self.coverage.said.keys().copied().collect();
         }
-        Ok(())
+    }
+
+    pub(super) fn check_probes(&mut self, pid: u32) {
+        let Some(mappings) = mappings_of(pid).ok().filter(|mappings| mappings.is_complete) else {
+            return;
+        };
+        let mut seen = HashSet::new();
+        let files: Vec<_> = mappings
+            .executable()
+            .filter(|mapping| seen.insert(mapping.file))
+            .map(|mapping| (mapping.file, mapping.path.clone()))
+            .collect();
+        for (file, path) in files {
+            // What is left is asked for at the next check.
+            if let Some((_, examined @ Examined::Library(_))) = self.mapped.get(&file)
+                && self.turn.has_time()
+            {
+                self.cover(pid, file, &path, &examined.clone());
+            }
+        }
+        self.cover_moved_code(pid, &mappings);
     }
 
     /// Targets that have a file mapped, or had it before they ended.
@@ -256,7 +267,7 @@ impl Discovery {
         // Those that mapped it before there were events to tell of it.
         pids.extend(targets.into_iter().filter(|&pid| {
             self.mapped_ns(pid, file).is_none()
-                && Mappings::of(pid).is_ok_and(|mappings| {
+                && mappings_of(pid).is_ok_and(|mappings| {
                     mappings.of_file(file).any(|mapping| mapping.is_executable)
                 })
         }));
@@ -275,7 +286,7 @@ impl Discovery {
             [] => told,
             &[listed] => listed,
             several => {
-                let mappings = Mappings::of(pid).unwrap_or_default();
+                let mappings = mappings_of(pid).unwrap_or_default();
                 let is_mapped = |file: &MappedFile| mappings.of_file(*file).next().is_some();
                 several.iter().copied().find(is_mapped).unwrap_or(told)
             }

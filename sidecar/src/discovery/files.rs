@@ -6,7 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tracing::warn;
@@ -17,7 +17,7 @@ use crate::{
     loader::{in_root, is_cuda_library},
     preflight::missing_right_for,
     process::{MappedFile, Mapping, Mappings, exists},
-    untrusted_file,
+    time_limit, untrusted_file,
 };
 
 /// One file in one state: a file that replaces it, even under its inode number, is another one.
@@ -72,6 +72,20 @@ impl fmt::Display for Unopened {
     }
 }
 
+/// How long a list of mappings may take: a process that waits amid `mmap` keeps it locked.
+const LIST_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// [`Mappings::of`] for the thread of discovery.
+pub(super) fn mappings_of(pid: u32) -> io::Result<Mappings> {
+    let list = move || Mappings::of(pid);
+    time_limit::run_in_turn(pid, "list of mappings", LIST_TIMEOUT, list)
+        .unwrap_or_else(|| Err(too_slow(LIST_TIMEOUT)))
+}
+
+pub(super) fn too_slow(limit: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("it takes longer than {limit:?}"))
+}
+
 /// A file that is open, and what it is. Its file system has answered for both.
 pub(super) struct Opened {
     pub(super) file: File,
@@ -114,8 +128,14 @@ pub(super) fn open_mapped(
     Ok((mapping.file, Opened::new(opened).map_err(Unopened::Io)?))
 }
 
+/// It may go better later: the sidecar or the machine has used up what it takes, or there was no
+/// answer in time.
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    is_shortage(error) || error.kind() == io::ErrorKind::TimedOut
+}
+
 /// The sidecar or the machine has used up what it takes; later there may be more.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
+fn is_shortage(error: &io::Error) -> bool {
     let codes = [libc::EMFILE, libc::ENFILE, libc::ENOMEM];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }

@@ -59,6 +59,11 @@ impl Watched {
         &self.file
     }
 
+    /// What stands for its file system where a time limit asks for a process.
+    pub(super) fn file_system(&self) -> u32 {
+        self.file_system
+    }
+
     /// Somebody wants to write the file and waits for the end of this lease, or has written it.
     ///
     /// A file system that does not answer has not changed the file: nobody can read it either.
@@ -74,7 +79,7 @@ impl Watched {
         let file = Arc::clone(&self.file);
         let look = move || file.metadata();
         let now =
-            time_limit::run(self.file_system, "look at the file of a library", LOOK_TIMEOUT, look);
+            time_limit::run_in_turn(self.file_system, "look at a library", LOOK_TIMEOUT, look);
         // An error is an answer: the file is no longer what it was.
         now.is_some_and(|now| now.map_or(true, |now| Fingerprint::of(&now) != self.before))
     }

@@ -6,18 +6,23 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, ptr, sync::Arc, time::Duration};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use trace::function::Selection;
 
-use super::twins::{has_number_and_name, is_same_number};
+use super::{
+    files::too_slow,
+    twins::{has_number_and_name, is_same_number},
+};
 use crate::{
-    library::Function,
+    library::{Function, SITE_BYTES},
     process::{MappedFile, Mapping, Mappings},
     time_limit,
 };
 
 /// `int3`, which the kernel writes over the first byte of an instruction.
 const BREAKPOINT: u8 = 0xcc;
+
+const PAGE_BYTES: u64 = 4096;
 
 /// Longer files are not libraries, and their mapping could run out of addresses.
 const MAX_MAPPED_BYTES: u64 = 16 << 30;
@@ -61,7 +66,7 @@ pub(super) fn sites(pid: u32, file: MappedFile, functions: &Arc<[Function]>) -> 
         Err(_) => Look::Unreadable,
     };
     // Memory of a process may be a page that somebody else must bring in.
-    let look = time_limit::run(pid, "look at the code of a library", TIMEOUT, look);
+    let look = time_limit::run_in_turn(pid, "look at the code of a library", TIMEOUT, look);
     look.unwrap_or(Look::Unreadable)
 }
 
@@ -88,9 +93,9 @@ pub(super) fn in_other_mounts(
     found.retain(|&(found, has_its_name)| match build_id {
         Some(wanted) => {
             let look = move || Memory::of(pid).ok()?.build_id(found);
-            let build_id = time_limit::run(pid, "look at a build id", TIMEOUT, look).flatten();
+            let build_id = time_limit::run_in_turn(pid, "look at a build id", TIMEOUT, look);
             // What does not answer is no reason to forget it.
-            build_id.map_or(has_its_name, |build_id| build_id == wanted)
+            build_id.flatten().map_or(has_its_name, |build_id| build_id == wanted)
         }
         None => has_its_name,
     });
@@ -100,20 +105,23 @@ pub(super) fn in_other_mounts(
 /// How the kernel calls a file in mappings, and what a new mapping of it has at the sites of
 /// functions: one of the sidecar's own tells, whoever else has it mapped.
 ///
-/// `pid` is the process that led to the file, whose file system may not answer.
+/// `pid` is the process that led to the file, whose file system may not answer: then there is an error,
+/// and nothing may be put on the file. The kernel would wait for it too, and all forks of the machine
+/// for the kernel. What has been read here is in memory when it looks.
 pub(super) fn own_sites(
     pid: u32,
     file: &File,
     functions: &Arc<[Function]>,
-) -> Option<(MappedFile, Vec<Site>)> {
-    let file = file.try_clone().ok()?;
+) -> io::Result<Option<(MappedFile, Vec<Site>)>> {
+    let Ok(file) = file.try_clone() else { return Ok(None) };
     let functions = Arc::clone(functions);
     let look = move || {
         let own = OwnMapping::of(&file).ok()?;
         let sites = functions.iter().map(|function| own.site(function)).collect();
         Some((own.file, sites))
     };
-    time_limit::run(pid, "map a library", TIMEOUT, look).flatten()
+    time_limit::run_in_turn(pid, "mapping of a library", TIMEOUT, look)
+        .ok_or_else(|| too_slow(TIMEOUT))
 }
 
 /// Whether a library that cannot be opened exports functions that are wanted, as its image in memory
@@ -121,7 +129,7 @@ pub(super) fn own_sites(
 pub(super) fn exports_wanted(pid: u32, file: MappedFile, selection: &Selection) -> bool {
     let selection = selection.clone();
     let look = move || Memory::of(pid).ok()?.names_export(file, &selection);
-    let found = time_limit::run(pid, "look at the exports of a library", TIMEOUT, look);
+    let found = time_limit::run_in_turn(pid, "look at the exports of a library", TIMEOUT, look);
     found.flatten().unwrap_or(false)
 }
 
@@ -329,8 +337,29 @@ impl OwnMapping {
     }
 
     fn site(&self, function: &Function) -> Site {
+        self.bring_in(function.entry_offset);
+        self.bring_in(function.file_offset);
         let mappings: Vec<&Mapping> = self.memory.mappings.of_file(self.file).collect();
         self.memory.site(&mappings, function)
+    }
+}
+
+impl OwnMapping {
+    /// Whoever reads a page through `/proc/self/mem` that its file system does not bring in keeps all
+    /// memory of the sidecar locked, and every thread waiting that needs some. This keeps nobody but
+    /// this thread waiting. What cannot be read is found out by the reader.
+    fn bring_in(&self, offset: u64) {
+        let first = offset - offset % PAGE_BYTES;
+        let Ok(behind) = usize::try_from(first) else { return };
+        let wanted = usize::try_from(offset - first).unwrap_or(0) + SITE_BYTES;
+        let length = self.length.saturating_sub(behind).min(wanted);
+        if length == 0 {
+            return;
+        }
+        let address = self.address.wrapping_byte_add(behind);
+        // SAFETY: the pages are inside the mapping, and what they hold stays as it is.
+        let _: rustix::io::Result<()> =
+            unsafe { madvise(address, length, Advice::LinuxPopulateRead) };
     }
 }
 

@@ -352,6 +352,17 @@ fn more_functions_than_can_be_traced_are_refused_with_the_way_out_and_the_first_
     assert!(narrow.refused.is_empty());
 }
 
+/// Linkers fold functions of equal code, and stubs have many names for one.
+#[test]
+fn an_alias_that_is_not_wanted_hides_no_function_that_is() {
+    let image = Image::with(&["cuLaunchKernel", "cuHook"])
+        .change(|image| image.symbols[1].address = image.symbols[0].address);
+    let library = open_with(&image.bytes(), "default").unwrap().unwrap();
+    assert_eq!(names(&library), BTreeSet::from(["cuLaunchKernel"]));
+    let library = open_with(&image.bytes(), "cuH*").unwrap().unwrap();
+    assert_eq!(names(&library), BTreeSet::from(["cuHook"]));
+}
+
 /// As with `libcufile.so`, which every PyTorch maps: none of its `cuFile*` is in the default set.
 #[test]
 fn a_file_without_a_function_that_is_wanted_is_no_library() {

@@ -8,7 +8,7 @@ use std::{
     ffi::CString,
     os::fd::{AsRawFd as _, OwnedFd},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -17,7 +17,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    programs::{UProbe, uprobe::UProbeLinkId},
+    programs::{
+        UProbe,
+        uprobe::{UProbeLink, UProbeLinkId},
+    },
 };
 use mapping::CodeMapping;
 use points::{Refused, attach_each, attach_most};
@@ -37,13 +40,22 @@ const BEGIN: &str = "call_begin";
 const END: &str = "call_end";
 const END_NAMED: &str = "call_end_named";
 
-/// Attaches probes; those of perf events live as long as it does.
+/// Attaches probes; those of perf events live as long as the last clone of it.
+///
+/// The kernel may take its time, or wait for a file system that does not answer. So a clone can be
+/// taken to a thread that may wait.
+#[derive(Clone)]
 pub struct Attacher {
-    way: Way,
+    shared: Arc<Shared>,
     detail: Detail,
-    ebpf: Ebpf,
     /// No further probe is attached one by one once this is set.
     stop: Arc<AtomicBool>,
+}
+
+struct Shared {
+    way: Way,
+    /// Locked while probes are attached one by one.
+    ebpf: Mutex<Ebpf>,
 }
 
 /// How probes are attached, with the programs loaded for it.
@@ -121,7 +133,8 @@ impl Way {
 
 impl Attacher {
     pub(super) fn new(way: Way, detail: Detail, ebpf: Ebpf) -> Self {
-        Self { way, detail, ebpf, stop: Arc::default() }
+        let shared = Arc::new(Shared { way, ebpf: Mutex::new(ebpf) });
+        Self { shared, detail, stop: Arc::default() }
     }
 
     /// Attaching one by one may take minutes: when `stop` is set it ends with an error, and the probes
@@ -137,7 +150,7 @@ impl Attacher {
     /// Whether probes are attached one by one, as kernels before 6.6 do; they take their time to
     /// detach, too.
     pub fn uses_perf_events(&self) -> bool {
-        matches!(self.way, Way::PerfEvents)
+        matches!(self.shared.way, Way::PerfEvents)
     }
 
     /// Puts probes on each function of `library`; `plan` says what its events carry, or why it must
@@ -146,7 +159,7 @@ impl Attacher {
     /// Returns the functions without one too, with the reason. An error is of the machine, not of a
     /// function, and may pass: descriptors or memory that are used up. Then there are no probes.
     pub fn attach(
-        &mut self,
+        &self,
         library: &Library,
         mut plan: impl FnMut(&str) -> Result<Plan, &'static str>,
     ) -> Result<(Attachment, BTreeMap<String, String>)> {
@@ -163,7 +176,7 @@ impl Attacher {
     }
 
     fn attach_to(
-        &mut self,
+        &self,
         library: &Library,
         plan: &mut impl FnMut(&str) -> Result<Plan, &'static str>,
         attachment: &mut Attachment,
@@ -189,7 +202,7 @@ impl Attacher {
                 Err(reason) => refused.push((index, reason.to_owned())),
             }
         }
-        match &mut self.way {
+        match &self.shared.way {
             Way::Links(programs) => {
                 let links = &mut attachment.links;
                 let path = CString::new(path).context("a path without NUL")?;
@@ -206,10 +219,11 @@ impl Attacher {
                 }
             }
             Way::PerfEvents => {
-                let (ebpf, stop) = (&mut self.ebpf, &*self.stop);
+                let (mut ebpf, stop) = (self.ebpf(), &*self.stop);
                 let mut attach = |name, points: &[_], refused: &mut Vec<_>| {
-                    let events = &mut attachment.perf_events;
-                    attach_each(program(ebpf, name)?, name, &path, points, events, refused, stop)
+                    let (program, events) =
+                        (program(&mut ebpf, name)?, &mut attachment.perf_events);
+                    attach_each(program, name, &path, points, events, refused, stop)
                 };
                 attach(ENTRY, &entries, &mut refused)?;
                 if self.detail == Detail::Call {
@@ -223,27 +237,36 @@ impl Attacher {
         Ok(refused.into_iter().map(|(index, reason)| (name(index), reason)).collect())
     }
 
-    /// Takes the probes of one library away, and drops `kept` then. Where the kernel takes its time for
-    /// each probe, this goes on while others are attached.
-    pub fn detach(&mut self, attachment: Attachment, kept: impl Send + 'static) {
-        let Attachment { links, perf_events } = attachment;
-        drop(links);
-        let take = |(name, link): PerfEvent| Ok(program(&mut self.ebpf, name)?.take_link(link)?);
-        let taken: Result<Vec<_>> = perf_events.into_iter().map(take).collect();
-        match taken {
-            Ok(taken) if taken.is_empty() => {}
-            Ok(taken) => {
-                let close = move || {
-                    drop(taken);
-                    drop(kept);
-                };
-                // Without a thread they are closed here.
-                if let Err(error) = thread::Builder::new().name("detach".to_owned()).spawn(close) {
-                    warn!("cannot start a thread that detaches probes: {error}");
+    /// Takes the probes of one library away, and drops `kept` then, on a thread of its own: the kernel
+    /// may take its time for each probe, and waits for processes that are mapping something.
+    pub fn detach(&self, attachment: Attachment, kept: impl Send + 'static) {
+        let attacher = self.clone();
+        let detach = move || {
+            let Attachment { links, perf_events } = attachment;
+            drop(links);
+            if !perf_events.is_empty() {
+                match attacher.take(perf_events) {
+                    Ok(taken) => drop(taken),
+                    Err(error) => warn!("cannot detach a probe: {error:#}"),
                 }
             }
-            Err(error) => warn!("cannot detach a probe: {error:#}"),
+            drop(kept);
+        };
+        // Without a thread all is dropped here.
+        if let Err(error) = thread::Builder::new().name("detach".to_owned()).spawn(detach) {
+            warn!("cannot start a thread that detaches probes: {error}");
         }
+    }
+
+    /// What is returned detaches the probes when it is dropped, without the lock.
+    fn take(&self, perf_events: Vec<PerfEvent>) -> Result<Vec<UProbeLink>> {
+        let mut ebpf = self.ebpf();
+        let take = |(name, link): PerfEvent| Ok(program(&mut ebpf, name)?.take_link(link)?);
+        perf_events.into_iter().map(take).collect()
+    }
+
+    fn ebpf(&self) -> MutexGuard<'_, Ebpf> {
+        self.shared.ebpf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

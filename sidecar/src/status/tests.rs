@@ -25,6 +25,7 @@ pub(crate) fn busy() -> (tempfile::TempDir, Reporter) {
     let (directory, reporter) = reporter(Some("s3://traces/k3s-vllm/"));
     let state = reporter.state();
     state.enter(Phase::Recording);
+    state.let_a_turn_take(7, Duration::from_millis(1250));
     state.publish(Recorded {
         tally: Tally {
             calls: Calls {
@@ -75,6 +76,7 @@ fn a_status_has_what_the_threads_published_and_what_lies_in_the_directory() {
     let status = reporter.status();
     assert_eq!(status.phase, Phase::Recording);
     assert_eq!((status.calls.hits, status.calls.dropped_at_ring), (12, 3));
+    assert_eq!(status.discovery, LongestTurn { milliseconds: 1250, pid: Some(7) });
     assert_eq!((status.probes(), status.running(true), status.running(false)), (400, 1, 1));
     assert_eq!((status.segments.waiting, status.segments.waiting_bytes), (1, 3));
     assert!(status.segments.oldest_waiting_ms.unwrap() < 60_000);
@@ -97,6 +99,7 @@ fn a_status_is_flat_where_people_query_it() {
     assert_eq!(json["uploads"]["stored"], 1);
     assert_eq!(json["uploads"]["destination"], "s3://traces/k3s-vllm/");
     assert_eq!(json["libraries"][0]["attached_late"], true);
+    assert_eq!(json["discovery"]["longest_turn_ms"], 1250);
 }
 
 #[test]

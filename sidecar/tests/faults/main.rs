@@ -26,6 +26,7 @@ mod stops;
 mod store;
 mod table;
 mod target;
+mod traps;
 mod witness;
 
 use std::{

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -173,16 +173,25 @@ pub(crate) fn last(log: &[String]) -> String {
     log[log.len().saturating_sub(3)..].join(" / ")
 }
 
+fn answer(address: &str, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The one sample of a metric.
+pub(crate) fn metric(address: &str, name: &str) -> Option<f64> {
+    let answer = answer(address, "/metrics").ok()?;
+    let sample = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    sample?.parse().ok()
+}
+
 /// The status line of the answer, as a probe of the kubelet gets it.
 pub(crate) fn ask(address: &str, path: &str) -> String {
-    let answer = TcpStream::connect(address).and_then(|mut stream| {
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
-    match answer {
+    match answer(address, path) {
         Ok(answer) => answer.lines().next().unwrap_or("nothing").to_owned(),
         Err(error) => error.to_string(),
     }

@@ -187,7 +187,7 @@ fn the_kernel_refuses_without_each_capability_what_it_is_needed_for() {
     let selection = Selection::parse("cuInit").unwrap();
     let attach = || {
         let library = Library::open(&fs::canonicalize(&file)?, &selection)?.expect("a driver");
-        let mut attacher = load(AttachBy::PerfEvents)?.attacher;
+        let attacher = load(AttachBy::PerfEvents)?.attacher;
         let (_attachment, refused) = attacher.attach(&library, |_| Ok(Plan::bare(0)))?;
         anyhow::ensure!(refused.is_empty(), "{refused:?}");
         Ok(())

@@ -9,8 +9,9 @@ use rustix::{
 use testbed::libraries::Driver;
 
 use crate::{
+    fuse::Hanging,
     harness::{Scene, Waiting, assert_lines, run, standin_caller},
-    http::status_when,
+    http::{get, status_when},
 };
 
 /// Puts one file in the place of another, for the processes of the mount namespace of `pid`.
@@ -93,5 +94,37 @@ fn long_command_lines_and_environments_fill_neither_the_trace_nor_keep_it_from_t
         let command = process.command.unwrap();
         assert!(command.starts_with("standin") && command.ends_with("..."), "{command}");
         assert!(command.len() <= 4096);
+    }
+}
+
+/// First the sidecar itself waits for the code, then the thread that attaches does.
+#[test]
+fn a_library_whose_code_does_not_come_holds_nobody_up_and_gets_its_probes_when_it_comes() {
+    for reads_of_a_page in [0, 1] {
+        let scene = Scene::new(Driver::R580);
+        let driver = std::fs::canonicalize(scene.libraries().join("libcuda.so.1")).unwrap();
+        let fuse = Hanging::mount(&driver, &scene.path("fuse"));
+        let mut command =
+            scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100", "--library"]);
+        command.arg(fuse.library()).arg("--wait-stdin");
+        let target = Waiting::start(command);
+        fuse.hang_after(reads_of_a_page);
+        let mut sidecar = scene.sidecar(&[]);
+        assert!(fuse.is_asked(), "nothing waits for the file system");
+        run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "10"]));
+        let address = sidecar.address();
+        assert_eq!(get(&address, "/healthz").0, 200);
+        let status = status_when(&address, "the library has no probes", |status| {
+            status.coverage.counts.unseen > 0
+        });
+        assert!(status.discovery.milliseconds < 10_000, "{:?}", status.discovery);
+        assert!(fuse.is_hanging(), "the machine is too busy to tell");
+        fuse.answer();
+        sidecar.wait_for("attached to a CUDA library");
+        target.go_and_end();
+        sidecar.stop();
+        let report = scene.whole_report();
+        assert_eq!(report.functions["cuCtxSynchronize"].lines, 110, "{reads_of_a_page}");
+        assert_lines(&report, &scene.counts());
     }
 }

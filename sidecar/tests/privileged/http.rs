@@ -21,7 +21,7 @@ use testbed::{
 use crate::harness::{Scene, Waiting, assert_lines, run, standin_caller};
 
 /// The code and the body.
-fn get(address: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     let mut answer = String::new();

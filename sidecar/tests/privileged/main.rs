@@ -12,6 +12,7 @@ mod capabilities;
 mod coverage;
 mod crash;
 mod engine;
+mod fuse;
 mod graphs;
 mod harness;
 mod hostile;

@@ -20,6 +20,16 @@ pub struct CoverageReport {
     pub counts: CoverageCounts,
     /// Those that are covered from a moment on: the first of each run.
     pub late: Vec<Late>,
+    /// Of each run that has such: when all of them are covered.
+    pub whole_from: Vec<WholeFrom>,
+}
+
+/// From when on no process of a run is covered late any more.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WholeFrom {
+    pub run: String,
+    /// Milliseconds since the start of the run; absent where the trace does not hold all moments.
+    pub ts: Option<f64>,
 }
 
 /// A process whose calls into one library may be missing before a moment.
@@ -67,6 +77,7 @@ pub(super) fn add(run: &str, segments: &[Segment], report: &mut Report) {
     }
     let (mut from, mut unseen, mut in_part) = (0, 0, 0);
     let mut late = Vec::new();
+    let mut whole_from = 0.0_f64;
     for (&(pid, ..), &(from_ts, coverage)) in &latest {
         let (run, path) = (run.to_owned(), coverage.path.clone());
         let reason = coverage.reason.clone().unwrap_or_default();
@@ -78,6 +89,7 @@ pub(super) fn add(run: &str, segments: &[Segment], report: &mut Report) {
             continue;
         }
         from += 1;
+        whole_from = whole_from.max(from_ts);
         let unprobed = coverage.unprobed;
         if unprobed > 0 {
             in_part += 1;
@@ -110,4 +122,9 @@ pub(super) fn add(run: &str, segments: &[Segment], report: &mut Report) {
     add(&mut sum.counts.unseen, counts.unseen);
     add(&mut sum.counts.events_lost, counts.events_lost);
     sum.late.extend(late);
+    if counts.from > 0 {
+        // The closing line counts more than have lines of their own.
+        let ts = (counts.from == from).then_some(whole_from);
+        sum.whole_from.push(WholeFrom { run: run.to_owned(), ts });
+    }
 }

@@ -148,10 +148,32 @@ fn a_library_without_probes_is_a_problem_and_one_from_a_moment_on_is_told() {
     };
     assert_eq!(report.problems, [unseen]);
     assert!(!report.is_whole());
-    let CoverageReport { counts, late } = report.coverage.unwrap();
+    let CoverageReport { counts, late, whole_from } = report.coverage.unwrap();
     assert_eq!((counts.exact, counts.from, counts.unseen), (5, 2, 1));
     let from: Vec<(u32, f64)> = late.iter().map(|late| (late.pid, late.from_ts)).collect();
     assert_eq!(from, [(8, 7.0), (9, 9.0)]);
+    assert_eq!(whole_from, [WholeFrom { run: "host_start".to_owned(), ts: Some(9.0) }]);
+}
+
+#[test]
+fn the_moment_from_which_a_run_is_whole_is_not_told_if_a_line_of_it_is_missing() {
+    let moment = |from: u64| {
+        let mut run = Scene::new();
+        run.segment(1, 1, |close| {
+            close.r#final = true;
+            close.coverage = Some(CoverageCounts { from, ..CoverageCounts::default() });
+        });
+        for pid in 0..2 {
+            let ns = 7_000_000 + 1_000_000 * u64::from(pid);
+            insert(&run.files[0], ns, 8 + pid, coverage(CoverageKind::From, 1));
+        }
+        let report = check(&run.files);
+        assert!(report.is_whole(), "{:?}", report.problems);
+        let [WholeFrom { ts, .. }] = report.coverage.unwrap().whole_from[..] else { panic!() };
+        ts
+    };
+    assert_eq!(moment(2), Some(8.0));
+    assert_eq!(moment(3), None, "the closing line knows of one more");
 }
 
 #[test]
@@ -170,7 +192,7 @@ fn a_process_in_which_some_functions_have_no_probe_is_not_whole() {
     assert_eq!(report.problems.iter().filter(unseen).count(), 32);
     let more = Problem::MoreUnseen { run: "host_start".to_owned(), more: 8 };
     assert_eq!(report.problems.last(), Some(&more));
-    let CoverageReport { counts, late } = report.coverage.unwrap();
+    let CoverageReport { counts, late, .. } = report.coverage.unwrap();
     assert_eq!((counts.from, counts.unseen, late[0].unprobed), (40, 0, 3));
 }
 

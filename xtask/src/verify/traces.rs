@@ -19,10 +19,45 @@ const SHOWN_LATE: usize = 5;
 #[derive(Serialize)]
 struct Verdict<'report> {
     whole: bool,
+    /// What a whole trace may lack all the same: calls that nothing has counted.
+    reservations: Vec<Reservation>,
     #[serde(flatten)]
     report: &'report Report,
     /// What lies beside the segments.
     not_read: &'report Others,
+}
+
+/// Calls of these may be missing without being counted as missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Reservation {
+    /// Of processes before a moment: `coverage.whole_from` has it.
+    BeforeAMoment,
+    /// Of processes that nothing told of.
+    UnknownProcesses,
+    /// Functions that got no probe.
+    RefusedFunctions,
+}
+
+impl Reservation {
+    fn all_of(report: &Report) -> Vec<Self> {
+        let counts = report.coverage.as_ref().map(|coverage| coverage.counts).unwrap_or_default();
+        let all = [
+            (counts.from > 0, Self::BeforeAMoment),
+            (counts.events_lost > 0, Self::UnknownProcesses),
+            (!report.refused.is_empty(), Self::RefusedFunctions),
+        ];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, reservation)| reservation).collect()
+    }
+
+    /// Behind the word "whole".
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeAMoment => " from the moments above on",
+            Self::UnknownProcesses => ", but for processes that nothing told of",
+            Self::RefusedFunctions => ", but for the functions above that have no probe",
+        }
+    }
 }
 
 /// Prints what was found, and returns whether the trace is whole.
@@ -39,7 +74,8 @@ pub(super) fn verify(directory: &Path, json: bool) -> Result<bool> {
     let report = check(&segments);
     let whole = report.is_whole();
     if json {
-        let verdict = Verdict { whole, report: &report, not_read: &others };
+        let reservations = Reservation::all_of(&report);
+        let verdict = Verdict { whole, reservations, report: &report, not_read: &others };
         println!("{}", serde_json::to_string(&verdict).context("cannot print the report")?);
     } else {
         print!("{}", to_text(&report, &others));
@@ -96,13 +132,9 @@ fn to_text(report: &Report, others: &Others) -> String {
         lines.push(format!("problem    {} more, see --json", problems.len() - SHOWN));
     }
     lines.push(if report.is_whole() {
-        let from = match coverage.as_ref().map(|coverage| coverage.counts) {
-            Some(CoverageCounts { from: 1.., .. }) => " from the moments above on",
-            Some(CoverageCounts { events_lost: 1.., .. }) => ", but for processes that nothing told of",
-            _ if !refused.is_empty() => ", but for the functions above that have no probe",
-            _ => "",
-        };
-        format!("whole{from}: for every function, calls counted in the kernel = lines + ignored + suppressed")
+        let reservations = Reservation::all_of(report).into_iter().map(Reservation::as_str);
+        let reservations: String = reservations.collect();
+        format!("whole{reservations}: for every function, calls counted in the kernel = lines + ignored + suppressed")
     } else {
         format!("not whole: {} problems, {dropped} calls dropped", problems.len())
     });
@@ -111,8 +143,8 @@ fn to_text(report: &Report, others: &Others) -> String {
 
 /// What is said of the processes whose calls are there, or not.
 fn coverage_lines(coverage: &CoverageReport) -> Vec<String> {
-    let CoverageReport { counts: CoverageCounts { exact, from, unseen, events_lost }, late } =
-        coverage;
+    let CoverageReport { counts, late, .. } = coverage;
+    let CoverageCounts { exact, from, unseen, events_lost } = counts;
     let mut lines = vec![format!(
         "coverage   of {} CUDA libraries in processes: {exact} from the first call on, {from} from \
          a later moment on, {unseen} not seen",
@@ -160,7 +192,7 @@ mod tests {
     #[test]
     fn a_trace_that_began_late_is_not_said_to_be_whole_without_more() {
         let last_line = |counts| {
-            let coverage = Some(CoverageReport { counts, late: Vec::new() });
+            let coverage = Some(CoverageReport { counts, ..CoverageReport::default() });
             let text = to_text(&Report { coverage, ..Report::default() }, &Others::default());
             text.lines().last().unwrap().split_once(':').unwrap().0.to_owned()
         };
@@ -170,6 +202,9 @@ mod tests {
         assert_eq!(last_line(late), "whole from the moments above on");
         let doubtful = CoverageCounts { events_lost: 1, ..exact };
         assert_eq!(last_line(doubtful), "whole, but for processes that nothing told of");
+        let both = CoverageCounts { from: 1, ..doubtful };
+        let expected = "whole from the moments above on, but for processes that nothing told of";
+        assert_eq!(last_line(both), expected);
     }
 
     #[test]

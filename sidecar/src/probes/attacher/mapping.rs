@@ -2,7 +2,10 @@
 //!
 //! The kernel looks at an instruction only when a process that maps it gets the breakpoint. Of a
 //! file that nobody maps yet it takes any probe, and later leaves out in silence what it cannot
-//! step over. This mapping is the first, so that it refuses at once. Nobody reads or runs it.
+//! step over. This mapping is the first, so that it refuses at once. Nobody runs it.
+//!
+//! The kernel keeps every fork of the machine waiting while it looks, also where it waits for the file
+//! system itself. So the pages are brought in first, which keeps nobody waiting but this thread.
 
 use std::{
     fs::File,
@@ -11,7 +14,7 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use crate::library::Function;
+use crate::library::{Function, SITE_BYTES};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -42,7 +45,31 @@ impl CodeMapping {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(NonNull::new(address).map(|address| Self { address, length }))
+        let Some(mapping) = NonNull::new(address).map(|address| Self { address, length }) else {
+            return Ok(None);
+        };
+        let mut pages: Vec<u64> = offsets()
+            // An instruction may lie in two.
+            .flat_map(|offset| [offset, offset + SITE_BYTES as u64 - 1])
+            .map(|offset| (offset - start) / PAGE_BYTES)
+            .collect();
+        pages.sort_unstable();
+        pages.dedup();
+        for page in pages {
+            mapping.bring_in(page);
+        }
+        Ok(Some(mapping))
+    }
+
+    /// A page that cannot be read is found out by the kernel too.
+    fn bring_in(&self, page: u64) {
+        let bytes = usize::try_from(page * PAGE_BYTES).unwrap_or(usize::MAX);
+        if bytes >= self.length {
+            return;
+        }
+        let address = self.address.as_ptr().wrapping_byte_add(bytes);
+        // SAFETY: the page is inside the mapping, or its last one; its memory stays what it is.
+        unsafe { libc::madvise(address, 1, libc::MADV_POPULATE_READ) };
     }
 }
 

@@ -1,0 +1,50 @@
+//! How long discovery goes on with one process before others have their turn.
+
+use std::time::{Duration, Instant};
+
+use crate::time_limit;
+
+/// Within this time of a turn another step is begun; the rest of the process waits.
+const TO_BEGIN: Duration = Duration::from_millis(500);
+
+/// What asks a process or a file system for something gives up at this time of the turn. What does not
+/// wait for others takes little beside it, so that a turn takes less than two seconds.
+const TO_WAIT: Duration = Duration::from_millis(1700);
+
+/// Until this time of the turn what cannot be given up in the middle may begin.
+const TO_CHANGE: Duration = Duration::from_millis(1000);
+
+/// One turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pid: Option<u32>,
+    begun: Instant,
+}
+
+impl Turn {
+    /// Also for the jobs of this thread: see [`time_limit::run_in_turn`].
+    pub(super) fn begin(pid: Option<u32>) -> Self {
+        let begun = Instant::now();
+        time_limit::begin_turn(begun + TO_WAIT);
+        Self { pid, begun }
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Whether another step may begin.
+    pub(super) fn has_time(&self) -> bool {
+        self.begun.elapsed() < TO_BEGIN
+    }
+
+    /// Whether what was found out slowly may still be acted on.
+    pub(super) fn has_time_to_change(&self) -> bool {
+        self.begun.elapsed() < TO_CHANGE
+    }
+
+    /// Whether nobody may be asked for anything any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.begun.elapsed() >= TO_WAIT
+    }
+}
