@@ -95,8 +95,7 @@ impl Found {
 
     /// The other way round; without a clock, times of day are times of the run.
     pub(super) fn ts_ns(&self, unix_ns: i64) -> i64 {
-        let is_begun =
-            |&&(from, clock): &&(i64, i64)| from <= unix_ns.saturating_sub(clock);
+        let is_begun = |&&(from, clock): &&(i64, i64)| from <= unix_ns.saturating_sub(clock);
         let clock = self.clocks.iter().rev().find(is_begun).or(self.clocks.first());
         unix_ns.saturating_sub(clock.map_or(0, |&(_, clock)| clock))
     }

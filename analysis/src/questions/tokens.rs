@@ -34,6 +34,9 @@ const MAX_CONTRADICTED: f64 = 0.1;
 const MAX_WRITTEN_LATE_S: i64 = 600;
 const QUARTER_OF_AN_HOUR_S: i64 = 900;
 
+/// A request that may have begun in more steps than this is not explained.
+const MAX_CANDIDATES: usize = 16;
+
 pub struct Tokens {
     loads: Vec<Load>,
     steps: Steps,
@@ -289,19 +292,32 @@ impl Correlation<'_> {
                 return None;
             }
             let from = if is_first { asked.sent } else { asked.arrivals[token - 1].1 };
-            let split = placed.map(|placed| {
-                let holds = self.holds[placed.engine];
-                let engine = &self.engines[placed.engine];
-                let mut split =
-                    split::split(engine, (from, to), placed.steps[token], is_first, holds);
-                if placed.certainty == Certainty::Ambiguous {
-                    split.loosen();
-                }
-                split
-            });
+            let split = placed.and_then(|placed| self.split(asked, placed, token));
             let split = split.filter(|split| !split.is_touched);
             Some(Waited { request, token, from, to, split })
         })
+    }
+
+    /// `None` where too many steps may have been those of its request.
+    fn split(&self, asked: &Asked, placed: &Placed, token: usize) -> Option<Split> {
+        let (engine, holds) = (&self.engines[placed.engine], self.holds[placed.engine]);
+        let (_, arrived) = asked.arrivals[token];
+        let step = placed.steps[token];
+        let shifted = |by: usize| match token.checked_sub(1) {
+            None => split::first(engine, asked.sent, arrived, step - by, holds),
+            Some(before) => {
+                let before = (placed.steps[before] - by, asked.arrivals[before].1);
+                split::next(engine, before, (step - by, arrived), holds)
+            }
+        };
+        let mut split = shifted(0);
+        if placed.certainty == Certainty::Ambiguous {
+            if placed.slack > MAX_CANDIDATES {
+                return None;
+            }
+            (1..=placed.slack).for_each(|by| split.widen(&shifted(by)));
+        }
+        Some(split)
     }
 }
 

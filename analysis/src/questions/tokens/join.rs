@@ -49,7 +49,12 @@ pub(super) enum Certainty {
 
 impl Asked {
     /// Offsets from the sending are the client's own, whatever its wall clock did meanwhile.
-    pub(super) fn new(load: usize, at: usize, request: &Request, to_ts: impl Fn(i64) -> i64) -> Self {
+    pub(super) fn new(
+        load: usize,
+        at: usize,
+        request: &Request,
+        to_ts: impl Fn(i64) -> i64,
+    ) -> Self {
         let sent = to_ts(request.sent_ns).clamp(-MAX_TIME_NS, MAX_TIME_NS);
         let to_ts = |ns: i64| sent.saturating_add(ns - request.sent_ns).min(MAX_TIME_NS);
         Self {
@@ -128,11 +133,8 @@ fn best(engines: &[Engine], asked: &Asked) -> Option<Placed> {
 
 fn place(engines: &[Engine], at: usize, asked: &Asked) -> Option<Placed> {
     let engine = &engines[at];
-    let steps = if has_several_in_one(asked) {
-        gathered(engine, asked)
-    } else {
-        in_a_row(engine, asked)
-    }?;
+    let steps =
+        if has_several_in_one(asked) { gathered(engine, asked) } else { in_a_row(engine, asked) }?;
     let first = steps[0];
     if first < engine.queued_before(asked.sent) {
         return None;
@@ -194,7 +196,9 @@ impl Counts {
         order.sort_by_key(|&at| (asked[at].arrivals[0].1, asked[at].sent));
         for by in 1..=MAX_SHIFT {
             for &at in &order {
-                let Some(it) = placed[at].as_mut().filter(|it| it.engine == engine) else { continue };
+                let Some(it) = placed[at].as_mut().filter(|it| it.engine == engine) else {
+                    continue;
+                };
                 if by > it.slack {
                     continue;
                 }

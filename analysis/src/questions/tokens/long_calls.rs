@@ -54,7 +54,12 @@ impl LongCalls {
     }
 
     /// The call that filled most of this time, and how much of it.
-    pub(super) fn longest(&self, process: ProcessId, from: i64, to: i64) -> Option<(LongCall, i64)> {
+    pub(super) fn longest(
+        &self,
+        process: ProcessId,
+        from: i64,
+        to: i64,
+    ) -> Option<(LongCall, i64)> {
         let of_process = self.calls.iter().filter(|call| call.process == process);
         let within = of_process.map(|call| (*call, call.within(from, to)));
         within.filter(|&(_, ns)| ns >= MIN_LONG_NS).max_by_key(|&(_, ns)| ns)

@@ -1,7 +1,9 @@
-//! What the client waited for, instant by instant.
+//! What the client waited for.
 //!
-//! The time between two arrivals is cut where the engine changes its state, so the parts add up to
-//! what the client saw: nothing is computed as a remainder.
+//! The time up to a first token is cut where the state of the engine changes. The time between two
+//! tokens is that between the engine's giving them out, cut in the same way, and the difference of
+//! their ways to the client: a way that is the same for both delays neither behind the other. So the
+//! parts add up to what the client saw.
 
 use super::engine::{Engine, EngineStep};
 
@@ -22,7 +24,8 @@ pub(super) enum Part {
     Gpu,
     /// The output is there, and no thread of the engine knows.
     Wait,
-    /// The engine has handed the token out: API server, network, client.
+    /// The engine has given the token out: API server, network, client. Of a later token how much
+    /// longer this took than for the one before, or less where it is negative.
     After,
 }
 
@@ -43,8 +46,6 @@ pub(super) struct Split {
     pub parts: [Length; 6],
     /// Lines may be missing around a step of it.
     pub is_touched: bool,
-    /// The guess of the GPU's end is an estimate; false where it is a bound.
-    pub is_bounded: bool,
 }
 
 impl Part {
@@ -101,7 +102,6 @@ impl Split {
             part.add(*other);
         }
         self.is_touched |= other.is_touched;
-        self.is_bounded |= other.is_bounded;
     }
 
     /// The largest part.
@@ -110,22 +110,13 @@ impl Split {
         PARTS.into_iter().max_by_key(of).unwrap_or(Part::After)
     }
 
-    /// The tokens may be of earlier steps: then less is the engine's, and more is behind it.
-    pub(super) fn loosen(&mut self) {
-        let total = self.total();
-        for part in PARTS {
-            let length = &mut self.parts[part as usize];
-            match part {
-                Part::Before => {}
-                Part::After => length.high = total,
-                Part::Queue | Part::Host | Part::Gpu | Part::Wait => {
-                    length.low = 0;
-                    length.high = length.high.max(length.ns);
-                }
-            }
+    /// The token may as well be of the other's step: what it waited for lies between.
+    pub(super) fn widen(&mut self, other: &Self) {
+        for (part, other) in self.parts.iter_mut().zip(&other.parts) {
+            part.low = part.low.min(other.low);
+            part.high = part.high.max(other.high);
         }
-        // What is no longer the engine's own may be that of steps before.
-        self.parts[Part::Before as usize].low = 0;
+        self.is_touched |= other.is_touched;
     }
 
     fn put(&mut self, part: Part, from: &mut i64, to: i64) {
@@ -135,66 +126,80 @@ impl Split {
         }
     }
 
-    /// The GPU's part and the wait for the thread, up to the hand-over.
-    fn put_end(&mut self, step: &EngineStep, from: &mut i64, to: i64) {
-        if to <= *from {
+    /// A step that has begun, up to its hand-over.
+    fn put_step(&mut self, step: &EngineStep, at: &mut i64) {
+        self.put(Part::Host, at, step.queued.min(step.handed));
+        let (from, to) = (*at, step.handed);
+        if to <= from {
             return;
         }
-        let length = |end: i64| end.clamp(*from, to) - *from;
-        let all = to - *from;
-        let [low, high] = [step.low, step.high].map(length);
-        let guess = step.estimate.map_or(high, length).clamp(low, high.max(low));
-        // An estimate is wrong by what its grade says, not by the whole interval.
-        let (low, high) = if step.estimate.is_some() { (guess, guess) } else { (low, high) };
-        self.is_bounded |= step.estimate.is_none() && low != high;
-        self.parts[Part::Gpu as usize].add(Length { ns: guess, low, high });
-        self.parts[Part::Wait as usize].add(Length {
-            ns: all - guess,
-            low: all - high,
-            high: all - low,
-        });
-        *from = to;
+        let length = |end: i64| end.clamp(from, to) - from;
+        let all = to - from;
+        let (mut low, mut high) = (length(step.low), length(step.high));
+        if let Some(estimate) = step.estimate {
+            // It is wrong by what its grade says, not by the whole interval.
+            (low, high) = (length(estimate), length(estimate));
+        }
+        // Without an estimate the GPU may have taken all of it.
+        let ns = high;
+        self.parts[Part::Gpu as usize].add(Length { ns, low: low.min(high), high });
+        let (low, high) = (all - high, all - low.min(high));
+        self.parts[Part::Wait as usize].add(Length { ns: all - ns, low, high });
+        *at = to;
     }
 }
 
-/// From the request, or the token before, to the arrival of a token of step `target`.
-pub(super) fn split(
-    engine: &Engine,
-    (from, to): (i64, i64),
-    target: usize,
-    is_first: bool,
-    holds: bool,
-) -> Split {
+/// From the sending of a request to the arrival of its first token, which is of step `target`.
+pub(super) fn first(engine: &Engine, sent: i64, arrived: i64, target: usize, holds: bool) -> Split {
     let mut split = Split::default();
-    let mut at = from;
-    let steps = &engine.steps;
-    let next = engine.handed_by(from).min(target + 1);
-    for (number, step) in steps.iter().enumerate().take(target + 1).skip(next) {
+    let mut at = sent;
+    for (number, step) in
+        engine.steps.iter().enumerate().take(target + 1).skip(engine.handed_by(sent))
+    {
         split.is_touched |= step.is_touched;
-        let end = step.handed.min(to);
-        let begin = step.start.min(end);
-        if is_first && number < target {
-            let before = if at == from { Part::Before } else { Part::Queue };
-            split.put(before, &mut at, begin);
-            split.put(Part::Queue, &mut at, end);
-            continue;
+        let begin = step.start.min(step.handed);
+        if number < target {
+            let part = if at == sent { Part::Before } else { Part::Queue };
+            split.put(part, &mut at, begin);
+            split.put(Part::Queue, &mut at, step.handed);
+        } else {
+            split.put(Part::Before, &mut at, begin);
+            split.put_step(step, &mut at);
         }
-        split.put(if is_first { Part::Before } else { Part::Host }, &mut at, begin);
-        split.put(Part::Host, &mut at, step.queued.min(end));
-        split.put_end(step, &mut at, end);
     }
-    if holds && let Some(queued) = held_up_to(engine, target, to) {
-        split.put(Part::Host, &mut at, queued);
-    }
-    split.put(Part::After, &mut at, to);
+    split.put(Part::Host, &mut at, leaves(engine, target, arrived, holds));
+    split.put(Part::After, &mut at, arrived);
     split
 }
 
-/// When the step behind was queued, if that was between a step's hand-over and the arrival.
-fn held_up_to(engine: &Engine, target: usize, arrived: i64) -> Option<i64> {
-    let next = engine.steps.get(target + 1)?;
-    let is_between = next.queued > engine.steps[target].handed && next.queued <= arrived;
-    is_between.then_some(next.queued)
+/// From the arrival of a token of step `before` to that of one of step `target`: what the engine did
+/// between giving out the two, and how much longer the second was on its way.
+pub(super) fn next(
+    engine: &Engine,
+    (before, arrived_before): (usize, i64),
+    (target, arrived): (usize, i64),
+    holds: bool,
+) -> Split {
+    let mut split = Split::default();
+    let left_before = leaves(engine, before, arrived_before, holds);
+    let left = leaves(engine, target, arrived, holds);
+    let mut at = left_before;
+    for step in engine.steps.iter().take(target + 1).skip(before + 1) {
+        split.is_touched |= step.is_touched;
+        split.put(Part::Host, &mut at, step.start.min(step.handed));
+        split.put_step(step, &mut at);
+    }
+    split.put(Part::Host, &mut at, left);
+    let longer = (arrived - left) - (arrived_before - left_before);
+    split.parts[Part::After as usize].add(Length::exact(longer));
+    split
+}
+
+/// When a token that arrived at this time left the engine.
+fn leaves(engine: &Engine, step: usize, arrived: i64, holds: bool) -> i64 {
+    let handed = engine.steps[step].handed;
+    let next = engine.steps.get(step + 1).filter(|next| holds && next.queued <= arrived);
+    next.map_or(handed, |next| next.queued.max(handed))
 }
 
 /// Whether an engine queues its next step before it gives a token out, where it can: then no token

@@ -1,7 +1,7 @@
 //! The correlation as tables: the parts of the first token and of the next ones, the slowest, requests
 //! and load tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Correlation, Used, Waited,
@@ -86,7 +86,8 @@ pub(super) fn answer(
 ) -> Answer {
     let mut answer = Answer::new("tokens");
     let (mut first, mut next) = (Sum::default(), Sum::default());
-    let mut slowest: [Vec<Waited>; 2] = [Vec::new(), Vec::new()];
+    let mut slowest = [Slowest::default(), Slowest::default()];
+    let mut alike = BTreeMap::new();
     let mut by_load = vec![Matched::default(); correlation.used.len()];
     for (request, asked) in correlation.asked.iter().enumerate() {
         let certainty = correlation.placed[request].as_ref().map(|placed| placed.certainty);
@@ -103,16 +104,19 @@ pub(super) fn answer(
                 continue;
             }
             if is_next { &mut next } else { &mut first }.add(&waited);
-            keep(&mut slowest[usize::from(is_next)], waited);
+            let step = correlation.placed[request].as_ref().map(|placed| {
+                let step = (placed.engine, placed.steps[waited.token]);
+                *alike.entry((is_next, step)).or_default() += 1;
+                step
+            });
+            slowest[usize::from(is_next)].push(step, waited);
         }
     }
     first.times.sort_unstable();
     next.times.sort_unstable();
-    for list in &mut slowest {
-        sort(list);
-    }
+    let slowest = slowest.map(Slowest::sorted);
     let joins = joins(correlation);
-    let say = Saying { correlation, found, long_calls, joins: &joins, context };
+    let say = Saying { correlation, found, long_calls, joins: &joins, alike: &alike, context };
     figures(&first, &next, &by_load, correlation, offsets, &mut answer);
     answer.sentences = sentences(&first, &next, &slowest, &say);
     let [slowest_first, slowest_next] = &slowest;
@@ -127,21 +131,37 @@ pub(super) fn answer(
     answer
 }
 
-/// The longest only, so that memory does not grow with the load test.
-fn keep(list: &mut Vec<Waited>, waited: Waited) {
-    list.push(waited);
-    if list.len() >= MAX_SLOWEST * 8 {
-        sort(list);
+/// The slowest tokens, of each step the slowest; memory does not grow with the load test.
+#[derive(Default)]
+struct Slowest(Vec<(Option<Place>, Waited)>);
+
+/// An engine, and a step of it.
+type Place = (usize, usize);
+
+impl Slowest {
+    fn push(&mut self, place: Option<Place>, waited: Waited) {
+        self.0.push((place, waited));
+        if self.0.len() >= MAX_SLOWEST * 64 {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        let Self(list) = self;
+        list.sort_by_key(|(_, it)| (std::cmp::Reverse(it.to - it.from), it.request, it.token));
+        let mut places = BTreeSet::new();
+        list.retain(|(place, _)| place.is_none_or(|place| places.insert(place)));
+        list.truncate(MAX_SLOWEST);
+    }
+
+    fn sorted(mut self) -> Vec<Waited> {
+        self.sort();
+        self.0.into_iter().map(|(_, waited)| waited).collect()
     }
 }
 
-fn sort(list: &mut Vec<Waited>) {
-    list.sort_by_key(|it| (std::cmp::Reverse(it.to - it.from), it.request, it.token));
-    list.truncate(MAX_SLOWEST);
-}
-
 /// By engine and step: requests that got their first token there.
-fn joins(correlation: &Correlation<'_>) -> BTreeMap<(usize, usize), u64> {
+fn joins(correlation: &Correlation<'_>) -> BTreeMap<Place, u64> {
     let mut joins = BTreeMap::new();
     for placed in correlation.placed.iter().flatten() {
         *joins.entry((placed.engine, placed.steps[0])).or_default() += 1;
@@ -302,7 +322,9 @@ struct Saying<'a> {
     correlation: &'a Correlation<'a>,
     found: &'a Found,
     long_calls: &'a LongCalls,
-    joins: &'a BTreeMap<(usize, usize), u64>,
+    joins: &'a BTreeMap<Place, u64>,
+    /// Tokens by step, those after the first apart.
+    alike: &'a BTreeMap<(bool, Place), u64>,
     context: &'a Context,
 }
 
@@ -323,7 +345,8 @@ impl Saying<'_> {
         }
         columns.extend([
             Column::new("waited_for", "mostly for", Unit::None).graded(holds()),
-            Column::new("steps", "steps", Unit::Count).graded(holds()),
+            Column::new("alike", "tokens of the step", Unit::Count).graded(holds()),
+            Column::new("steps", "steps", Unit::Count).graded(holds()).hidden(),
             Column::new("step_start_unix_ns", "step begun", Unit::UnixNanoseconds)
                 .graded(holds())
                 .hidden(),
@@ -331,6 +354,7 @@ impl Saying<'_> {
             Column::new("graph_mode", "graphs", Unit::None).graded(holds()).hidden(),
             Column::new("graph_tokens", "tokens", Unit::Count).graded(holds()).hidden(),
             Column::new("step_requests", "requests", Unit::Count).graded(holds()).hidden(),
+            Column::new("step_api_ns", "in calls", Unit::Nanoseconds).graded(holds()).hidden(),
             Column::new("joined", "prompts that joined", Unit::Count).graded(holds()).hidden(),
             Column::new("call", "longest call", Unit::None).hidden(),
             Column::new("call_ns", "of it meanwhile", Unit::Nanoseconds).hidden(),
@@ -355,22 +379,29 @@ impl Saying<'_> {
         let placed = self.correlation.placed[waited.request].as_ref();
         let (Some(split), Some(placed)) = (&waited.split, placed) else {
             let unknown = || Cell::graded(Value::None, Grade::unknown(NO_STEP));
-            row.extend((0..17).map(|_| unknown()));
+            row.extend((0..19).map(|_| unknown()));
             return row;
         };
         row.extend(PARTS.map(|part| part_cell(split, part)));
         let did = self.meanwhile(waited, placed);
         let step = &self.correlation.engines[placed.engine].steps[placed.steps[waited.token]];
         let told = &self.found.steps[step.at];
-        let (call, call_ns) = did.call.clone().map_or((None, None), |(it, ns)| (Some(it), Some(ns)));
+        let (call, call_ns) =
+            did.call.clone().map_or((None, None), |(it, ns)| (Some(it), Some(ns)));
         row.extend([
             mostly(split, waited).into(),
+            self.alike
+                .get(&(waited.token > 0, (placed.engine, placed.steps[waited.token])))
+                .copied()
+                .unwrap_or(1)
+                .into(),
             did.steps.into(),
             Value::from(self.found.unix_ns(step.start)).into(),
             Value::from(told.kind.map(Kind::name)).into(),
             told.row.mode.name().into(),
             Value::from(told.row.graph_tokens).into(),
             Value::from(Some(step.requests).filter(|&count| count > 0)).into(),
+            told.row.api_ns.into(),
             did.joined.into(),
             Value::from(call).into(),
             Value::from(call_ns).into(),
@@ -413,6 +444,7 @@ impl Saying<'_> {
         Meanwhile {
             steps: (target + 1 - first) as u64,
             last: describe(&engine.steps[target]),
+            api_ns: self.found.steps[engine.steps[target].at].row.api_ns,
             joined: joined.map(|(_, count)| count).sum::<u64>().saturating_sub(own),
             call: call.map(|(call, ns)| (name(call.function), ns)),
         }
@@ -423,6 +455,8 @@ impl Saying<'_> {
 struct Meanwhile {
     steps: u64,
     last: String,
+    /// In calls that do not wait.
+    api_ns: u64,
     /// Requests that got their first token, beside the own.
     joined: u64,
     call: Option<(String, i64)>,
@@ -434,6 +468,7 @@ impl Meanwhile {
         if self.joined > 0 {
             text.push_str(&format!("; {} prompts joined", self.joined));
         }
+        text.push_str(&format!("; {} in its calls", duration(self.api_ns as f64)));
         if let Some((call, ns)) = &self.call {
             text.push_str(&format!("; {} in {call}", duration(*ns as f64)));
         }
@@ -463,12 +498,7 @@ fn mostly(split: &Split, waited: &Waited) -> String {
     format!("{title}, {at_most}{share:.0} %")
 }
 
-fn sentences(
-    first: &Sum,
-    next: &Sum,
-    slowest: &[Vec<Waited>; 2],
-    say: &Saying<'_>,
-) -> Vec<String> {
+fn sentences(first: &Sum, next: &Sum, slowest: &[Vec<Waited>; 2], say: &Saying<'_>) -> Vec<String> {
     let mut sentences: Vec<String> = Vec::new();
     for used in &say.correlation.used {
         if let Some(problem) = &used.problem {
@@ -476,9 +506,10 @@ fn sentences(
             sentences.push(format!("nothing is computed from {path}: {problem}"));
         }
     }
-    for (what, sum, list) in
-        [("the slowest first token", first, &slowest[0]), ("the slowest token after a first", next, &slowest[1])]
-    {
+    for (what, sum, list) in [
+        ("the slowest first token", first, &slowest[0]),
+        ("the slowest token after a first", next, &slowest[1]),
+    ] {
         let Some(waited) = list.first() else { continue };
         let asked = &say.correlation.asked[waited.request];
         let (number, _) = asked.arrivals[waited.token];
@@ -512,7 +543,7 @@ fn requests(say: &Saying<'_>) -> Table {
             Column::new("request", "request", Unit::None),
             Column::new("id", "id", Unit::None).hidden(),
             Column::new("pid", "engine", Unit::None).graded(holds()).hidden(),
-            Column::new("sent_unix_ns", "sent", Unit::UnixNanoseconds),
+            Column::new("sent_unix_ns", "sent", Unit::UnixNanoseconds).hidden(),
             Column::new("tokens", "tokens", Unit::Count),
             Column::new("match", "steps", Unit::None),
             Column::new("warmup", "warm-up", Unit::None).hidden(),
@@ -596,12 +627,16 @@ fn requests(say: &Saying<'_>) -> Table {
     table
 }
 
-/// Host, GPU and the wait for its output: how much of it is the GPU's does not matter to the sum.
+/// Host, GPU and the wait for its output: which part is the GPU's does not matter to the sum.
 fn prefill(split: &Split) -> Cell {
-    let parts = [Part::Host, Part::Gpu, Part::Wait].map(|part| split.of(part));
-    let ns = parts.iter().fold(0, |sum: i64, part| sum.saturating_add(part.ns));
-    let is_ambiguous = !split.of(Part::After).is_exact();
-    let grade = is_ambiguous.then(|| Grade::between(0.0, ns as f64));
+    let sum = |of: fn(&Length) -> i64| {
+        let parts = [Part::Host, Part::Gpu, Part::Wait].map(|part| of(&split.of(part)));
+        parts.iter().fold(0, |sum: i64, ns| sum.saturating_add(*ns))
+    };
+    let (ns, low, high) = (sum(|it| it.ns), sum(|it| it.low), sum(|it| it.high));
+    // Of a token whose step is told, only the border between GPU and wait is open.
+    let is_told = split.of(Part::After).is_exact();
+    let grade = (!is_told).then(|| Grade::between(low as f64, high as f64));
     Cell { value: ns.into(), grade }
 }
 
