@@ -135,7 +135,7 @@ fn correlate<'a>(loads: &'a [Load], found: &Found, context: &Context) -> Correla
         let mut own = Vec::new();
         let (problem, outside) = match &load.content {
             Err(problem) => (Some(problem.clone()), 0),
-            Ok(content) => match requests(number, content, found, context) {
+            Ok(content) => match requests(number, content, &engines, found, context) {
                 Err(problem) => (Some(problem), 0),
                 Ok((requests, outside)) => {
                     let problem = contradiction(&engines, &requests);
@@ -158,6 +158,7 @@ fn correlate<'a>(loads: &'a [Load], found: &Found, context: &Context) -> Correla
 fn requests(
     number: usize,
     content: &Content,
+    engines: &[Engine],
     found: &Found,
     context: &Context,
 ) -> Result<(Vec<Asked>, usize), String> {
@@ -207,9 +208,14 @@ fn requests(
     // Where calls may go on behind the last line, so may the steps.
     let is_open = context.is_windowed || context.gaps.iter().any(Gap::may_cut_lines);
     let upto = if is_open { last } else { i64::MAX };
+    let step = engines.iter().filter_map(|engine| engine.steps.first()).map(|step| step.handed);
+    let first_step = step.min().unwrap_or(i64::MIN);
     let is_inside = |it: &Asked| {
         let is_whole = |&(from, to): &(i64, i64)| it.last() < from || to < it.sent;
-        it.sent >= first && it.last() <= upto && found.holes.iter().all(is_whole)
+        it.sent >= first
+            && it.arrivals[0].1 >= first_step
+            && it.last() <= upto
+            && found.holes.iter().all(is_whole)
     };
     let count = all.len();
     let inside: Vec<Asked> = all.into_iter().filter(is_inside).collect();
@@ -320,6 +326,3 @@ impl Correlation<'_> {
         Some(split)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -237,7 +237,11 @@ impl Counts {
         let is_even = counts.iter().all(|count| *count == Some(0));
         let is_possible = counts.iter().all(|count| count.is_none_or(|count| count <= 0));
         let [first, last] = [0, asked.arrivals.len() - 1].map(|at| asked.arrivals[at].0);
-        let is_in_a_row = it.last() - it.first() == (last - first) as usize;
+        let length = match asked.tokens.filter(|_| has_several_in_one(asked)) {
+            Some(tokens) => tokens as usize - 1,
+            None => (last - first) as usize,
+        };
+        let is_in_a_row = it.last() - it.first() == length;
         if (is_even || it.slack == 0 && is_possible) && is_in_a_row {
             Certainty::Matched
         } else {

@@ -147,7 +147,7 @@ fn nanoseconds(value: f64, unit_ns: f64) -> Result<i64, String> {
     if ns.is_finite() && (0.0..MAX_TIME_NS).contains(&ns) {
         Ok(ns.round() as i64)
     } else {
-        Err(format!("{value} is no time"))
+        Err(format!("{value:?} is no time"))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::context::{function::FunctionId, process::ProcessId};
 /// A step takes some milliseconds.
 const MIN_LONG_NS: i64 = 500_000;
 
-/// When there are more, only those that took twice as long stay.
+/// When there are as many, the longer half stays.
 const MAX_CALLS: usize = 65_536;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,10 +46,9 @@ impl LongCalls {
         }
         self.calls.push(call);
         if self.calls.len() >= MAX_CALLS {
-            while self.calls.len() > MAX_CALLS / 2 && self.least_ns < i64::MAX / 2 {
-                self.least_ns *= 2;
-                self.calls.retain(|call| call.ns() >= self.least_ns);
-            }
+            self.calls.sort_unstable_by_key(|call| std::cmp::Reverse(call.ns()));
+            self.calls.truncate(MAX_CALLS / 2);
+            self.least_ns = self.calls.last().map_or(self.least_ns, LongCall::ns);
         }
     }
 
@@ -83,7 +82,8 @@ mod tests {
             calls.add(call(number, 400_000 + (number % 100) * 1_000_000));
         }
         calls.add(call(300_000, 5_000_000_000));
-        assert!(calls.calls.len() < MAX_CALLS && calls.calls.len() > 1000);
+        assert!(calls.calls.len() < MAX_CALLS && calls.calls.len() >= MAX_CALLS / 2);
+        assert!(calls.least_ns > 40_000_000);
         let at = 300_000 * 10_000_000_000;
         let found = calls.longest(ProcessId(1), at + 1_000_000_000, at + 3_000_000_000);
         assert_eq!(found.map(|(_, ns)| ns), Some(2_000_000_000));

@@ -93,10 +93,6 @@ impl Split {
         self.parts[part as usize]
     }
 
-    pub(super) fn total(&self) -> i64 {
-        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.ns))
-    }
-
     pub(super) fn add(&mut self, other: &Self) {
         for (part, other) in self.parts.iter_mut().zip(&other.parts) {
             part.add(*other);
@@ -182,7 +178,7 @@ pub(super) fn next(
 ) -> Split {
     let mut split = Split::default();
     let left_before = leaves(engine, before, arrived_before, holds);
-    let left = leaves(engine, target, arrived, holds);
+    let left = leaves(engine, target, arrived, holds).max(left_before);
     let mut at = left_before;
     for step in engine.steps.iter().take(target + 1).skip(before + 1) {
         split.is_touched |= step.is_touched;

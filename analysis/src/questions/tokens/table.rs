@@ -23,6 +23,9 @@ const MAX_SLOWEST: usize = 200;
 const SHOWN_SLOWEST: usize = 5;
 const SHOWN_REQUESTS: usize = 5;
 
+/// The column of requests by which they are sorted.
+const TTFT: usize = 10;
+
 /// How far estimates of the GPU's end are off: nine of ten are closer.
 const ESTIMATE_ERROR_NS: f64 = 25_000.0;
 
@@ -547,6 +550,12 @@ fn requests(say: &Saying<'_>) -> Table {
             Column::new("tokens", "tokens", Unit::Count),
             Column::new("match", "steps", Unit::None),
             Column::new("warmup", "warm-up", Unit::None).hidden(),
+            Column::new("first_step_unix_ns", "first step", Unit::UnixNanoseconds)
+                .graded(holds())
+                .hidden(),
+            Column::new("last_step_unix_ns", "last step", Unit::UnixNanoseconds)
+                .graded(holds())
+                .hidden(),
             Column::new("ttft_ns", "first token", Unit::Nanoseconds),
             part("before_ns", "before"),
             part("queue_ns", "queue"),
@@ -591,6 +600,8 @@ fn requests(say: &Saying<'_>) -> Table {
             asked.tokens.map_or(asked.arrivals.len() as u64, u64::from).into(),
             told.into(),
             asked.is_warmup.into(),
+            step_cell(placed, say, |placed| placed.steps[0]),
+            step_cell(placed, say, Placed::last),
             Value::from(ttft).into(),
         ];
         let unknown = || Cell::graded(Value::None, Grade::unknown(NO_STEP));
@@ -618,13 +629,23 @@ fn requests(say: &Saying<'_>) -> Table {
         }
         table.rows.push(row);
     }
-    let slowness = |row: &Vec<Cell>| match row[8].value {
+    let slowness = |row: &Vec<Cell>| match row[TTFT].value {
         Value::Integer(ns) => std::cmp::Reverse(ns),
         _ => std::cmp::Reverse(0),
     };
     table.rows.sort_by_key(slowness);
     table.shown = SHOWN_REQUESTS;
     table
+}
+
+/// When the step began; where it may be an earlier one, at the latest.
+fn step_cell(placed: Option<&Placed>, say: &Saying<'_>, of: fn(&Placed) -> usize) -> Cell {
+    let Some(placed) = placed else { return Cell::graded(Value::None, Grade::unknown(NO_STEP)) };
+    let step = &say.correlation.engines[placed.engine].steps[of(placed)];
+    let begun = say.found.unix_ns(step.start);
+    let grade = (placed.certainty == Certainty::Ambiguous)
+        .then(|| Grade::Bounds { low: None, high: begun.map(|ns| ns as f64) });
+    Cell { value: begun.into(), grade }
 }
 
 /// Host, GPU and the wait for its output: which part is the GPU's does not matter to the sum.
