@@ -6,10 +6,16 @@
 //! request was sent had it. Where engines queue a step before they give out the one before, all tokens
 //! of a request may come more than a step later: then the numbers of requests in the steps decide.
 
-use super::{engine::Engine, load::Request};
+use std::collections::{HashMap, VecDeque};
 
-/// A request whose tokens all come so many steps late is not looked for.
-const MAX_SHIFT: usize = 4;
+use super::{engine::Engine, load::Request};
+use crate::context::function::Hasher;
+
+/// A shift may bring others with it.
+const MAX_ROUNDS: usize = 16;
+
+/// Requests that are looked at for shifts.
+const MAX_WORK: usize = 20_000_000;
 
 /// No trace is so long; times up to here can be subtracted.
 const MAX_TIME_NS: i64 = 1 << 61;
@@ -133,12 +139,12 @@ fn best(engines: &[Engine], asked: &Asked) -> Option<Placed> {
 
 fn place(engines: &[Engine], at: usize, asked: &Asked) -> Option<Placed> {
     let engine = &engines[at];
-    let steps =
-        if has_several_in_one(asked) { gathered(engine, asked) } else { in_a_row(engine, asked) }?;
+    let earliest = engine.queued_before(asked.sent);
+    let is_possible = |steps: &Vec<usize>| steps[0] >= earliest;
+    let steps = gathered(engine, asked)
+        .filter(is_possible)
+        .or_else(|| in_a_row(engine, asked).filter(is_possible))?;
     let first = steps[0];
-    if first < engine.queued_before(asked.sent) {
-        return None;
-    }
     let slack = first.saturating_sub(engine.begun_before(asked.sent));
     Some(Placed { engine: at, steps, slack, certainty: Certainty::Ambiguous })
 }
@@ -158,14 +164,21 @@ fn in_a_row(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
     Some(asked.arrivals.iter().map(|&(token, _)| first + token as usize).collect())
 }
 
-/// Each chunk in the latest step that leaves one for each chunk behind it.
+/// Of chunks with several tokens, where each token has a step of its own: as late as all the chunks
+/// together allow, and each chunk with the last token that it can have. `None` where there are as many
+/// chunks as tokens.
 fn gathered(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
-    let mut next = usize::MAX;
-    let mut steps = vec![0; asked.arrivals.len()];
-    for (step, &(_, at)) in steps.iter_mut().zip(&asked.arrivals).rev() {
-        next = engine.handed_by(at).checked_sub(1)?.min(next.checked_sub(1)?);
-        *step = next;
-    }
+    let tokens = asked.tokens.filter(|_| has_several_in_one(asked))? as usize;
+    let more = tokens - asked.arrivals.len();
+    let (_, end) = *asked.arrivals.last()?;
+    let first = in_a_row(engine, asked)?[0];
+    let first = first.min(engine.handed_by(end).checked_sub(tokens)?);
+    let last_of = |(chunk, &(_, at)): (usize, &(u32, i64))| {
+        (first + chunk + more).min(engine.handed_by(at) - 1)
+    };
+    let mut steps: Vec<usize> = asked.arrivals.iter().enumerate().map(last_of).collect();
+    // The first chunk begins with the first step, whatever else is in it.
+    steps[0] = first;
     Some(steps)
 }
 
@@ -188,35 +201,100 @@ impl Counts {
         Self { surplus }
     }
 
-    /// Steps with more tokens than requests contradict the placing; where as many are missing in
-    /// front of a request, its tokens came more than a step late.
+    /// Steps with more tokens than requests contradict the placing: a request that ends there began
+    /// sooner, if a step in front of it lacks one; or another that ends there did, and so on.
     fn shift(&mut self, engine: usize, asked: &[Asked], placed: &mut [Option<Placed>]) {
-        // Who was sent first is served first.
-        let mut order: Vec<usize> = (0..asked.len()).collect();
-        order.sort_by_key(|&at| (asked[at].arrivals[0].1, asked[at].sent));
-        for by in 1..=MAX_SHIFT {
-            for &at in &order {
-                let Some(it) = placed[at].as_mut().filter(|it| it.engine == engine) else {
-                    continue;
-                };
-                if by > it.slack {
+        let mut ends: HashMap<usize, Vec<usize>, Hasher> = HashMap::default();
+        for (at, it) in placed.iter().enumerate() {
+            if let Some(it) = it.as_ref().filter(|it| it.engine == engine && it.slack > 0) {
+                ends.entry(it.last()).or_default().push(at);
+            }
+        }
+        // Who was served first was sent first.
+        for requests in ends.values_mut() {
+            requests.sort_by_key(|&at| (asked[at].arrivals[0].1, asked[at].sent));
+        }
+        let mut work = MAX_WORK;
+        for _ in 0..MAX_ROUNDS {
+            let mut is_changed = false;
+            for step in 0..self.surplus.len() {
+                while self.is_over(step)
+                    && let Some(path) = self.path(step, &ends, placed, &mut work)
+                {
+                    is_changed = true;
+                    for request in path {
+                        self.shift_one(request, placed, &mut ends);
+                    }
+                }
+            }
+            if !is_changed {
+                break;
+            }
+        }
+    }
+
+    fn is_over(&self, step: usize) -> bool {
+        self.surplus[step].is_some_and(|count| count > 0)
+    }
+
+    /// The fewest requests which, each a step sooner, take a token from this step and give one to a step
+    /// that lacks one.
+    fn path(
+        &self,
+        step: usize,
+        ends: &HashMap<usize, Vec<usize>, Hasher>,
+        placed: &[Option<Placed>],
+        work: &mut usize,
+    ) -> Option<Vec<usize>> {
+        let mut reached: HashMap<usize, (usize, usize), Hasher> = HashMap::default();
+        let mut next = VecDeque::from([step]);
+        while let Some(at) = next.pop_front() {
+            for &request in ends.get(&at).into_iter().flatten() {
+                *work = work.checked_sub(1)?;
+                let Some(it) = placed[request].as_ref().filter(|it| it.slack > 0) else { continue };
+                let before = it.first() - 1;
+                if reached.contains_key(&before) || before == step {
                     continue;
                 }
-                let (first, last) = (it.first(), it.last());
-                let behind = (last + 1 - by).max(first)..=last;
-                let is_short = |count: &Option<i64>| count.is_some_and(|count| count < 0);
-                let is_over = |count: &Option<i64>| count.is_some_and(|count| count > 0);
-                if self.surplus[first - by..first].iter().all(is_short)
-                    && self.surplus[behind.clone()].iter().all(is_over)
-                    && last + 1 - first >= by
-                {
-                    self.surplus[first - by..first].iter_mut().flatten().for_each(|it| *it += 1);
-                    self.surplus[behind].iter_mut().flatten().for_each(|it| *it -= 1);
-                    it.steps.iter_mut().for_each(|step| *step -= by);
-                    it.slack -= by;
+                reached.insert(before, (at, request));
+                match self.surplus[before] {
+                    Some(..0) => {
+                        let mut path = Vec::new();
+                        let mut at = before;
+                        while at != step {
+                            let (from, request) = reached[&at];
+                            path.push(request);
+                            at = from;
+                        }
+                        return Some(path);
+                    }
+                    Some(_) => next.push_back(before),
+                    None => {}
                 }
             }
         }
+        None
+    }
+
+    fn shift_one(
+        &mut self,
+        request: usize,
+        placed: &mut [Option<Placed>],
+        ends: &mut HashMap<usize, Vec<usize>, Hasher>,
+    ) {
+        let Some(it) = &mut placed[request] else { return };
+        let (first, last) = (it.first(), it.last());
+        for (step, by) in [(first - 1, 1), (last, -1)] {
+            if let Some(count) = &mut self.surplus[step] {
+                *count += by;
+            }
+        }
+        it.steps.iter_mut().for_each(|step| *step -= 1);
+        it.slack -= 1;
+        if let Some(all) = ends.get_mut(&last) {
+            all.retain(|&other| other != request);
+        }
+        ends.entry(last - 1).or_default().push(request);
     }
 
     /// An engine that queues steps ahead computes one more for a request that ends by a token: the
@@ -237,11 +315,10 @@ impl Counts {
         let is_even = counts.iter().all(|count| *count == Some(0));
         let is_possible = counts.iter().all(|count| count.is_none_or(|count| count <= 0));
         let [first, last] = [0, asked.arrivals.len() - 1].map(|at| asked.arrivals[at].0);
-        let length = match asked.tokens.filter(|_| has_several_in_one(asked)) {
-            Some(tokens) => tokens as usize - 1,
-            None => (last - first) as usize,
-        };
-        let is_in_a_row = it.last() - it.first() == length;
+        let length = (last - first) as usize;
+        let several = asked.tokens.filter(|_| has_several_in_one(asked));
+        let is_in_a_row = [Some(length), several.map(|tokens| tokens as usize - 1)]
+            .contains(&Some(it.last() - it.first()));
         if (is_even || it.slack == 0 && is_possible) && is_in_a_row {
             Certainty::Matched
         } else {

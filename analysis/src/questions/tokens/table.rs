@@ -497,6 +497,8 @@ fn mostly(split: &Split, waited: &Waited) -> String {
         Part::After => "the way out",
     };
     let share = 100.0 * length.ns as f64 / (waited.to - waited.from).max(1) as f64;
+    // A way out that was shorter than before counts against the others.
+    let share = share.min(100.0);
     let at_most = if length.is_exact() { "" } else { "at most " };
     format!("{title}, {at_most}{share:.0} %")
 }
