@@ -62,8 +62,9 @@ fn iterations(log: &str) -> Vec<[usize; 2]> {
     log.lines().filter_map(iteration).filter(|counts| counts[1] > 0).collect()
 }
 
-/// Each request begins and ends in the iterations that vLLM's log says.
-fn check_iterations([steps, tokens]: &[Value; 2], iterations: &[[usize; 2]], skip: usize) {
+/// Each request begins and ends in the iterations that vLLM's log says. Returns how many iterations
+/// had no other request, and so have the same counts.
+fn check_iterations([steps, tokens]: &[Value; 2], iterations: &[[usize; 2]]) -> usize {
     let steps = rows(steps, "steps");
     assert_eq!(steps.len(), iterations.len());
     let place = |row: &Value, column: &str| {
@@ -72,13 +73,18 @@ fn check_iterations([steps, tokens]: &[Value; 2], iterations: &[[usize; 2]], ski
     };
     let mut found = vec![[0, 0]; steps.len()];
     for request in rows(tokens, "requests") {
-        assert_eq!(request["match"], "matched", "{request}");
-        let (first, last) =
-            (place(request, "first_step_unix_ns"), place(request, "last_step_unix_ns"));
+        let first = place(request, "first_step_unix_ns");
+        let last = place(request, "last_step_unix_ns");
+        if request["match"] == "matched" {
+            assert!(iterations[first][0] > 0, "no prompt was in the step: {request}");
+        }
         found[first][0] += 1;
         found[first..=last].iter_mut().for_each(|counts| counts[1] += 1);
     }
-    assert_eq!(found[skip..], iterations[skip..]);
+    for (found, told) in found.iter().zip(iterations) {
+        assert!(found[0] <= told[0] && found[1] <= told[1], "{found:?} {told:?}");
+    }
+    found.iter().zip(iterations).filter(|(found, told)| found == told).count()
 }
 
 /// Parts of each token and of all of them are what the client saw.
@@ -106,13 +112,10 @@ fn tokens_of_a_real_engine_are_those_of_its_iterations() {
     let answers = ask(&data("h200-graphs.jsonl.zst"), std::slice::from_ref(&load));
     let log = fs::read_to_string(data("h200-graphs.log")).unwrap();
     let tokens = &answers[1];
-    // The cut begins within the third of six rounds of 16 requests.
+    // The cut begins within the third of six rounds of 16 requests, and ends within the last.
     let requests = rows(tokens, "requests");
-    assert_eq!(requests.len(), 48);
-    let first = requests.iter().map(|it| integer(it, "first_step_unix_ns")).min().unwrap();
-    let steps = rows(&answers[0], "steps");
-    let skip = steps.iter().position(|step| integer(step, "start_unix_ns") == first).unwrap();
-    check_iterations(&answers, &iterations(&log), skip);
+    assert_eq!(requests.len(), 32);
+    assert!(check_iterations(&answers, &iterations(&log)) >= 120);
     check_sums(tokens);
     let client: Value = serde_json::from_str(&fs::read_to_string(load).unwrap()).unwrap();
     for request in requests {
@@ -125,10 +128,7 @@ fn tokens_of_a_real_engine_are_those_of_its_iterations() {
     }
     assert!(figure(tokens, "ttft_unexplained") < 0.02);
     assert!(figure(tokens, "itl_unexplained") < 0.02);
-    // The profiler stopped meanwhile, which held the engine up for six seconds.
-    let slowest = &rows(tokens, "slowest_next")[0];
-    assert!(integer(slowest, "took_ns") > 6_000_000_000);
-    assert!(slowest["waited_for"].as_str().unwrap().contains("host"), "{slowest}");
+    assert!(figure(tokens, "tokens_matched") >= 1000.0, "{}", tokens["figures"]);
 }
 
 /// The same tokens at times at which the engine did something else.
@@ -167,7 +167,7 @@ fn a_load_test_of_another_time_or_server_is_named_and_not_used() {
     fs::write(&bad, "{\"tool\": 5}").unwrap();
     let [_, tokens] = ask(&data("h200-graphs.jsonl.zst"), &[bad, data("h200-graphs.load.json")]);
     assert!(rows(&tokens, "loads")[0]["problem"].is_string());
-    assert_eq!(rows(&tokens, "requests").len(), 48);
+    assert_eq!(rows(&tokens, "requests").len(), 32);
 }
 
 /// The times of `vllm bench serve` are those of the monotonic clock that the trace has too.
@@ -198,7 +198,7 @@ fn a_monotonic_clock_is_that_of_the_trace() {
     fs::write(&path, bench("20261130-014026").to_string()).unwrap();
     let [_, theirs] = ask(&data("h200-graphs.jsonl.zst"), std::slice::from_ref(&path));
     let [_, ours] = ask(&data("h200-graphs.jsonl.zst"), &[data("h200-graphs.load.json")]);
-    assert_eq!(rows(&theirs, "requests").len(), 48);
+    assert_eq!(rows(&theirs, "requests").len(), 32);
     for name in ["tokens", "tokens_matched", "tokens_ambiguous"] {
         assert_eq!(figure(&theirs, name).to_bits(), figure(&ours, name).to_bits(), "{name}");
     }
@@ -225,7 +225,8 @@ fn whole_runs() {
         let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
         let answers = ask(&run, &[run.join("load-1.json"), run.join("load-2.json")]);
         let log = Command::new("xz").arg("-dc").arg(run.join("vllm.log.xz")).output().unwrap();
-        check_iterations(&answers, &iterations(&String::from_utf8_lossy(&log.stdout)), 0);
+        let iterations = iterations(&String::from_utf8_lossy(&log.stdout));
+        assert_eq!(check_iterations(&answers, &iterations), iterations.len());
         check_sums(&answers[1]);
         assert_eq!(rows(&answers[1], "requests").len(), 128);
     }

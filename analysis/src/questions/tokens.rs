@@ -45,6 +45,8 @@ pub struct Tokens {
     waits: PerFunction<Option<bool>>,
     /// Wall clock less monotonic clock, by the trace's pairs: the least and the most.
     offsets: Option<(i128, i128)>,
+    /// A closing line has said that nothing follows.
+    has_ended: bool,
 }
 
 /// One load test, as far as it can be used.
@@ -79,6 +81,7 @@ impl Tokens {
             long_calls: LongCalls::default(),
             waits: PerFunction::default(),
             offsets: None,
+            has_ended: false,
         })
     }
 }
@@ -104,6 +107,7 @@ impl Question for Tokens {
     }
 
     fn meta(&mut self, line: &MetaLine, context: &Context) {
+        self.has_ended |= matches!(&line.meta, Meta::SegmentClose(closing) if closing.r#final);
         let clock = match &line.meta {
             Meta::SegmentOpen(opening) => Some(opening.clock),
             Meta::SegmentClose(closing) if closing.reason != CloseReason::Truncated => {
@@ -120,14 +124,19 @@ impl Question for Tokens {
     }
 
     fn finish(self: Box<Self>, context: &Context) -> Answer {
-        let Self { loads, steps, long_calls, offsets, .. } = *self;
+        let Self { loads, steps, long_calls, offsets, has_ended, .. } = *self;
         let found = steps.found(context);
-        let correlation = correlate(&loads, &found, context);
+        let correlation = correlate(&loads, &found, has_ended, context);
         table::answer(&correlation, &found, &long_calls, offsets, context)
     }
 }
 
-fn correlate<'a>(loads: &'a [Load], found: &Found, context: &Context) -> Correlation<'a> {
+fn correlate<'a>(
+    loads: &'a [Load],
+    found: &Found,
+    has_ended: bool,
+    context: &Context,
+) -> Correlation<'a> {
     let engines = engine::engines(found, context);
     let mut used = Vec::with_capacity(loads.len());
     let mut asked = Vec::new();
@@ -135,7 +144,7 @@ fn correlate<'a>(loads: &'a [Load], found: &Found, context: &Context) -> Correla
         let mut own = Vec::new();
         let (problem, outside) = match &load.content {
             Err(problem) => (Some(problem.clone()), 0),
-            Ok(content) => match requests(number, content, &engines, found, context) {
+            Ok(content) => match requests(number, content, &engines, found, has_ended, context) {
                 Err(problem) => (Some(problem), 0),
                 Ok((requests, outside)) => {
                     let problem = contradiction(&engines, &requests);
@@ -160,6 +169,7 @@ fn requests(
     content: &Content,
     engines: &[Engine],
     found: &Found,
+    has_ended: bool,
     context: &Context,
 ) -> Result<(Vec<Asked>, usize), String> {
     let (Some(first), Some(last)) = (context.time.first_ns, context.time.last_ns) else {
@@ -206,7 +216,7 @@ fn requests(
         ));
     }
     // Where calls may go on behind the last line, so may the steps.
-    let is_open = context.is_windowed || context.gaps.iter().any(Gap::may_cut_lines);
+    let is_open = !has_ended || context.is_windowed || context.gaps.iter().any(Gap::may_cut_lines);
     let upto = if is_open { last } else { i64::MAX };
     let step = engines.iter().filter_map(|engine| engine.steps.first()).map(|step| step.handed);
     let first_step = step.min().unwrap_or(i64::MIN);
