@@ -31,7 +31,7 @@ use crate::{
 const MAX_CONTRADICTED: f64 = 0.1;
 
 /// `vllm bench serve` writes the date when it is through with its figures.
-const MAX_WRITTEN_LATE_S: i64 = 600;
+const MAX_WRITTEN_LATE_S: i64 = 120;
 const QUARTER_OF_AN_HOUR_S: i64 = 900;
 
 /// A request that may have begun in more steps than this is not explained.
@@ -255,6 +255,20 @@ fn contradiction(engines: &[Engine], asked: &[Asked]) -> Option<String> {
     if lost as f64 > MAX_CONTRADICTED * asked.len() as f64 {
         return Some(format!(
             "of {lost} of {} requests no step can have computed the tokens: it is of another \
+             server, or its clock is wrong",
+            asked.len()
+        ));
+    }
+    // Who gets a first token has a prompt in the step.
+    let first_steps = joined
+        .placed
+        .iter()
+        .flatten()
+        .filter(|placed| engines[placed.engine].steps[placed.steps[0]].is_decode);
+    let decoding = first_steps.count();
+    if decoding as f64 > MAX_CONTRADICTED * asked.len() as f64 {
+        return Some(format!(
+            "{decoding} of {} first tokens would be of steps that only decode: it is of another \
              server, or its clock is wrong",
             asked.len()
         ));

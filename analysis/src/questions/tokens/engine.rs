@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     context::{Context, process::ProcessId},
-    questions::steps::{Found, Step},
+    questions::steps::{Found, Kind, Step},
 };
 
 /// One step, with times since the start of the run.
@@ -23,6 +23,8 @@ pub(super) struct EngineStep {
     pub handed: i64,
     /// That got a token, 0 if not known.
     pub requests: u32,
+    /// No request got its first token in it.
+    pub is_decode: bool,
     /// Lines may be missing around it.
     pub is_touched: bool,
 }
@@ -83,6 +85,7 @@ fn in_order(all: &[usize], found: &Found, context: &Context) -> Vec<EngineStep> 
                 estimate: row.estimate,
                 handed,
                 requests: row.requests,
+                is_decode: step.kind == Some(Kind::Decode),
                 is_touched: row.handed.is_none() || found.is_touched(step, context),
             }
         })

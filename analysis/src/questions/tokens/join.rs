@@ -118,7 +118,7 @@ pub(super) fn join(engines: &[Engine], asked: &[Asked]) -> Joined {
         counts.explain_overruns(engine, asked, &placed);
         for (it, asked) in placed.iter_mut().zip(asked) {
             if let Some(it) = it.as_mut().filter(|it| it.engine == engine) {
-                it.certainty = counts.certainty(it, asked);
+                it.certainty = counts.certainty(it, asked, &engines[engine]);
             }
         }
         all.push(counts);
@@ -310,7 +310,7 @@ impl Counts {
         }
     }
 
-    fn certainty(&self, it: &Placed, asked: &Asked) -> Certainty {
+    fn certainty(&self, it: &Placed, asked: &Asked, engine: &Engine) -> Certainty {
         let counts = &self.surplus[it.first()..=it.last()];
         let is_even = counts.iter().all(|count| *count == Some(0));
         let is_possible = counts.iter().all(|count| count.is_none_or(|count| count <= 0));
@@ -319,7 +319,8 @@ impl Counts {
         let several = asked.tokens.filter(|_| has_several_in_one(asked));
         let is_in_a_row = [Some(length), several.map(|tokens| tokens as usize - 1)]
             .contains(&Some(it.last() - it.first()));
-        if (is_even || it.slack == 0 && is_possible) && is_in_a_row {
+        let has_prompt = !engine.steps[it.first()].is_decode;
+        if (is_even || it.slack == 0 && is_possible) && is_in_a_row && has_prompt {
             Certainty::Matched
         } else {
             Certainty::Ambiguous

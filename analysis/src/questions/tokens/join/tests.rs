@@ -67,6 +67,7 @@ fn simulate(seed: u64, kind: Kind) -> Simulated {
         }
         let queued = now + if holds { step_ns * 9 / 10 } else { 200_000 };
         let handed = queued + if holds { 100_000 } else { step_ns } + random.below(step_ns / 20);
+        let is_decode = has_counts && !truth.contains(&steps.len());
         let requests = if has_counts { u32::try_from(has.len()).unwrap() } else { 0 };
         steps.push(EngineStep {
             at: steps.len(),
@@ -77,6 +78,7 @@ fn simulate(seed: u64, kind: Kind) -> Simulated {
             estimate: None,
             handed,
             requests,
+            is_decode,
             is_touched: false,
         });
         given.push(has);
@@ -176,6 +178,7 @@ fn step(at: usize, ms: i64, requests: u32) -> EngineStep {
         estimate: None,
         handed: (ms + 4) * 1_000_000,
         requests,
+        is_decode: false,
         is_touched: false,
     }
 }

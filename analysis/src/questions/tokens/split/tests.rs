@@ -15,6 +15,7 @@ fn step(start: i64, queued: i64, done: i64, handed: i64) -> EngineStep {
         estimate: Some(done * MS),
         handed: handed * MS,
         requests: 0,
+        is_decode: false,
         is_touched: false,
     }
 }
@@ -87,7 +88,7 @@ fn parts_always_add_up_to_what_the_client_saw() {
             let (low, high) = (queued + below(30), handed + below(9));
             let estimate = (below(2) == 0).then_some(low);
             let is_touched = below(9) == 0;
-            let requests = 0;
+            let (requests, is_decode) = (0, false);
             steps.push(EngineStep {
                 at,
                 start,
@@ -97,6 +98,7 @@ fn parts_always_add_up_to_what_the_client_saw() {
                 estimate,
                 handed,
                 requests,
+                is_decode,
                 is_touched,
             });
         }
