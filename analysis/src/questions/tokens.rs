@@ -2,8 +2,11 @@
 
 mod engine;
 mod join;
+mod known;
 pub mod load;
 mod long_calls;
+mod requests;
+mod slowest;
 mod split;
 mod table;
 

@@ -112,13 +112,13 @@ impl Joined {
 pub(super) fn join(engines: &[Engine], asked: &[Asked]) -> Joined {
     let mut placed: Vec<Option<Placed>> = asked.iter().map(|it| best(engines, it)).collect();
     let mut all = Vec::with_capacity(engines.len());
-    for engine in 0..engines.len() {
-        let mut counts = Counts::of(&engines[engine], engine, &placed);
+    for (engine, steps) in engines.iter().enumerate() {
+        let mut counts = Counts::of(steps, engine, &placed);
         counts.shift(engine, asked, &mut placed);
         counts.explain_overruns(engine, asked, &placed);
         for (it, asked) in placed.iter_mut().zip(asked) {
             if let Some(it) = it.as_mut().filter(|it| it.engine == engine) {
-                it.certainty = counts.certainty(it, asked, &engines[engine]);
+                it.certainty = counts.certainty(it, asked, steps);
             }
         }
         all.push(counts);

@@ -207,7 +207,7 @@ fn engine(requests: &[u32]) -> Engine {
 #[test]
 fn tokens_that_come_before_any_step_are_of_another_server() {
     let engine = engine(&[1, 1, 1]);
-    assert_eq!(join(&[engine.clone()], &[asked(8, &[12, 20], None)]).placed, [None]);
+    assert_eq!(join(std::slice::from_ref(&engine), &[asked(8, &[12, 20], None)]).placed, [None]);
     // The only step that was handed out had been queued before the request was sent.
     assert_eq!(join(&[engine], &[asked(13, &[15], None)]).placed, [None]);
 }
