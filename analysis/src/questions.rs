@@ -6,6 +6,7 @@ pub mod startup;
 pub mod steps;
 pub mod summary;
 pub mod timeline;
+pub mod tokens;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ pub enum Name {
     Summary,
     /// Engine steps: kind, graphs, launches, waits, and when the GPU was done
     Steps,
+    /// Load tests: what each token waited for, by request; the slowest (needs --load)
+    Tokens,
     /// Kernels: how often, by kernel and category, graph replays included
     Launches,
     /// Before the first step: load, compile, cache, capture, warm-up
@@ -43,6 +46,10 @@ pub struct Settings {
     /// report: the file to write; else report.html
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
+
+    /// tokens: the result of a load test: ours, vllm bench serve --save-detailed, GuideLLM, AIPerf
+    #[arg(long, value_name = "FILE")]
+    pub load: Vec<PathBuf>,
 }
 
 /// In the report: what to act on first. What is not named here stands before the last one.
@@ -74,10 +81,11 @@ impl Name {
     }
 
     pub fn question(self, settings: &Settings) -> Result<Box<dyn Question>> {
-        let Settings { vllm_log, out } = settings;
+        let Settings { vllm_log, out, load } = settings;
         Ok(match self {
             Self::Summary => Box::new(summary::Summary::default()),
             Self::Steps => Box::new(steps::Steps::default()),
+            Self::Tokens => Box::new(tokens::Tokens::new(load)?),
             Self::Launches => Box::new(launches::Launches::default()),
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::{
@@ -47,10 +47,16 @@ pub(crate) fn report(ctx: &Ctx, traces: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the README asks of the trace that a demo has left in its usual place.
+/// What the README asks of the trace that a demo has left in its usual place, and what its load tests
+/// waited for.
 pub(crate) fn left_by_demo(ctx: &Ctx) -> Result<()> {
-    let traces = workspace_root().join("target/demo/downloaded");
-    let arguments = vec!["summary,launches,memory".to_owned(), traces.display().to_string()];
+    let demo = workspace_root().join("target/demo");
+    let traces = demo.join("downloaded").display().to_string();
+    let mut arguments = vec!["summary,launches,memory,tokens".to_owned(), traces];
+    for result in demo.join("loadtest").read_dir().context("the demo has left no load test")? {
+        let result = result.context("cannot list the results of the demo's load tests")?.path();
+        arguments.extend(["--load".to_owned(), result.display().to_string()]);
+    }
     let code = exit_code(ctx, &arguments)?;
     ensure!(code == 0, "the trace of the demo is not answered");
     Ok(())

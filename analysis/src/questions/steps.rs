@@ -17,7 +17,7 @@ use trace::{
     line::{Meta, MetaLine},
 };
 
-pub(super) use self::ranks::Step;
+pub(super) use self::{kind::Kind, ledger::GraphMode, ranks::Step};
 use self::{ledger::Ledger, operation::Operation, ranks::Member};
 use crate::{
     answer::Answer,
@@ -93,10 +93,22 @@ impl Found {
         at.checked_sub(1).map(|at| self.clocks[at].1.saturating_add(ts_ns))
     }
 
+    /// The other way round; without a clock, times of day are times of the run.
+    pub(super) fn ts_ns(&self, unix_ns: i64) -> i64 {
+        let is_begun = |&&(from, clock): &&(i64, i64)| from <= unix_ns.saturating_sub(clock);
+        let clock = self.clocks.iter().rev().find(is_begun).or(self.clocks.first());
+        unix_ns.saturating_sub(clock.map_or(0, |&(_, clock)| clock))
+    }
+
     /// Whether lines may be missing from which the step, or its end, was found.
     pub(super) fn is_touched(&self, step: &Step, context: &Context) -> bool {
         table::is_touched(step, &self.holes, context)
     }
+}
+
+/// A function that only waits for an event.
+pub(super) fn is_wait_for_event(canonical: &str) -> bool {
+    Operation::of(canonical) == Operation::EventSynchronize
 }
 
 impl Steps {

@@ -13,6 +13,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response, Sse};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -59,6 +60,8 @@ async fn run(options: Options) -> Result<ExitCode> {
 
     let server = Server { options, metrics, link: engine.link.clone(), answers: AtomicU64::new(0) };
     let (stop, stopped) = oneshot::channel::<()>();
+    // As Python's asyncio does: a token must not wait for the client to confirm the one before.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     let serving =
         axum::serve(listener, router(server)).with_graceful_shutdown(async { drop(stopped.await) });
     let serving = tokio::spawn(serving.into_future());

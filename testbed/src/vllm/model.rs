@@ -21,6 +21,10 @@ const LAUNCHES_PER_LAYER: usize = 14;
 const OTHER_LAUNCHES: usize = 6 + 9;
 /// Batches whose decode step is captured as a graph.
 const CAPTURE_SIZES: [usize; 7] = [32, 24, 16, 8, 4, 2, 1];
+/// Half of the memory for inputs.
+const MAX_INPUT: usize = 1 << 20;
+/// An id of 32 bits.
+const BYTES_OF_A_TOKEN: usize = 4;
 /// Tokens of prompts for which one block on each multiprocessor is enough.
 const TOKENS_PER_WAVE: usize = 256;
 
@@ -60,7 +64,7 @@ impl Model {
         call!(gpu.runtime, cudaStreamCreateWithPriority(address(&mut copy_stream), 1, 0))?;
         let memory = Memory::load_weights(&gpu, stream)?;
         let mut model = Self { gpu, kernels, memory, stream, copy_stream, graphs: Vec::new() };
-        model.step(Step { prefill_tokens: max_tokens, sequences: 1 })?;
+        model.step(Step { tokens: max_tokens, prefill_tokens: max_tokens, sequences: 1 })?;
         model.memory.take_cache(&model.gpu, utilization)?;
         if !enforce_eager {
             for size in CAPTURE_SIZES.into_iter().filter(|size| *size <= max_sequences.max(1)) {
@@ -78,7 +82,7 @@ impl Model {
 
     /// One step of the engine; returns when the device has computed it.
     pub(super) fn step(&self, step: Step) -> Result<()> {
-        self.prepare_inputs()?;
+        self.prepare_inputs(step)?;
         let graph = self.graphs.iter().find(|(size, _)| *size >= step.sequences);
         match graph {
             Some((_, graph)) if step.prefill_tokens == 0 => {
@@ -88,7 +92,7 @@ impl Model {
             _ => self.forward(Shape::of(step))?,
         }
         self.sample(Shape::of(Step { prefill_tokens: 0, ..step }))?;
-        self.read_tokens()
+        self.read_tokens(step.sequences)
     }
 
     /// Frees what was loaded.
@@ -103,17 +107,20 @@ impl Model {
         call!(runtime, cudaStreamDestroy(self.copy_stream))
     }
 
-    fn prepare_inputs(&self) -> Result<()> {
+    fn prepare_inputs(&self, Step { tokens, sequences, .. }: Step) -> Result<()> {
         let mut kind = 0_u32;
-        for _ in 0..7 {
-            self.guarded_copy(self.memory.inputs(), self.memory.staging(), 512, 1)?;
+        // Token ids, positions, slots; ends and lengths of sequences, their blocks, what to sample.
+        let of_sequences = [4 * (sequences + 1), 4 * sequences, 32 * sequences, 4 * sequences];
+        for bytes in [4 * tokens, 8 * tokens, 8 * tokens].into_iter().chain(of_sequences) {
+            let bytes = bytes.min(MAX_INPUT);
+            self.guarded_copy(self.memory.inputs(), self.memory.staging(), bytes, 1)?;
         }
         for _ in 0..4 {
             call!(
                 self.gpu.driver,
                 cuPointerGetAttribute(address(&mut kind), 2, self.memory.inputs())
             )?;
-            self.guarded_copy(self.memory.inputs() + 4096, self.memory.inputs(), 256, 3)?;
+            self.guarded_copy(self.memory.inputs(), self.memory.inputs() + MAX_INPUT, 256, 3)?;
         }
         self.kernels.slot_mapping(&self.gpu, self.stream)?;
         for _ in 0..5 {
@@ -143,17 +150,16 @@ impl Model {
 
     /// The sampled tokens go out on a stream of their own, and the processor waits for them: this is where the
     /// device's time shows.
-    fn read_tokens(&self) -> Result<()> {
+    fn read_tokens(&self, sequences: usize) -> Result<()> {
         let runtime = &self.gpu.runtime;
         let (mut sampled, mut copied) = (0_usize, 0_usize);
         call!(runtime, cudaEventCreateWithFlags(address(&mut sampled), 2))?;
         call!(runtime, cudaEventRecordWithFlags(sampled, self.stream, 0))?;
         call!(runtime, cudaStreamWaitEvent(self.copy_stream, sampled, 0))?;
         self.gpu.guards()?;
-        call!(
-            runtime,
-            cudaMemcpyAsync(self.memory.staging(), self.memory.inputs(), 256, 2, self.copy_stream)
-        )?;
+        let (to, from) = (self.memory.staging(), self.memory.inputs());
+        let bytes = BYTES_OF_A_TOKEN * sequences.max(1);
+        call!(runtime, cudaMemcpyAsync(to, from, bytes, 2, self.copy_stream))?;
         call!(runtime, cudaEventCreateWithFlags(address(&mut copied), 2))?;
         call!(runtime, cudaEventRecord(copied, self.copy_stream))?;
         call!(runtime, cudaEventSynchronize(copied))?;
@@ -164,7 +170,7 @@ impl Model {
 
     fn capture(&self, size: usize) -> Result<usize> {
         let runtime = &self.gpu.runtime;
-        let shape = Shape::of(Step { prefill_tokens: 0, sequences: size });
+        let shape = Shape::of(Step { tokens: size, prefill_tokens: 0, sequences: size });
         let (mut graph, mut executable, mut nodes) = (0_usize, 0_usize, 0_usize);
         self.forward(shape)?;
         call!(runtime, cudaStreamSynchronize(self.stream))?;

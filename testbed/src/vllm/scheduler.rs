@@ -26,6 +26,8 @@ pub(super) struct Scheduler {
 /// What a step computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Step {
+    /// Of prompts, and one of each sequence that goes on.
+    pub(super) tokens: usize,
     /// Tokens of prompts; zero for a pure decode step.
     pub(super) prefill_tokens: usize,
     /// Sequences that take part, in the order that they run.
@@ -84,7 +86,7 @@ impl Scheduler {
             room -= advance_prompt(&mut sequence, room, &mut prefill_tokens);
             self.running.push(sequence);
         }
-        Step { prefill_tokens, sequences: self.running.len() }
+        Step { tokens: self.max_tokens - room, prefill_tokens, sequences: self.running.len() }
     }
 
     /// Gives each sequence whose prompt is complete its token.
@@ -126,12 +128,12 @@ mod tests {
     fn prompts_join_while_others_decode() {
         let mut scheduler = Scheduler::new(8, 100);
         scheduler.add(1, 10, 3);
-        assert_eq!(scheduler.plan(), Step { prefill_tokens: 10, sequences: 1 });
+        assert_eq!(scheduler.plan(), Step { tokens: 10, prefill_tokens: 10, sequences: 1 });
         assert_eq!(scheduler.complete().advanced, [1]);
         scheduler.add(2, 5, 1);
-        assert_eq!(scheduler.plan(), Step { prefill_tokens: 5, sequences: 2 });
+        assert_eq!(scheduler.plan(), Step { tokens: 6, prefill_tokens: 5, sequences: 2 });
         assert_eq!(scheduler.complete(), Progress { advanced: vec![1, 2], finished: vec![2] });
-        assert_eq!(scheduler.plan(), Step { prefill_tokens: 0, sequences: 1 });
+        assert_eq!(scheduler.plan(), Step { tokens: 1, prefill_tokens: 0, sequences: 1 });
         assert_eq!(scheduler.complete(), Progress { advanced: vec![1], finished: vec![1] });
         assert!(scheduler.is_idle());
     }
@@ -141,10 +143,10 @@ mod tests {
         let mut scheduler = Scheduler::new(8, 100);
         scheduler.add(1, 150, 1);
         scheduler.add(2, 10, 1);
-        assert_eq!(scheduler.plan(), Step { prefill_tokens: 100, sequences: 1 });
+        assert_eq!(scheduler.plan(), Step { tokens: 100, prefill_tokens: 100, sequences: 1 });
         assert_eq!(scheduler.complete(), Progress::default());
         assert_eq!(scheduler.waiting(), 1);
-        assert_eq!(scheduler.plan(), Step { prefill_tokens: 60, sequences: 2 });
+        assert_eq!(scheduler.plan(), Step { tokens: 60, prefill_tokens: 60, sequences: 2 });
         assert_eq!(scheduler.kept_tokens(), 160);
         assert_eq!(scheduler.complete().finished, [1, 2]);
     }

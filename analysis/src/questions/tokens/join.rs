@@ -1,0 +1,332 @@
+//! Which step computed which token.
+//!
+//! A token is there for the client after its step was handed out, and a request that runs gets a
+//! token in each step. So the token that came soonest after a step tells, of all tokens of a request,
+//! in which step the first was computed at the latest; and no step that was queued before the
+//! request was sent had it. Where engines queue a step before they give out the one before, all tokens
+//! of a request may come more than a step later: then the numbers of requests in the steps decide.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{engine::Engine, load::Request};
+use crate::context::function::Hasher;
+
+/// A shift may bring others with it.
+const MAX_ROUNDS: usize = 16;
+
+/// Requests that are looked at for shifts.
+const MAX_WORK: usize = 20_000_000;
+
+/// No trace is so long; times up to here can be subtracted.
+const MAX_TIME_NS: i64 = 1 << 61;
+
+/// A request, with times since the start of the run.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Of which load test, and its place there.
+    pub load: usize,
+    pub at: usize,
+    pub sent: i64,
+    pub arrivals: Vec<(u32, i64)>,
+    pub tokens: Option<u32>,
+    pub ends_by_length: bool,
+    pub is_warmup: bool,
+    pub is_sparse: bool,
+}
+
+/// Where its tokens were computed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Placed {
+    pub engine: usize,
+    /// Of each known token, in the order of the arrivals.
+    pub steps: Vec<usize>,
+    /// It may have begun so many steps sooner: by the times alone.
+    pub slack: usize,
+    pub certainty: Certainty,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// The numbers of requests in all its steps, or the times alone, leave no other step.
+    Matched,
+    /// The tokens may be of earlier steps.
+    Ambiguous,
+}
+
+impl Asked {
+    /// Offsets from the sending are the client's own, whatever its wall clock did meanwhile.
+    pub(super) fn new(
+        load: usize,
+        at: usize,
+        request: &Request,
+        to_ts: impl Fn(i64) -> i64,
+    ) -> Self {
+        let sent = to_ts(request.sent_ns).clamp(-MAX_TIME_NS, MAX_TIME_NS);
+        let to_ts = |ns: i64| sent.saturating_add(ns - request.sent_ns).min(MAX_TIME_NS);
+        Self {
+            load,
+            at,
+            sent,
+            arrivals: request.arrivals.iter().map(|&(token, ns)| (token, to_ts(ns))).collect(),
+            tokens: request.tokens,
+            ends_by_length: request.ends_by_length,
+            is_warmup: request.is_warmup,
+            is_sparse: request.is_sparse,
+        }
+    }
+
+    pub(super) fn last(&self) -> i64 {
+        self.arrivals.last().map_or(self.sent, |&(_, at)| at)
+    }
+}
+
+impl Placed {
+    fn first(&self) -> usize {
+        self.steps[0]
+    }
+
+    pub(super) fn last(&self) -> usize {
+        self.steps[self.steps.len() - 1]
+    }
+}
+
+/// All requests in their places.
+pub(super) struct Joined {
+    /// `None` where no step can have computed the tokens.
+    pub placed: Vec<Option<Placed>>,
+    /// By engine and step.
+    counts: Vec<Counts>,
+}
+
+impl Joined {
+    /// Tokens that lie in steps which had fewer requests.
+    pub(super) fn contradicted(&self) -> usize {
+        let is_over = |it: &Placed, step: usize| {
+            self.counts[it.engine].surplus[step].is_some_and(|count| count > 0)
+        };
+        let placed = self.placed.iter().flatten();
+        placed.map(|it| it.steps.iter().filter(|&&step| is_over(it, step)).count()).sum()
+    }
+}
+
+pub(super) fn join(engines: &[Engine], asked: &[Asked]) -> Joined {
+    let mut placed: Vec<Option<Placed>> = asked.iter().map(|it| best(engines, it)).collect();
+    let mut all = Vec::with_capacity(engines.len());
+    for (engine, steps) in engines.iter().enumerate() {
+        let mut counts = Counts::of(steps, engine, &placed);
+        counts.shift(engine, asked, &mut placed);
+        counts.explain_overruns(engine, asked, &placed);
+        for (it, asked) in placed.iter_mut().zip(asked) {
+            if let Some(it) = it.as_mut().filter(|it| it.engine == engine) {
+                it.certainty = counts.certainty(it, asked, steps);
+            }
+        }
+        all.push(counts);
+    }
+    Joined { placed, counts: all }
+}
+
+/// In the engine after whose steps its tokens came soonest.
+fn best(engines: &[Engine], asked: &Asked) -> Option<Placed> {
+    let late = |placed: &Placed| {
+        let steps = &engines[placed.engine].steps;
+        let late = asked.arrivals.iter().zip(&placed.steps);
+        late.map(|(&(_, at), &step)| at - steps[step].handed).min()
+    };
+    let found = (0..engines.len()).filter_map(|at| place(engines, at, asked));
+    found.min_by_key(late)
+}
+
+fn place(engines: &[Engine], at: usize, asked: &Asked) -> Option<Placed> {
+    let engine = &engines[at];
+    let earliest = engine.queued_before(asked.sent);
+    let is_possible = |steps: &Vec<usize>| steps[0] >= earliest;
+    let steps = gathered(engine, asked)
+        .filter(is_possible)
+        .or_else(|| in_a_row(engine, asked).filter(is_possible))?;
+    let first = steps[0];
+    let slack = first.saturating_sub(engine.begun_before(asked.sent));
+    Some(Placed { engine: at, steps, slack, certainty: Certainty::Ambiguous })
+}
+
+/// Chunks with more than one token: the server gave them out together.
+fn has_several_in_one(asked: &Asked) -> bool {
+    !asked.is_sparse && asked.tokens.is_some_and(|tokens| tokens as usize > asked.arrivals.len())
+}
+
+/// One token in each step, as late as all the tokens together allow.
+fn in_a_row(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
+    let first = asked.arrivals.iter().map(|&(token, at)| {
+        let step = engine.handed_by(at).checked_sub(1)?;
+        step.checked_sub(token as usize)
+    });
+    let first = first.min()??;
+    Some(asked.arrivals.iter().map(|&(token, _)| first + token as usize).collect())
+}
+
+/// Of chunks with several tokens, where each token has a step of its own: as late as all the chunks
+/// together allow, and each chunk with the last token that it can have. `None` where there are as many
+/// chunks as tokens.
+fn gathered(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
+    let tokens = asked.tokens.filter(|_| has_several_in_one(asked))? as usize;
+    let more = tokens - asked.arrivals.len();
+    let (_, end) = *asked.arrivals.last()?;
+    let first = in_a_row(engine, asked)?[0];
+    let first = first.min(engine.handed_by(end).checked_sub(tokens)?);
+    let last_of = |(chunk, &(_, at)): (usize, &(u32, i64))| {
+        (first + chunk + more).min(engine.handed_by(at) - 1)
+    };
+    let mut steps: Vec<usize> = asked.arrivals.iter().enumerate().map(last_of).collect();
+    // The first chunk begins with the first step, whatever else is in it.
+    steps[0] = first;
+    Some(steps)
+}
+
+/// By step: tokens that were placed there, less the requests that it had.
+struct Counts {
+    /// `None` where the number of requests is not known.
+    surplus: Vec<Option<i64>>,
+}
+
+impl Counts {
+    fn of(engine: &Engine, at: usize, placed: &[Option<Placed>]) -> Self {
+        let known = |requests: u32| (requests > 0).then(|| -i64::from(requests));
+        let mut surplus: Vec<Option<i64>> =
+            engine.steps.iter().map(|step| known(step.requests)).collect();
+        for it in placed.iter().flatten().filter(|it| it.engine == at) {
+            for count in surplus[it.first()..=it.last()].iter_mut().flatten() {
+                *count += 1;
+            }
+        }
+        Self { surplus }
+    }
+
+    /// Steps with more tokens than requests contradict the placing: a request that ends there began
+    /// sooner, if a step in front of it lacks one; or another that ends there did, and so on.
+    fn shift(&mut self, engine: usize, asked: &[Asked], placed: &mut [Option<Placed>]) {
+        let mut ends: HashMap<usize, Vec<usize>, Hasher> = HashMap::default();
+        for (at, it) in placed.iter().enumerate() {
+            if let Some(it) = it.as_ref().filter(|it| it.engine == engine && it.slack > 0) {
+                ends.entry(it.last()).or_default().push(at);
+            }
+        }
+        // Who was served first was sent first.
+        for requests in ends.values_mut() {
+            requests.sort_by_key(|&at| (asked[at].arrivals[0].1, asked[at].sent));
+        }
+        let mut work = MAX_WORK;
+        for _ in 0..MAX_ROUNDS {
+            let mut is_changed = false;
+            for step in 0..self.surplus.len() {
+                while self.is_over(step)
+                    && let Some(path) = self.path(step, &ends, placed, &mut work)
+                {
+                    is_changed = true;
+                    for request in path {
+                        self.shift_one(request, placed, &mut ends);
+                    }
+                }
+            }
+            if !is_changed {
+                break;
+            }
+        }
+    }
+
+    fn is_over(&self, step: usize) -> bool {
+        self.surplus[step].is_some_and(|count| count > 0)
+    }
+
+    /// The fewest requests which, each a step sooner, take a token from this step and give one to a step
+    /// that lacks one.
+    fn path(
+        &self,
+        step: usize,
+        ends: &HashMap<usize, Vec<usize>, Hasher>,
+        placed: &[Option<Placed>],
+        work: &mut usize,
+    ) -> Option<Vec<usize>> {
+        let mut reached: HashMap<usize, (usize, usize), Hasher> = HashMap::default();
+        let mut next = VecDeque::from([step]);
+        while let Some(at) = next.pop_front() {
+            for &request in ends.get(&at).into_iter().flatten() {
+                *work = work.checked_sub(1)?;
+                let Some(it) = placed[request].as_ref().filter(|it| it.slack > 0) else { continue };
+                let before = it.first() - 1;
+                if reached.contains_key(&before) || before == step {
+                    continue;
+                }
+                reached.insert(before, (at, request));
+                match self.surplus[before] {
+                    Some(..0) => {
+                        let mut path = Vec::new();
+                        let mut at = before;
+                        while at != step {
+                            let (from, request) = reached[&at];
+                            path.push(request);
+                            at = from;
+                        }
+                        return Some(path);
+                    }
+                    Some(_) => next.push_back(before),
+                    None => {}
+                }
+            }
+        }
+        None
+    }
+
+    fn shift_one(
+        &mut self,
+        request: usize,
+        placed: &mut [Option<Placed>],
+        ends: &mut HashMap<usize, Vec<usize>, Hasher>,
+    ) {
+        let Some(it) = &mut placed[request] else { return };
+        let (first, last) = (it.first(), it.last());
+        for (step, by) in [(first - 1, 1), (last, -1)] {
+            if let Some(count) = &mut self.surplus[step] {
+                *count += by;
+            }
+        }
+        it.steps.iter_mut().for_each(|step| *step -= 1);
+        it.slack -= 1;
+        if let Some(all) = ends.get_mut(&last) {
+            all.retain(|&other| other != request);
+        }
+        ends.entry(last - 1).or_default().push(request);
+    }
+
+    /// An engine that queues steps ahead computes one more for a request that ends by a token: the
+    /// client never sees it.
+    fn explain_overruns(&mut self, engine: usize, asked: &[Asked], placed: &[Option<Placed>]) {
+        for (asked, it) in asked.iter().zip(placed) {
+            let Some(it) = it.as_ref().filter(|it| it.engine == engine) else { continue };
+            if let Some(Some(count @ ..0)) = self.surplus.get_mut(it.last() + 1)
+                && !asked.ends_by_length
+            {
+                *count += 1;
+            }
+        }
+    }
+
+    fn certainty(&self, it: &Placed, asked: &Asked, engine: &Engine) -> Certainty {
+        let counts = &self.surplus[it.first()..=it.last()];
+        let is_even = counts.iter().all(|count| *count == Some(0));
+        let is_possible = counts.iter().all(|count| count.is_none_or(|count| count <= 0));
+        let [first, last] = [0, asked.arrivals.len() - 1].map(|at| asked.arrivals[at].0);
+        let length = (last - first) as usize;
+        let several = asked.tokens.filter(|_| has_several_in_one(asked));
+        let is_in_a_row = [Some(length), several.map(|tokens| tokens as usize - 1)]
+            .contains(&Some(it.last() - it.first()));
+        let has_prompt = !engine.steps[it.first()].is_decode;
+        if (is_even || it.slack == 0 && is_possible) && is_in_a_row && has_prompt {
+            Certainty::Matched
+        } else {
+            Certainty::Ambiguous
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
