@@ -157,6 +157,9 @@ impl Memory {
         if found.is_empty() {
             return if self.mappings.is_complete { Look::NotMapped } else { Look::Unreadable };
         }
+        if found.len() > MAX_COPIES {
+            return Look::Unreadable;
+        }
         let found: Vec<&Mapping> = found.iter().collect();
         let sites: Vec<Site> =
             functions.iter().map(|function| self.site(&found, function)).collect();
@@ -169,13 +172,27 @@ impl Memory {
         Look::Sites { sites, is_loaded }
     }
 
-    /// What there is at the site of `function`, in mappings of its file.
+    /// What there is at the site of `function`, in mappings of its file. Where several hold it nobody
+    /// knows which one is called: what is worst counts.
     fn site(&self, mappings: &[&Mapping], function: &Function) -> Site {
-        let Function { entry_offset, entry_bytes, file_offset, site_bytes, .. } = function;
-        let address = |offset: u64| mappings.iter().find_map(|mapping| mapping.address_of(offset));
-        let (Some(site), Some(entry)) = (address(*file_offset), address(*entry_offset)) else {
-            return Site::Unmapped;
+        let Function { entry_offset, file_offset, .. } = function;
+        let sites = mappings.iter().filter_map(|mapping| {
+            let site = mapping.address_of(*file_offset)?;
+            // Code lies in memory as it does in the file, whatever the mapping begins with.
+            let entry = site.checked_sub(file_offset - entry_offset)?;
+            Some(self.site_at(site, entry, function))
+        });
+        let badness = |site: &Site| match site {
+            Site::Changed => 3,
+            Site::Plain => 2,
+            Site::Unknown => 1,
+            Site::Probed | Site::Unmapped => 0,
         };
+        sites.max_by_key(badness).unwrap_or(Site::Unmapped)
+    }
+
+    fn site_at(&self, site: u64, entry: u64, function: &Function) -> Site {
+        let Function { entry_offset, entry_bytes, file_offset, site_bytes, .. } = function;
         let Some(mut site) = self.read(site, site_bytes.len()) else { return Site::Unknown };
         let Some(mut entry) = self.read(entry, entry_bytes.len()) else { return Site::Unknown };
         let Some(&original) = site_bytes.first() else { return Site::Unknown };
@@ -296,6 +313,10 @@ const NT_GNU_BUILD_ID: u32 = 3;
 const DT_STRTAB: u64 = 5;
 const DT_SYMTAB: u64 = 6;
 const DT_STRSZ: u64 = 10;
+
+/// Executable mappings of one file in one process: a loader makes one or two, and a process may make any
+/// number.
+const MAX_COPIES: usize = 64;
 
 // A process may claim any size. Libraries of CUDA have a few thousand symbols.
 const MAX_SEGMENTS: usize = 64;
@@ -423,6 +444,29 @@ mod tests {
         other = function.clone();
         other.file_offset = 1 << 20;
         assert_eq!(own.site(&other), Site::Unmapped);
+    }
+
+    /// As with an engine for hooks: it keeps a copy of the library as it was, and changes the other.
+    #[test]
+    fn of_several_copies_of_the_code_the_worst_counts() {
+        let mut probed: Vec<u8> = (0..=255).collect();
+        let function = function(&probed, 16, 20);
+        let plain = probed.clone();
+        probed[20] = BREAKPOINT;
+        let site = |first: &[u8], second: &[u8]| {
+            let mut memory = tempfile::tempfile().unwrap();
+            memory.write_all(&[first, second].concat()).unwrap();
+            let maps = b"0-100 r-xp 00000000 fe:01 7 /l.so\n100-200 r-xp 00000000 fe:01 7 /l.so\n";
+            let memory = Memory { memory, mappings: Mappings::read(&maps[..]) };
+            let mappings: Vec<&Mapping> = memory.mappings.list.iter().collect();
+            memory.site(&mappings, &function)
+        };
+        assert_eq!(site(&probed, &probed), Site::Probed);
+        assert_eq!(site(&probed, &plain), Site::Plain);
+        assert_eq!(site(&plain, &probed), Site::Plain);
+        let mut changed = plain.clone();
+        changed[17] = 0xe9;
+        assert_eq!(site(&probed, &changed), Site::Changed);
     }
 
     #[test]
