@@ -1,5 +1,6 @@
 //! What can be asked.
 
+pub mod export;
 pub mod launches;
 pub mod memory;
 pub mod startup;
@@ -9,7 +10,7 @@ pub mod timeline;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::question::Question;
@@ -29,6 +30,8 @@ pub enum Name {
     Memory,
     /// A file for Perfetto: calls by thread, steps, proven ends on the GPU, memory, launch rate
     Timeline,
+    /// Parquet tables below --out, for DuckDB, Spark, Athena, pandas
+    Export,
 }
 
 /// Settings of single questions.
@@ -40,7 +43,8 @@ pub struct Settings {
     pub vllm_log: Option<PathBuf>,
 
     /// timeline: the file to write; else RUN.perfetto-trace in the current directory.
-    /// report: the file to write; else report.html
+    /// report: the file to write; else report.html.
+    /// export: the directory for its tables
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
 }
@@ -70,7 +74,7 @@ impl Name {
 
     /// Beside its answer.
     pub fn writes_files(self) -> bool {
-        self == Self::Timeline
+        matches!(self, Self::Timeline | Self::Export)
     }
 
     pub fn question(self, settings: &Settings) -> Result<Box<dyn Question>> {
@@ -82,6 +86,10 @@ impl Name {
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),
             Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref())?),
+            Self::Export => {
+                let out = out.as_deref().context("export writes files: give --out DIRECTORY")?;
+                Box::new(export::Export::new(out))
+            }
         })
     }
 }
