@@ -82,25 +82,26 @@ pub fn find(paths: &[PathBuf]) -> Result<Found> {
             continue;
         }
         let segments::Found { segments, open, others } = segments::look(path)?;
-        let is_told = |name: &&String| {
-            !name.ends_with("(still being written)") && !name.ends_with(&format!(".{EXTENSION}\""))
-        };
+        let is_table = |name: &&String| name.ends_with(&format!(".{EXTENSION}\""));
+        let is_told = |name: &&String| !name.ends_with("(still being written)") && !is_table(name);
         found.not_read.extend(others.names.iter().filter(is_told).cloned());
         let tables = tables(path);
-        let not_told = others.count.saturating_sub(others.names.len()).saturating_sub(tables.len());
+        let told = others.names.len();
+        let told_tables = others.names.iter().filter(is_table).count();
+        let not_told = (others.count - told).saturating_sub(tables.len() - told_tables);
         if not_told > 0 {
             found.not_read.push(format!("{not_told} more"));
         }
         for table in tables {
+            let name = format!("{:?}", table.display().to_string());
             match exported::look(&table) {
                 Ok(Kind::Calls(run)) => found.runs.push(of_export(*run)),
                 Ok(Kind::Other(_)) => {}
-                Ok(Kind::Foreign) => found
-                    .not_read
-                    .push(format!("{:?} (not written by export)", table.display().to_string())),
-                Err(error) => {
-                    found.not_read.push(format!("{:?} ({error:#})", table.display().to_string()))
+                Ok(Kind::Foreign) => found.not_read.push(format!("{name} (not written by export)")),
+                Err(error) if exported::is_below_calls(&table) => {
+                    found.runs.push(damaged(&table, &error));
                 }
+                Err(error) => found.not_read.push(format!("{name} ({error:#})")),
             }
         }
         for file in segments.into_iter().chain(open) {
@@ -163,6 +164,14 @@ fn of_export(run: exported::Run) -> RunFiles {
         exported: Some(Arc::clone(&tables)),
     });
     RunFiles { name, files: files.collect(), gaps }
+}
+
+/// Calls of which nothing can be read: a run all the same, so that no answer passes over it.
+fn damaged(path: &Path, error: &anyhow::Error) -> RunFiles {
+    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let (file, reason) = (path.to_owned(), format!("{error:#}"));
+    let gaps = vec![Gap::anywhere(Cause::Unreadable { file, reason })];
+    RunFiles { name, files: Vec::new(), gaps }
 }
 
 /// Parquet files in a directory and in those below it, but for hidden ones.

@@ -21,7 +21,7 @@ use analysis::{
     report,
 };
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 /// Answers questions about CUDA traces, and says of each figure how it is known
 #[derive(Debug, Parser)]
@@ -43,7 +43,8 @@ struct Cli {
         value_name = "QUESTION",
         value_delimiter = ',',
         required = true,
-        num_args = 1
+        num_args = 1,
+        action = ArgAction::Set
     )]
     questions: Vec<Name>,
 

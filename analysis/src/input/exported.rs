@@ -1,6 +1,9 @@
 //! Reads what `export` has written back: rows become the lines that they were.
 
-use std::path::{Path, PathBuf};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -49,9 +52,18 @@ pub enum Kind {
     Foreign,
 }
 
-/// An error if it says that it holds calls, but nothing can be made of it.
+/// An error if it is no Parquet file, or says that it holds calls, but nothing can be made of it.
 pub fn look(path: &Path) -> Result<Kind> {
-    let Ok(file) = TableReader::open(path) else { return Ok(Kind::Foreign) };
+    unless_damaged(|| look_into(path))
+}
+
+/// The library that reads Parquet may panic on what no writer makes.
+pub(super) fn unless_damaged<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| bail!("the file is damaged"))
+}
+
+fn look_into(path: &Path) -> Result<Kind> {
+    let file = TableReader::open(path)?;
     let Some(table) = file.told(schema::TABLE_KEY) else { return Ok(Kind::Foreign) };
     if table != schema::CALLS.name {
         return Ok(Kind::Other(table.to_owned()));
@@ -81,6 +93,11 @@ pub fn look(path: &Path) -> Result<Kind> {
     };
     let tables = Exported { calls: path.to_owned(), meta };
     Ok(Kind::Calls(Box::new(Run { name, tables, segments, gaps })))
+}
+
+/// Where `export` puts calls.
+pub(super) fn is_below_calls(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == schema::CALLS.name)
 }
 
 /// It lies as the calls do, below `meta` instead of `calls`.

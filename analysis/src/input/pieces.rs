@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, BufRead, Read},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
@@ -14,7 +13,7 @@ use std::{
 use trace::reader::MAX_LINE_BYTES;
 
 use super::{
-    exported::{Exported, Lines},
+    exported::{Exported, Lines, unless_damaged},
     open,
 };
 
@@ -188,9 +187,7 @@ fn read_tables(
     free: &Receiver<Buffer>,
 ) -> Option<()> {
     let mut left = segments;
-    // A damaged file may lead the library that unpacks it anywhere.
-    let read = catch_unwind(AssertUnwindSafe(|| read_lines(tables, &mut left, sender, free)))
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("the file is damaged")));
+    let read = unless_damaged(|| read_lines(tables, &mut left, sender, free));
     match read {
         Ok(is_heard) => is_heard?,
         Err(error) => {

@@ -296,6 +296,7 @@ impl Background {
         }
     }
 
+    /// The file, once what was given to the thread is in it.
     fn join(&mut self) -> Result<TableFile> {
         self.sender = None;
         let thread = self.thread.take().ok_or_else(|| anyhow!("writing has failed before"))?;
@@ -307,5 +308,15 @@ impl Background {
         let mut file = self.join()?;
         file.write(&self.rows)?;
         Ok(file)
+    }
+}
+
+/// So that what is not published is gone when the program ends.
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            let _: Result<_, _> = thread.join();
+        }
     }
 }
