@@ -28,10 +28,14 @@ scratch=$(mktemp -d)
 trap 'rm -r "$scratch"' EXIT
 cargo build --quiet --locked --package analysis
 
-# A fleet of three: whole by its opening line, without its first segment, and a file that is no segment.
+# A fleet: a run without its end, one without its first segment, and files that are no segments, of which one has a call
+# that failed.
 mkdir "$scratch/traces"
 cp analysis/tests/data/h200-eager.jsonl.zst "$scratch/traces/trace_gpu-a_20261201T101500.000Z_000001.jsonl.zst"
 cp analysis/tests/data/h200-graphs.jsonl.zst "$scratch/traces/trace_gpu-b_20261130T003839.587Z_000002.jsonl.zst"
 cp analysis/tests/it/data/vllm-h200.jsonl "$scratch/other.jsonl"
+printf '%s\n' '{"ts":3017.976619,"pid":27967,"tid":27967,"type":"cuda_api","func":"cuMemAlloc_v2","phase":"call",'\
+'"dur_us":0.911,"ret":2,"error":"CUDA_ERROR_OUT_OF_MEMORY","depth":0,"bytes":1125899906842624,"ptr":null}' |
+    tr -d '\n' >"$scratch/failed.jsonl"
 
 "$python" analysis/check_tables.py "${CARGO_TARGET_DIR:-target}/debug/cuda-trace" "$scratch" docs/parquet.md "$@"

@@ -78,6 +78,7 @@ pub struct Row<'a> {
 
 impl Row<'_> {
     /// Numbers beyond 2^63, which only handles and sizes of failing calls have, become negative.
+    #[must_use]
     pub fn unsigned(self, value: impl Into<Option<u64>>) -> Self {
         self.integer(value.into().map(u64::cast_signed))
     }
@@ -115,6 +116,7 @@ impl Row<'_> {
         self
     }
 
+    #[must_use]
     pub fn string(self, value: Option<&str>) -> Self {
         self.text(value.map(ByteArray::from))
     }

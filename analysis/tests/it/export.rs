@@ -173,7 +173,7 @@ fn damaged_tables_are_told() {
             bad[at] ^= 1 << random.below(8);
         }
         fs::write(&file, &bad).unwrap();
-        let found = analysis::input::find(&[out.clone()]).unwrap();
+        let found = analysis::input::find(std::slice::from_ref(&out)).unwrap();
         assert_eq!(found.runs.len(), 1);
         for run in &found.runs {
             let settings = analysis::questions::Settings::default();

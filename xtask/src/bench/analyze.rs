@@ -168,7 +168,7 @@ fn writing_questions(ctx: &Ctx) -> Result<Vec<String>> {
     let (sh, program) = (&ctx.sh, program("cuda-trace"));
     let help = cmd!(sh, "{program} --help").quiet().read()?;
     let has = |question: &&str| help.contains(&format!("- {question}:"));
-    Ok(["timeline", "export"].iter().filter(has).map(ToString::to_string).collect())
+    Ok(["timeline", "export"].into_iter().filter(has).map(str::to_owned).collect())
 }
 
 /// The seed's count of functions.
