@@ -14,7 +14,8 @@ use analysis::{
 use fuzz::Scratch;
 use libfuzzer_sys::fuzz_target;
 
-const QUESTIONS: [Name; 4] = [Name::Summary, Name::Steps, Name::Launches, Name::Memory];
+const QUESTIONS: [Name; 5] =
+    [Name::Summary, Name::Steps, Name::Startup, Name::Launches, Name::Memory];
 
 static SEGMENTS: LazyLock<[Scratch; 3]> = LazyLock::new(|| {
     [1, 2, 3].map(|sequence| {

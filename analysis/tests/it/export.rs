@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{ask, data, gaps, random::Random, scene::Scene};
 
-const ALL: [Name; 4] = [Name::Summary, Name::Steps, Name::Launches, Name::Memory];
+const ALL: [Name; 5] = [Name::Summary, Name::Steps, Name::Startup, Name::Launches, Name::Memory];
 
 /// Exit code, and what was said on standard error.
 fn cuda_trace(arguments: &[&Path]) -> (i32, String) {
@@ -81,7 +81,7 @@ fn answers_from_tables_are_those_from_the_lines() {
     let out = directory.path().join("tables");
     export(&[&traces, &other], &out);
     let expected = ask(&[&traces, &other], &ALL, &Window::default());
-    assert_eq!(expected.len(), 8);
+    assert_eq!(expected.len(), 2 * ALL.len());
     let expected = without_directory(expected, &traces);
     let found = || without_directory(ask(&[&out], &ALL, &Window::default()), &traces);
     assert_eq!(found(), expected);

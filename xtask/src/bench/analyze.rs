@@ -50,7 +50,7 @@ pub(crate) struct Analyze {
     cut: PathBuf,
 
     /// Questions that are asked together
-    #[arg(long, value_name = "NAMES", default_value = "summary,steps,launches,memory")]
+    #[arg(long, value_name = "NAMES", default_value = "summary,steps,startup,launches,memory")]
     questions: String,
 
     /// Print the results as JSON instead of a table
