@@ -111,6 +111,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Analyze) -> Result<()> {
     ask("summary", None)?;
     ask(&task.questions, None)?;
     let out = made.directory.with_file_name("output");
+    fs::create_dir_all(&out).context("cannot create a directory")?;
     for question in writing_questions(ctx)? {
         ask(&question, Some(&out.join(&question)))?;
     }
