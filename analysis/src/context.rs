@@ -8,7 +8,7 @@ pub mod kernel;
 pub mod process;
 pub mod time;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use trace::{
     call_view::CallView,
@@ -25,10 +25,23 @@ use kernel::Kernels;
 use process::Processes;
 use time::Time;
 
+/// Where a line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Which of the files that were read.
+    pub file: u32,
+    /// From 1, as `sed -n` counts the lines of the file once it is unpacked.
+    pub line: u64,
+}
+
 #[derive(Default)]
 pub struct Context {
     /// How the run is called: host and start, or the file.
     pub run: String,
+    /// In the order in which they are read.
+    pub files: Vec<PathBuf>,
+    /// Of the line that is being read.
+    pub place: Place,
     /// Of the latest segment.
     pub opening: Option<SegmentOpen>,
     pub time: Time,

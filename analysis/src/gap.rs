@@ -2,10 +2,10 @@
 
 use std::{fmt, path::PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One thing that keeps the trace from being whole.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
     #[serde(flatten)]
     pub cause: Cause,
@@ -18,7 +18,7 @@ pub struct Gap {
     pub to_ns: Option<i64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "gap", rename_all = "snake_case")]
 pub enum Cause {
     /// No file for the numbers from `first` to `last`.

@@ -1,5 +1,6 @@
 //! Finds what is to be read: the segments of each run, in their order.
 
+pub mod exported;
 pub mod pieces;
 
 use std::{
@@ -7,6 +8,7 @@ use std::{
     fs,
     io::Read as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -18,6 +20,8 @@ use trace::{
 };
 
 use crate::gap::{Cause, Gap};
+use exported::{EXTENSION, Exported, Kind};
+use pieces::Source;
 
 /// Stands for standard input.
 pub const STDIN: &str = "-";
@@ -37,6 +41,8 @@ pub struct Segment {
     /// By its opening line, else by its name; `None` for what is no segment.
     pub sequence: Option<u64>,
     pub opening: Option<SegmentOpen>,
+    /// The tables that hold its lines, if it is read from such.
+    pub exported: Option<Arc<Exported>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,14 +66,43 @@ pub fn find(paths: &[PathBuf]) -> Result<Found> {
             fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if !metadata.is_dir() {
             fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            if path.extension().is_some_and(|extension| extension == EXTENSION) {
+                match exported::look(path).with_context(|| path.display().to_string())? {
+                    Kind::Calls(run) => found.runs.push(of_export(*run)),
+                    Kind::Other(table) => bail!(
+                        "{}: it is the table {table:?} of an export: give the directory of the \
+                         export, or its table calls",
+                        path.display()
+                    ),
+                    Kind::Foreign => bail!("{}: not written by export", path.display()),
+                }
+                continue;
+            }
             add(path.clone(), &mut by_run, &mut found.runs);
             continue;
         }
         let segments::Found { segments, open, others } = segments::look(path)?;
-        let not_open = others.names.iter().filter(|name| !name.ends_with("(still being written)"));
-        found.not_read.extend(not_open.cloned());
-        if others.count > others.names.len() {
-            found.not_read.push(format!("{} more", others.count - others.names.len()));
+        let is_table = |name: &&String| name.ends_with(&format!(".{EXTENSION}\""));
+        let is_told = |name: &&String| !name.ends_with("(still being written)") && !is_table(name);
+        found.not_read.extend(others.names.iter().filter(is_told).cloned());
+        let tables = tables(path);
+        let told = others.names.len();
+        let told_tables = others.names.iter().filter(is_table).count();
+        let not_told = (others.count - told).saturating_sub(tables.len() - told_tables);
+        if not_told > 0 {
+            found.not_read.push(format!("{not_told} more"));
+        }
+        for table in tables {
+            let name = format!("{:?}", table.display().to_string());
+            match exported::look(&table) {
+                Ok(Kind::Calls(run)) => found.runs.push(of_export(*run)),
+                Ok(Kind::Other(_)) => {}
+                Ok(Kind::Foreign) => found.not_read.push(format!("{name} (not written by export)")),
+                Err(error) if exported::is_below_calls(&table) => {
+                    found.runs.push(damaged(&table, &error));
+                }
+                Err(error) => found.not_read.push(format!("{name} ({error:#})")),
+            }
         }
         for file in segments.into_iter().chain(open) {
             add(file, &mut by_run, &mut found.runs);
@@ -81,7 +116,8 @@ pub fn find(paths: &[PathBuf]) -> Result<Found> {
         };
         bail!(
             "no trace in {}: segments are named trace_<host>_<start>_<sequence>.jsonl or \
-             .jsonl.zst; give another file by its own path{beside}",
+             .jsonl.zst, or are the tables that export has written; give another file by its own \
+             path{beside}",
             paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
         );
     }
@@ -102,7 +138,7 @@ fn add(path: PathBuf, by_run: &mut BTreeMap<Run, Vec<Segment>>, others: &mut Vec
         Some(SegmentName { run, sequence, .. }) => {
             let opening = opening(&path);
             let sequence = opening.as_ref().map_or(sequence, |opening| opening.sequence);
-            let segment = Segment { path, sequence: Some(sequence), opening };
+            let segment = Segment { path, sequence: Some(sequence), opening, exported: None };
             by_run.entry(run).or_default().push(segment);
         }
     }
@@ -113,8 +149,69 @@ fn single(path: &Path) -> RunFiles {
         Some(STDIN) => "standard input".to_owned(),
         _ => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
     };
-    let segment = Segment { path: path.to_owned(), sequence: None, opening: None };
+    let segment = Segment { path: path.to_owned(), sequence: None, opening: None, exported: None };
     RunFiles { name, files: vec![segment], gaps: Vec::new() }
+}
+
+/// What was exported of a run, as the segments that it was.
+fn of_export(run: exported::Run) -> RunFiles {
+    let exported::Run { name, tables, segments, gaps } = run;
+    let tables = Arc::new(tables);
+    let files = segments.into_iter().map(|exported::Segment { file, sequence }| Segment {
+        path: file.into(),
+        sequence,
+        opening: None,
+        exported: Some(Arc::clone(&tables)),
+    });
+    RunFiles { name, files: files.collect(), gaps }
+}
+
+/// Calls of which nothing can be read: a run all the same, so that no answer passes over it.
+fn damaged(path: &Path, error: &anyhow::Error) -> RunFiles {
+    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let (file, reason) = (path.to_owned(), format!("{error:#}"));
+    let gaps = vec![Gap::anywhere(Cause::Unreadable { file, reason })];
+    RunFiles { name, files: Vec::new(), gaps }
+}
+
+/// Parquet files in a directory and in those below it, but for hidden ones.
+fn tables(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        // What cannot be listed is told by whoever looks for segments.
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && !is_hidden => directories.push(path),
+                Ok(kind) if kind.is_dir() => {}
+                _ if path.extension().is_some_and(|it| it == EXTENSION) && path.is_file() => {
+                    found.push(path);
+                }
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+impl RunFiles {
+    /// What is to be read one after the other.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        let mut sources = Vec::new();
+        for file in &self.files {
+            match (&file.exported, sources.last_mut()) {
+                (None, _) => sources.push(Source::File(file.path.clone())),
+                (Some(_), Some(Source::Exported { segments, .. })) => *segments += 1,
+                (Some(tables), _) => {
+                    sources.push(Source::Exported { tables: Arc::clone(tables), segments: 1 });
+                }
+            }
+        }
+        sources
+    }
 }
 
 /// The first line, if it is one: what the file is, whatever its name says.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     path::PathBuf,
@@ -20,7 +21,7 @@ use analysis::{
     report,
 };
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 /// Answers questions about CUDA traces, and says of each figure how it is known
 #[derive(Debug, Parser)]
@@ -42,7 +43,8 @@ struct Cli {
         value_name = "QUESTION",
         value_delimiter = ',',
         required = true,
-        num_args = 1
+        num_args = 1,
+        action = ArgAction::Set
     )]
     questions: Vec<Name>,
 
@@ -145,6 +147,7 @@ cuda-trace diff old/ new/ --threshold 5%        what has changed; exit code 3 if
 cuda-trace summary traces/ --json | jq '.functions[] | select(.calls > 1000) | .function'
 zstdcat trace_*.zst | cuda-trace summary -
 cuda-trace timeline traces/ --last              a file to open at https://ui.perfetto.dev
+cuda-trace export traces/ --out tables/         Parquet, for DuckDB, Spark, Athena, pandas
 
 A figure that is not exact says so: ~ is an estimate, >= and a..b are bounds, ? is not known.
 Exit codes: 0 answered, 1 nothing could be answered, 2 wrong usage, 3 differences (diff)";
@@ -198,6 +201,9 @@ fn answer(Cli { command: _, questions, paths, json, part, settings }: &Cli) -> R
          out",
         runs.len()
     );
+    if questions.contains(&Name::Export) {
+        can_export(&runs, part)?;
+    }
     let writes_files = questions.iter().any(|name| name.writes_files());
     let mut output = Output::default();
     let mut has_calls = false;
@@ -217,6 +223,21 @@ fn answer(Cli { command: _, questions, paths, json, part, settings }: &Cli) -> R
         failures.push("no call was found; what was read is told above".to_owned());
     }
     ensure!(failures.is_empty(), "{}", failures.join("; "));
+    Ok(())
+}
+
+/// Tables of a part would not add up with the counts of the whole, and two runs of one name would
+/// overwrite each other's.
+fn can_export(runs: &[RunFiles], Part { since, from, to, .. }: &Part) -> Result<()> {
+    ensure!(
+        since.is_none() && from.is_none() && to.is_none(),
+        "export takes whole runs: leave --since, --from and --to out, and choose by the columns \
+         time and ts_ns later"
+    );
+    let mut names = BTreeSet::new();
+    for RunFiles { name, .. } in runs {
+        ensure!(names.insert(name), "two runs are called {name:?}: export one after the other");
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What can be asked.
 
+pub mod export;
 pub mod launches;
 pub mod memory;
 pub mod startup;
@@ -10,7 +11,7 @@ pub mod tokens;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::question::Question;
@@ -32,6 +33,8 @@ pub enum Name {
     Memory,
     /// A file for Perfetto: calls by thread, steps, proven ends on the GPU, memory, launch rate
     Timeline,
+    /// Parquet tables below --out, for DuckDB, Spark, Athena, pandas
+    Export,
 }
 
 /// Settings of single questions.
@@ -43,7 +46,8 @@ pub struct Settings {
     pub vllm_log: Option<PathBuf>,
 
     /// timeline: the file to write; else RUN.perfetto-trace in the current directory.
-    /// report: the file to write; else report.html
+    /// report: the file to write; else report.html.
+    /// export: the directory for its tables
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
 
@@ -77,7 +81,7 @@ impl Name {
 
     /// Beside its answer.
     pub fn writes_files(self) -> bool {
-        self == Self::Timeline
+        matches!(self, Self::Timeline | Self::Export)
     }
 
     pub fn question(self, settings: &Settings) -> Result<Box<dyn Question>> {
@@ -90,6 +94,10 @@ impl Name {
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),
             Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref())?),
+            Self::Export => {
+                let out = out.as_deref().context("export writes files: give --out DIRECTORY")?;
+                Box::new(export::Export::new(out))
+            }
         })
     }
 }

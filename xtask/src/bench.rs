@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: what tracing costs, measured side by side in one run.
+//! `cargo xtask bench`: what tracing costs and how fast traces are read, measured side by side in one run.
 //!
 //! Goals are told, never enforced: a timing fails no task.
 
+mod analyze;
 mod bpftrace;
 mod goal;
 mod gpu;
@@ -19,13 +20,14 @@ use clap::Subcommand;
 
 use crate::ctx::Ctx;
 
-/// Measure what tracing costs; needs root
+/// Measure what tracing costs, which needs root, and how fast traces are read
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     Probe(probe::Probe),
     Pipeline(pipeline::Pipeline),
     Gpu(gpu::Gpu),
     Soak(soak::Soak),
+    Analyze(analyze::Analyze),
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
@@ -38,5 +40,6 @@ pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
         Bench::Pipeline(task) => pipeline::run(ctx, task),
         Bench::Gpu(task) => gpu::run(ctx, task),
         Bench::Soak(task) => soak::run(ctx, task),
+        Bench::Analyze(task) => analyze::run(ctx, task),
     }
 }

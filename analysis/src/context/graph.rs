@@ -7,7 +7,7 @@ use trace::line::{self, Address};
 use super::function::Hasher;
 
 /// Of all processes; what lies beyond is not known.
-const MAX_GRAPHS: usize = 1 << 20;
+pub(crate) const MAX_GRAPHS: usize = 1 << 20;
 
 #[derive(Default)]
 pub struct Graphs(HashMap<(u32, u64), Arc<[u32]>, Hasher>);

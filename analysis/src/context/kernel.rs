@@ -36,4 +36,11 @@ impl Kernels {
     pub fn get(&self, id: u32) -> Option<&Kernel> {
         self.0.get(&id)
     }
+
+    /// By their numbers.
+    pub fn sorted(&self) -> Vec<(u32, &Kernel)> {
+        let mut all: Vec<_> = self.0.iter().map(|(id, kernel)| (*id, kernel)).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
 }

@@ -3,18 +3,34 @@
 use std::{
     io::{self, BufRead, Read},
     path::PathBuf,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
     thread,
 };
 
 use trace::reader::MAX_LINE_BYTES;
 
-use super::open;
+use super::{
+    exported::{Exported, Lines, unless_damaged},
+    open,
+};
 
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Pieces that wait to be read: enough to keep both threads busy.
 const WAITING: usize = 4;
+
+/// What is read.
+pub(crate) enum Source {
+    File(PathBuf),
+    /// So many files, read from tables.
+    Exported {
+        tables: Arc<Exported>,
+        segments: usize,
+    },
+}
 
 pub enum Piece {
     /// Lines, each with its line feed but perhaps the last of a file.
@@ -77,10 +93,10 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    pub fn of(files: Vec<PathBuf>) -> Self {
+    pub(crate) fn of(sources: Vec<Source>) -> Self {
         let (sender, pieces) = sync_channel(WAITING);
         let (used, free) = sync_channel(WAITING + 2);
-        thread::spawn(move || read_all(&files, &sender, &free));
+        thread::spawn(move || read_all(&sources, &sender, &free));
         Self { pieces, used }
     }
 
@@ -97,8 +113,17 @@ impl Pieces {
     }
 }
 
-fn read_all(files: &[PathBuf], sender: &SyncSender<Piece>, free: &Receiver<Buffer>) {
-    for file in files {
+fn read_all(sources: &[Source], sender: &SyncSender<Piece>, free: &Receiver<Buffer>) {
+    for source in sources {
+        let file = match source {
+            Source::File(file) => file,
+            Source::Exported { tables, segments } => {
+                if read_tables(tables, *segments, sender, free).is_none() {
+                    return;
+                }
+                continue;
+            }
+        };
         let read = open(file).map_or_else(
             |error| sender.send(Piece::Failed(error)).is_ok(),
             |input| read_file(input, sender, free).is_some(),
@@ -154,6 +179,63 @@ fn read_file(
     }
 }
 
+/// Ends as many files as were exported, whatever happens; `None` if nobody listens any more.
+fn read_tables(
+    tables: &Exported,
+    segments: usize,
+    sender: &SyncSender<Piece>,
+    free: &Receiver<Buffer>,
+) -> Option<()> {
+    let mut left = segments;
+    let read = unless_damaged(|| read_lines(tables, &mut left, sender, free));
+    match read {
+        Ok(is_heard) => is_heard?,
+        Err(error) => {
+            let reason = format!("{}: {error:#}", tables.calls.display());
+            sender.send(Piece::Failed(io::Error::other(reason))).ok()?;
+        }
+    }
+    for _ in 0..left {
+        sender.send(Piece::End).ok()?;
+    }
+    Some(())
+}
+
+/// `left` is how many files have not ended yet; the last one's end is left to the caller.
+fn read_lines(
+    tables: &Exported,
+    left: &mut usize,
+    sender: &SyncSender<Piece>,
+    free: &Receiver<Buffer>,
+) -> anyhow::Result<Option<()>> {
+    let last = i64::try_from(*left)?;
+    let mut lines = Lines::new(tables)?;
+    let mut current = 1;
+    let mut text = Vec::new();
+    loop {
+        let segment = lines.segment()?;
+        if text.len() >= PIECE_BYTES || (segment != Some(current) && !text.is_empty()) {
+            let mut room = free.try_recv().unwrap_or_default().room;
+            room.clear();
+            let full = std::mem::replace(&mut text, room);
+            let buffer = Buffer { length: full.len(), room: full };
+            if sender.send(Piece::Lines(buffer)).is_err() {
+                return Ok(None);
+            }
+        }
+        let Some(segment) = segment else { return Ok(Some(())) };
+        anyhow::ensure!(segment <= last, "a row of a file that was not exported");
+        while current < segment {
+            current += 1;
+            *left -= 1;
+            if sender.send(Piece::End).is_err() {
+                return Ok(None);
+            }
+        }
+        lines.push(&mut text)?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +244,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("t.jsonl");
         std::fs::write(&file, text).unwrap();
-        let mut pieces = Pieces::of(vec![file.clone(), directory.path().join("none"), file]);
+        let mut pieces = Pieces::of(
+            [file.clone(), directory.path().join("none"), file].map(Source::File).into(),
+        );
         let mut found = Vec::new();
         while let Some(piece) = pieces.receive() {
             found.push(match piece {

@@ -444,7 +444,8 @@ impl Launches {
                 Value::Text(name) => name.clone(),
                 _ => String::new(),
             };
-            (std::cmp::Reverse(integer(&row[3])), name)
+            // A handle may come again: the order must not be that of a hash.
+            (std::cmp::Reverse(integer(&row[3])), name, [1, 2, 4].map(|at| integer(&row[at])))
         });
         table.shown = SHOWN_GRAPHS;
         table.chart = Some(Chart::Bars(&["replays", "host_ns"]));

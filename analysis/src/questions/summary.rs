@@ -80,7 +80,9 @@ impl Question for Summary {
         }
         let of_process = self.process(*process);
         of_process.calls += 1;
-        of_process.first_ns.get_or_insert(line.ts_ns);
+        // The line of an outer call stands behind those of the calls that it made.
+        let first_ns = of_process.first_ns.unwrap_or(line.ts_ns);
+        of_process.first_ns = Some(first_ns.min(line.ts_ns));
         of_process.last_ns = of_process.last_ns.max(line.end_ns());
         if let (Some(0), Some(dur_ns)) = (line.depth, line.dur_ns) {
             of_process.outermost_ns = of_process.outermost_ns.saturating_add(dur_ns);
@@ -132,6 +134,7 @@ impl Summary {
         let key = (call.function, code);
         if let Some(error) = self.errors.get_mut(&key) {
             error.count += 1;
+            error.first_ns = error.first_ns.min(call.line.ts_ns);
         } else if self.errors.len() < MAX_ERRORS {
             let api = context.functions.get(call.function).api;
             let known = || api.and_then(|api| error_name(api, code));

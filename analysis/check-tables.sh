@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Exports traces of real engines to Parquet and asks them in SQL: DuckDB must find what `cuda-trace summary` says, and must
+# run every query of docs/parquet.md. With --spark also by Spark, which needs Java and takes a minute more.
+# Needs python3; takes duckdb (and pyspark) from PyPI into a virtual environment under target/ unless they are installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(duckdb==2.0.1)
+modules=duckdb
+[ "${1:-}" != --spark ] || { packages+=(pyspark==4.1.3) && modules=duckdb,pyspark; }
+
+say() { printf '%s\n' "$*" >&2; }
+
+python=python3
+if ! "$python" -c "import $modules" 2>/dev/null; then
+    environment=${CARGO_TARGET_DIR:-target}/check-tables
+    python=$environment/bin/python
+    if ! "$python" -c "import $modules" 2>/dev/null; then
+        say "installing ${packages[*]} into $environment"
+        if ! python3 -m venv "$environment" || ! "$python" -m pip install --quiet "${packages[@]}"; then
+            say "error: cannot install ${packages[*]}: it needs python3 with venv (apt-get install python3-venv) and PyPI"
+            exit 1
+        fi
+    fi
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -r "$scratch"' EXIT
+cargo build --quiet --locked --package analysis
+
+# A fleet: a run without its end, one without its first segment, and files that are no segments, of which one has a call
+# that failed.
+mkdir "$scratch/traces"
+cp analysis/tests/data/h200-eager.jsonl.zst "$scratch/traces/trace_gpu-a_20261201T101500.000Z_000001.jsonl.zst"
+cp analysis/tests/data/h200-graphs.jsonl.zst "$scratch/traces/trace_gpu-b_20261130T003839.587Z_000002.jsonl.zst"
+cp analysis/tests/it/data/vllm-h200.jsonl "$scratch/other.jsonl"
+printf '%s\n' '{"ts":3017.976619,"pid":27967,"tid":27967,"type":"cuda_api","func":"cuMemAlloc_v2","phase":"call",'\
+'"dur_us":0.911,"ret":2,"error":"CUDA_ERROR_OUT_OF_MEMORY","depth":0,"bytes":1125899906842624,"ptr":null}' |
+    tr -d '\n' >"$scratch/failed.jsonl"
+
+"$python" analysis/check_tables.py "${CARGO_TARGET_DIR:-target}/debug/cuda-trace" "$scratch" docs/parquet.md "$@"
