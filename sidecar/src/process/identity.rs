@@ -156,6 +156,10 @@ mod tests {
     fn a_command_line_has_no_secrets() {
         let line = b"vllm\0serve\0m\0--api-key\0planted one\0--port\x008000\0";
         assert_eq!(join_arguments(line), "vllm serve m --api-key *** --port 8000");
+        let line = b"p\0--ssl-keyfile-password=correct PLANTED staple\0--jwt\0-PLANTED\0q\0";
+        assert_eq!(join_arguments(line), "p --ssl-keyfile-password=*** --jwt *** q");
+        let title = b"p --password=correct PLANTED staple --port 1\0\0\0";
+        assert_eq!(join_arguments(title), "p --password=*** --port 1");
     }
 
     #[test]
