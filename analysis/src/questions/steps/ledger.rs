@@ -130,7 +130,7 @@ struct Queued {
     part: Part,
     works: Range<u64>,
     since: i64,
-    least_bytes: u64,
+    output: OutputBytes,
     /// Of tokens, by captures or grids.
     most: Option<u32>,
     tokens: Option<u32>,
@@ -138,12 +138,41 @@ struct Queued {
     graph_tokens: Option<u32>,
 }
 
+/// What the copies of an output say of one request.
+#[derive(Debug, Clone, Copy)]
+struct OutputBytes {
+    /// Of the smallest copy.
+    least: u64,
+    /// Another copy is twice as large: numbers of 32 bits beside numbers of 64.
+    has_double: bool,
+}
+
+impl OutputBytes {
+    fn of(bytes: u64) -> Self {
+        Self { least: bytes, has_double: false }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        let [least, other] = [self.least.min(bytes), self.least.max(bytes)];
+        self.has_double &= least == self.least;
+        self.has_double |= other == least.saturating_mul(2);
+        self.least = least;
+    }
+
+    /// How many requests got a token; 0 if there are more than tokens, as of a model that embeds.
+    fn requests(self, usual: u64, most: Option<u32>) -> u32 {
+        let bytes = if self.has_double { BYTES_OF_AN_OUTPUT } else { usual };
+        let requests = u32::try_from(self.least / bytes).unwrap_or(0);
+        if most.is_some_and(|most| requests > most) { 0 } else { requests }
+    }
+}
+
 /// Copies to the host that no event follows yet.
 #[derive(Debug)]
 struct Copying {
     stream: u64,
     copied: Interval,
-    least_bytes: u64,
+    bytes: OutputBytes,
     sources: Vec<(u64, u64)>,
     is_direct: bool,
 }
@@ -193,6 +222,8 @@ pub(super) struct Ledger {
     sources: Vec<(u64, u64)>,
     queued: VecDeque<Queued>,
     bytes_of_an_output: u64,
+    /// Somebody has waited for an output.
+    is_serving: bool,
     pub rows: Vec<Row>,
     /// Calls whose end is not known: they prove nothing.
     pub entries: u64,
@@ -213,6 +244,7 @@ impl Default for Ledger {
             sources: Vec::new(),
             queued: VecDeque::new(),
             bytes_of_an_output: BYTES_OF_AN_OUTPUT,
+            is_serving: false,
             rows: Vec::new(),
             entries: 0,
         }
@@ -466,14 +498,14 @@ impl Ledger {
                 match copying.iter_mut().find(|copying| copying.stream == stream) {
                     Some(copying) => {
                         copying.copied = call;
-                        copying.least_bytes = copying.least_bytes.min(bytes);
+                        copying.bytes.add(bytes);
                         copying.sources.extend(source);
                         copying.is_direct = true;
                     }
                     None => copying.push(Copying {
                         stream,
                         copied: call,
-                        least_bytes: bytes,
+                        bytes: OutputBytes::of(bytes),
                         sources: source.into_iter().collect(),
                         is_direct: true,
                     }),
@@ -502,7 +534,7 @@ impl Ledger {
         let at = copying.iter().position(|copying| copying.stream == stream);
         let has_work = self.part.launches + self.part.graph_launches > 0;
         let output = at.map(|at| copying.swap_remove(at)).filter(|_| has_work);
-        let Some(Copying { copied, least_bytes, sources, is_direct, .. }) = output else {
+        let Some(Copying { copied, bytes, sources, is_direct, .. }) = output else {
             self.order.record(event, stream, call, tid);
             return;
         };
@@ -512,14 +544,14 @@ impl Ledger {
         self.sources = sources;
         self.has_input = false;
         self.longest_pause = -1;
-        let queued = self.queue(call.ret, least_bytes);
+        let queued = self.queue(call.ret, bytes);
         self.queued.push_back(queued);
         while let Some(output) = self.order.next_settled() {
             self.settle(output);
         }
     }
 
-    fn queue(&mut self, since: i64, least_bytes: u64) -> Queued {
+    fn queue(&mut self, since: i64, output: OutputBytes) -> Queued {
         let part = std::mem::take(&mut self.part);
         let works = part.first_work.unwrap_or(self.works)..self.works;
         let (mode, graph_tokens) = self.graphs(&part);
@@ -528,16 +560,17 @@ impl Ledger {
             GraphMode::Full | GraphMode::Piecewise => None,
         };
         let most = graph_tokens.or(by_grids);
-        let fits = |bytes: u64| most.is_some_and(|most| least_bytes / bytes <= u64::from(most));
-        if most.is_some() && !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT) {
+        let fits = |bytes: u64| most.is_some_and(|most| output.least / bytes <= u64::from(most));
+        let is_large = !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT);
+        if most.is_some() && is_large && !output.has_double {
             self.bytes_of_an_output = MAX_BYTES_OF_AN_OUTPUT;
         }
-        let requests = requests(least_bytes, self.bytes_of_an_output, most);
+        let requests = output.requests(self.bytes_of_an_output, most);
         let is_possible = |tokens: &u32| {
             *tokens >= requests && graph_tokens.is_none_or(|padded| *tokens <= padded)
         };
         let tokens = by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible));
-        Queued { part, works, since, least_bytes, most, tokens, mode, graph_tokens }
+        Queued { part, works, since, output, most, tokens, mode, graph_tokens }
     }
 
     /// How the graphs of a step make up the model, and for how many tokens they were captured.
@@ -595,7 +628,12 @@ impl Ledger {
 
     fn settle(&mut self, output: Output) {
         let Some(queued) = self.queued.pop_front() else { return };
-        let Queued { part, works, since, least_bytes, most, tokens, mode, graph_tokens } = queued;
+        let Queued { part, works, since, output: bytes, most, tokens, mode, graph_tokens } = queued;
+        if output.handed.is_some() && !self.is_serving {
+            // What was computed before the first step was a trial, of sizes that tell nothing.
+            self.is_serving = true;
+            self.bytes_of_an_output = BYTES_OF_AN_OUTPUT;
+        }
         // Contradictions come from lines that are missing: then nothing is proved.
         let high = output.high.filter(|&high| high >= output.low);
         self.rows.push(Row {
@@ -614,7 +652,7 @@ impl Ledger {
             copies: part.copies,
             mode,
             graph_tokens,
-            requests: requests(least_bytes, self.bytes_of_an_output, most),
+            requests: bytes.requests(self.bytes_of_an_output, most),
             tokens,
             is_fed: part.is_fed,
             is_rested: part.is_rested,
@@ -636,12 +674,6 @@ impl Part {
         self.api_ns = self.api_ns.saturating_add(more.api_ns);
         self.other_wait_ns = self.other_wait_ns.saturating_add(more.other_wait_ns);
     }
-}
-
-/// Of an output of so many bytes; 0 if there are more than tokens, as of a model that embeds.
-fn requests(least_bytes: u64, bytes_of_an_output: u64, most: Option<u32>) -> u32 {
-    let requests = u32::try_from(least_bytes / bytes_of_an_output).unwrap_or(0);
-    if most.is_some_and(|most| requests > most) { 0 } else { requests }
 }
 
 /// The number of tokens for which two inputs of this step have a position each: of the tokens, and
