@@ -2,6 +2,7 @@
 
 pub mod launches;
 pub mod memory;
+pub mod ranks;
 pub mod startup;
 pub mod steps;
 pub mod summary;
@@ -21,6 +22,8 @@ pub enum Name {
     Summary,
     /// Engine steps: kind, graphs, launches, waits, and when the GPU was done
     Steps,
+    /// Ranks of one engine: who comes late, by how much, and where its host is to blame
+    Ranks,
     /// Kernels: how often, by kernel and category, graph replays included
     Launches,
     /// Before the first step: load, compile, cache, capture, warm-up
@@ -78,6 +81,7 @@ impl Name {
         Ok(match self {
             Self::Summary => Box::new(summary::Summary::default()),
             Self::Steps => Box::new(steps::Steps::default()),
+            Self::Ranks => Box::new(ranks::Ranks::default()),
             Self::Launches => Box::new(launches::Launches::default()),
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),

@@ -39,6 +39,9 @@ const MAX_GRAPHS: usize = 1024;
 
 const MAX_THREADS: usize = 65_536;
 
+/// Launches of a step whose times are kept.
+const MAX_LAUNCHED: usize = 4096;
+
 /// No trace is so long; times up to here can be subtracted.
 const MAX_TIME_NS: i64 = 1 << 61;
 
@@ -103,6 +106,8 @@ pub(in crate::questions) struct Row {
     pub works: Range<u64>,
     /// When the last of that was called, or the output was queued, if that was later.
     pub queued_last: i64,
+    /// When the calls of its launches began, where they are kept.
+    pub launched: Vec<i64>,
 }
 
 /// Calls between two outputs.
@@ -122,6 +127,7 @@ struct Part {
     votes: Votes,
     is_fed: bool,
     is_rested: bool,
+    launched: Vec<i64>,
 }
 
 /// A step whose output is queued.
@@ -205,7 +211,7 @@ impl Direction {
 
 /// What is known of one process while its calls are read.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(in crate::questions) struct Ledger {
     order: StreamOrder,
     captures: Captures,
     /// Of launches outside graphs.
@@ -224,6 +230,8 @@ pub(super) struct Ledger {
     bytes_of_an_output: u64,
     /// Somebody has waited for an output.
     is_serving: bool,
+    /// Rows have the times of their launches.
+    keeps_launches: bool,
     pub rows: Vec<Row>,
     /// Calls whose end is not known: they prove nothing.
     pub entries: u64,
@@ -245,6 +253,7 @@ impl Default for Ledger {
             queued: VecDeque::new(),
             bytes_of_an_output: BYTES_OF_AN_OUTPUT,
             is_serving: false,
+            keeps_launches: false,
             rows: Vec::new(),
             entries: 0,
         }
@@ -252,8 +261,17 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    pub(in crate::questions) fn with_launches() -> Self {
+        Self { keeps_launches: true, ..Self::default() }
+    }
+
+    /// Whether anything was copied to the host with an event behind it.
+    pub(in crate::questions) fn has_outputs(&self) -> bool {
+        !self.rows.is_empty() || !self.queued.is_empty()
+    }
+
     /// The number of the work in its process, if the call is the outermost of one that queued any.
-    pub(super) fn call(
+    pub(in crate::questions) fn call(
         &mut self,
         operation: Operation,
         line: &CallView<'_>,
@@ -300,14 +318,14 @@ impl Ledger {
     }
 
     /// The rows of all steps, when no more calls come.
-    pub(super) fn finish(&mut self) {
+    pub(in crate::questions) fn finish(&mut self) {
         while let Some(output) = self.order.next_left() {
             self.settle(output);
         }
     }
 
     /// Calls are missing here: what was recorded, copied or waited for in them is not known.
-    pub(super) fn forget_order(&mut self) {
+    pub(in crate::questions) fn forget_order(&mut self) {
         self.order.forget();
         self.threads.clear();
         self.part = Part::default();
@@ -447,11 +465,19 @@ impl Ledger {
         self.part.votes.launch(kernel, line.grid);
         self.part.fingerprint.add(&shape);
         self.part.launches += 1;
+        self.launched(call);
+    }
+
+    fn launched(&mut self, call: Interval) {
+        if self.keeps_launches && self.part.launched.len() < MAX_LAUNCHED {
+            self.part.launched.push(call.entry);
+        }
     }
 
     fn graph_launch(&mut self, executable: Option<u64>, call: Interval) {
         self.work(call);
         self.part.graph_launches += 1;
+        self.launched(call);
         let Some(executable) = executable else { return };
         match self.captures.executable(executable) {
             Some(captured) => self.part.fingerprint.extend(captured.fingerprint),
@@ -659,6 +685,7 @@ impl Ledger {
             is_polled: output.is_polled,
             works,
             queued_last: part.last_work.max(since),
+            launched: part.launched,
         });
     }
 }
@@ -666,11 +693,12 @@ impl Ledger {
 impl Part {
     /// What was found to belong to this step later.
     fn append(&mut self, more: Self) {
-        let Self { start: _, fingerprint, launches, graph_launches, copies, .. } = more;
+        let Self { fingerprint, launches, graph_launches, copies, launched, .. } = more;
         self.fingerprint.extend(fingerprint);
         self.launches += launches;
         self.graph_launches += graph_launches;
         self.copies += copies;
+        self.launched.extend(launched);
         self.api_ns = self.api_ns.saturating_add(more.api_ns);
         self.other_wait_ns = self.other_wait_ns.saturating_add(more.other_wait_ns);
     }

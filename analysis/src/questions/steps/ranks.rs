@@ -132,7 +132,7 @@ fn first_start(member: &Member) -> Option<i64> {
 }
 
 /// By what the process calls itself: a number over all tensor and pipeline ranks that are there.
-fn rank(process: ProcessId, context: &Context) -> u32 {
+pub(in crate::questions) fn rank(process: ProcessId, context: &Context) -> u32 {
     let of = |id: ProcessId, name: &str| context.processes.get(id).ranks.get(name).copied();
     if let Some(rank) = of(process, "rank") {
         return rank;

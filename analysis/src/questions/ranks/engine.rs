@@ -1,0 +1,197 @@
+//! The ranks of one engine, step by step: who came last, and who was silent while others went on.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::silence::{Late, Place, Silences};
+use crate::{
+    context::{function::Hasher, process::ProcessId},
+    quantiles::Quantiles,
+    questions::steps::ledger::Row,
+};
+
+/// Steps of a rank that wait for the others'.
+const MAX_WAITING: usize = 512;
+
+/// Ranks begin the same step no further apart than this.
+const MAX_SKEW_NS: i64 = 500_000_000;
+
+/// One rank begins a step no longer than half of this before another.
+const MAX_LEAD_NS: i64 = 1_000_000_000;
+
+/// Silences are kept for so long behind the steps that they may touch.
+const KEPT_NS: i64 = 1_000_000_000;
+
+/// An output is handed over by so much behind the silence in which it became overdue.
+const HAND_OVER_NS: i64 = 500_000;
+
+/// Kinds of steps whose usual time is known, and of how many that is taken.
+const MAX_KINDS: usize = 4096;
+const MIN_ALIKE: usize = 5;
+const MAX_ALIKE: usize = 32;
+
+/// Of the times of steps that launch the same, this part is usual.
+const USUAL: f64 = 0.9;
+
+#[derive(Debug, Default)]
+pub(super) struct Member {
+    rows: VecDeque<Row>,
+    pub silences: Silences,
+    /// When the last launch of its latest compared step began.
+    last_launch: Option<i64>,
+    /// By how much its launches came behind the first of the same launch.
+    pub late: Quantiles,
+    /// In how many steps it queued its output last.
+    pub last: u64,
+    pub steps: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Engine {
+    pub members: BTreeMap<ProcessId, Member>,
+    /// What was computed before is no step.
+    serving_since: Option<i64>,
+    handed: Option<i64>,
+    /// From when all had launched to the hand-over, of steps that launch the same.
+    usual: HashMap<u64, VecDeque<i64>, Hasher>,
+    pub steps: u64,
+    /// Steps that the ranks seem to launch differently: only their outputs are compared.
+    pub unlike: u64,
+    /// Steps of one rank that no other has.
+    pub alone: u64,
+}
+
+impl Engine {
+    pub(super) fn add(&mut self, process: ProcessId, row: Row) {
+        let rows = &mut self.members.entry(process).or_default().rows;
+        match self.serving_since {
+            Some(since) if row.queued < since => return,
+            None if row.handed.is_some() => {
+                let before = rows.back().map_or(i64::MAX, |before| row.start - before.queued);
+                let since = row.start - before.clamp(0, MAX_LEAD_NS) / 2;
+                rows.push_back(row);
+                self.serving_since = Some(since);
+                for member in self.members.values_mut() {
+                    member.rows.retain(|row| row.queued >= since);
+                }
+                return;
+            }
+            _ => {}
+        }
+        rows.push_back(row);
+        if rows.len() > MAX_WAITING {
+            rows.pop_front();
+            self.alone += 1;
+        }
+    }
+
+    /// Compares what all ranks have.
+    pub(super) fn compare(&mut self) {
+        if self.serving_since.is_none() || self.members.len() < 2 {
+            return;
+        }
+        while let Some(first) = self.fronts().map(|row| row.start).reduce(i64::min)
+            && self.members.values().all(|member| !member.rows.is_empty())
+        {
+            let last = self.fronts().map(|row| row.start).fold(first, i64::max);
+            if last - first > MAX_SKEW_NS {
+                // Another step: one rank has none here.
+                for member in self.members.values_mut() {
+                    if member.rows.front().is_some_and(|row| row.start == first) {
+                        member.rows.pop_front();
+                    }
+                }
+                self.alone += 1;
+                continue;
+            }
+            let rows: Vec<(ProcessId, Row)> = self
+                .members
+                .iter_mut()
+                .filter_map(|(id, member)| Some((*id, member.rows.pop_front()?)))
+                .collect();
+            self.step(&rows);
+        }
+    }
+
+    fn fronts(&self) -> impl Iterator<Item = &Row> {
+        self.members.values().filter_map(|member| member.rows.front())
+    }
+
+    fn step(&mut self, rows: &[(ProcessId, Row)]) {
+        self.steps += 1;
+        let all_queued = rows.iter().map(|(_, row)| row.queued).max().unwrap_or(0);
+        let count = rows[0].1.launched.len();
+        let is_alike = rows.iter().all(|(_, row)| row.launched.len() == count);
+        self.unlike += u64::from(!is_alike);
+        for (process, row) in rows {
+            let Some(member) = self.members.get_mut(process) else { continue };
+            member.steps += 1;
+            member.last += u64::from(row.queued == all_queued);
+            if is_alike {
+                member.launches(row, rows.iter().filter(|it| it.0 != *process).map(|it| &it.1));
+            }
+            member.last_launch = row.launched.last().copied().or(member.last_launch);
+        }
+        self.output(rows, all_queued);
+    }
+
+    /// Whether the output came later than it does as a rule, once all ranks had launched.
+    fn output(&mut self, rows: &[(ProcessId, Row)], all_queued: i64) {
+        let waits = rows.iter().filter_map(|(id, row)| Some((*id, row, row.handed?)));
+        let Some((process, row, handed)) = waits.min_by_key(|it| it.2) else { return };
+        let since = self.handed.map_or(all_queued, |before| before.max(all_queued));
+        self.handed = Some(handed);
+        if self.usual.len() >= MAX_KINDS && !self.usual.contains_key(&row.fingerprint) {
+            self.usual.clear();
+        }
+        let alike = self.usual.entry(row.fingerprint).or_default();
+        let usual = usual(alike);
+        if alike.len() == MAX_ALIKE {
+            alike.pop_front();
+        }
+        alike.push_back(handed - since);
+        let Some(usual) = usual else { return };
+        let Some(member) = self.members.get_mut(&process) else { return };
+        let overdue = since + usual.max(0);
+        for silence in &mut member.silences.open {
+            if silence.from < handed && handed <= silence.to + HAND_OVER_NS {
+                let ns = handed - overdue.max(silence.from);
+                silence.is_late(Late { ns, at: Place::Output, step: row.start });
+            }
+        }
+    }
+
+    /// Up to when all ranks have been compared, less what may still be touched.
+    pub(super) fn settled_before(&self) -> Option<i64> {
+        let latest = self.members.values().map(|member| member.last_launch);
+        latest.min().flatten().map(|latest| latest - KEPT_NS)
+    }
+}
+
+impl Member {
+    /// How late the launches of this rank are, and whether a silence is to blame.
+    fn launches<'a>(&mut self, row: &Row, others: impl Iterator<Item = &'a Row> + Clone) {
+        let first = |at: usize| others.clone().filter_map(|other| other.launched.get(at)).min();
+        for (at, &launched) in row.launched.iter().enumerate() {
+            let late = first(at).map_or(0, |&first| launched - first);
+            self.late.add(u64::try_from(late).unwrap_or(0));
+        }
+        let Some(&last) = row.launched.last() else { return };
+        let before = self.last_launch.unwrap_or(i64::MIN);
+        for silence in self.silences.open.iter_mut().filter(|it| before < it.to && it.to <= last) {
+            let next = row.launched.partition_point(|&launched| launched < silence.to);
+            if let Some(&others) = first(next) {
+                let ns = silence.to - others.max(silence.from);
+                silence.is_late(Late { ns, at: Place::Launch, step: row.start });
+            }
+        }
+    }
+}
+
+/// What all but the slowest of the latest steps took.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+fn usual(alike: &VecDeque<i64>) -> Option<i64> {
+    let mut sorted: Vec<i64> = alike.iter().copied().collect();
+    sorted.sort_unstable();
+    let at = (sorted.len().saturating_sub(1) as f64 * USUAL) as usize;
+    sorted.get(at).copied().filter(|_| sorted.len() >= MIN_ALIKE)
+}
