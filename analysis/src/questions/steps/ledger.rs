@@ -461,7 +461,10 @@ impl Ledger {
             return;
         }
         self.work(call);
-        self.widths.launch(kernel, line.grid);
+        if self.part.graph_launches == 0 {
+            // Between graphs for pieces of the model run kernels whose grids are of other things.
+            self.widths.launch(kernel, line.grid);
+        }
         self.part.votes.launch(kernel, line.grid);
         self.part.fingerprint.add(&shape);
         self.part.launches += 1;
