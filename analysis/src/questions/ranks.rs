@@ -89,7 +89,7 @@ impl Question for Ranks {
         let parents: Vec<u32> = self.engines.keys().copied().collect();
         for parent in parents {
             if let Some(engine) = self.engines.get_mut(&parent) {
-                engine.compare();
+                engine.compare(true);
             }
             self.settle(parent, Some(i64::MAX));
         }
@@ -130,7 +130,7 @@ impl Ranks {
                 for row in rows {
                     engine.add(*process, row);
                 }
-                engine.compare();
+                engine.compare(false);
                 self.settle(parent, None);
             }
         }

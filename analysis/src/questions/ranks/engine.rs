@@ -12,8 +12,14 @@ use crate::{
 /// Steps of a rank that wait for the others'.
 const MAX_WAITING: usize = 512;
 
-/// Ranks begin the same step no further apart than this.
-const MAX_SKEW_NS: i64 = 500_000_000;
+/// So many steps tell which of one rank are those of another, by their beginnings and launches.
+const ALIGNED_BY: usize = 32;
+
+/// One rank has so many steps more than another at most, where lines are missing.
+const MAX_SHIFT: usize = 8;
+
+/// A step with other launches weighs as much as one that begins by so much later.
+const UNLIKE_NS: i64 = 10_000_000;
 
 /// One rank begins a step no longer than half of this before another.
 const MAX_LEAD_NS: i64 = 1_000_000_000;
@@ -58,6 +64,8 @@ pub(super) struct Engine {
     pub unlike: u64,
     /// Steps of one rank that no other has.
     pub alone: u64,
+    /// Steps until it is looked whether the ranks' steps are still the same.
+    align_in: usize,
 }
 
 impl Engine {
@@ -84,25 +92,20 @@ impl Engine {
         }
     }
 
-    /// Compares what all ranks have.
-    pub(super) fn compare(&mut self) {
+    /// Compares what all ranks have. Steps wait for those behind them, which tell whether the ranks
+    /// are at the same one.
+    pub(super) fn compare(&mut self, is_end: bool) {
         if self.serving_since.is_none() || self.members.len() < 2 {
             return;
         }
-        while let Some(first) = self.fronts().map(|row| row.start).reduce(i64::min)
-            && self.members.values().all(|member| !member.rows.is_empty())
-        {
-            let last = self.fronts().map(|row| row.start).fold(first, i64::max);
-            if last - first > MAX_SKEW_NS {
-                // Another step: one rank has none here.
-                for member in self.members.values_mut() {
-                    if member.rows.front().is_some_and(|row| row.start == first) {
-                        member.rows.pop_front();
-                    }
-                }
-                self.alone += 1;
+        let waiting = if is_end { 1 } else { ALIGNED_BY + MAX_SHIFT };
+        while self.members.values().all(|member| member.rows.len() >= waiting) {
+            if self.align_in == 0 {
+                self.align();
+                self.align_in = ALIGNED_BY;
                 continue;
             }
+            self.align_in -= 1;
             let rows: Vec<(ProcessId, Row)> = self
                 .members
                 .iter_mut()
@@ -112,8 +115,19 @@ impl Engine {
         }
     }
 
-    fn fronts(&self) -> impl Iterator<Item = &Row> {
-        self.members.values().filter_map(|member| member.rows.front())
+    /// Leaves out steps that a rank has alone.
+    fn align(&mut self) {
+        let mut members = self.members.values();
+        let Some(first) = members.next() else { return };
+        // How many steps each rank has in front of the first rank's.
+        let ahead: Vec<i64> = members.map(|member| shift(&first.rows, &member.rows)).collect();
+        let of_first = ahead.iter().map(|ahead| -ahead).max().unwrap_or(0).max(0);
+        let dropped = std::iter::once(of_first).chain(ahead.iter().map(|ahead| of_first + ahead));
+        for (member, count) in self.members.values_mut().zip(dropped) {
+            let count = usize::try_from(count).unwrap_or(0).min(member.rows.len());
+            member.rows.drain(..count);
+            self.alone += count as u64;
+        }
     }
 
     fn step(&mut self, rows: &[(ProcessId, Row)]) {
@@ -185,6 +199,27 @@ impl Member {
             }
         }
     }
+}
+
+/// How many steps `other` has in front of the first of `rows`; negative if it lacks some.
+fn shift(rows: &VecDeque<Row>, other: &VecDeque<Row>) -> i64 {
+    let cost = |shift: i64| {
+        let [of_rows, of_other] = [(-shift).max(0), shift.max(0)].map(|it| it.unsigned_abs());
+        let pairs = rows.iter().skip(of_rows as usize).zip(other.iter().skip(of_other as usize));
+        let mut apart: Vec<i64> = pairs
+            .take(ALIGNED_BY)
+            .map(|(row, other)| {
+                let is_unlike = row.launched.len() != other.launched.len();
+                (row.start - other.start).abs() + i64::from(is_unlike) * UNLIKE_NS
+            })
+            .collect();
+        apart.sort_unstable();
+        apart.get(apart.len() / 2).copied().unwrap_or(i64::MAX)
+    };
+    let most = MAX_SHIFT as i64;
+    // Nothing is left out unless that fits twice as well.
+    let found = (-most..=most).map(|shift| (cost(shift), shift)).min();
+    found.filter(|&(best, _)| best < cost(0) / 2).map_or(0, |(_, shift)| shift)
 }
 
 /// What all but the slowest of the latest steps took.

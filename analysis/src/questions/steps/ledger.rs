@@ -461,10 +461,6 @@ impl Ledger {
             return;
         }
         self.work(call);
-        if self.part.graph_launches == 0 {
-            // Between graphs for pieces of the model run kernels whose grids are of other things.
-            self.widths.launch(kernel, line.grid);
-        }
         self.part.votes.launch(kernel, line.grid);
         self.part.fingerprint.add(&shape);
         self.part.launches += 1;
@@ -585,7 +581,10 @@ impl Ledger {
         let works = part.first_work.unwrap_or(self.works)..self.works;
         let (mode, graph_tokens) = self.graphs(&part);
         let by_grids = match mode {
-            GraphMode::None => self.widths.tokens(&part.votes),
+            GraphMode::None => {
+                self.widths.learn(&part.votes);
+                self.widths.varied_tokens(&part.votes)
+            }
             GraphMode::Full | GraphMode::Piecewise => None,
         };
         let most = graph_tokens.or(by_grids);
@@ -644,6 +643,7 @@ impl Ledger {
                 part.append(before);
             }
         } else if pause >= LONG_PAUSE_NS {
+            self.learn_trial();
             self.part = Part::default();
             self.has_input = false;
             self.longest_pause = pause;
@@ -653,6 +653,13 @@ impl Ledger {
         self.part.first_work.get_or_insert(self.works);
         self.part.last_work = self.part.last_work.max(call.entry);
         self.works += 1;
+    }
+
+    /// Trials without graphs show whose grids differ, too; beside graphs run kernels of other things.
+    fn learn_trial(&mut self) {
+        if self.part.graph_launches == 0 {
+            self.widths.learn(&self.part.votes);
+        }
     }
 
     fn settle(&mut self, output: Output) {

@@ -15,7 +15,7 @@ use crate::context::{Context, process::ProcessId};
 /// By how much the times of two steps in a row differ that launch the same: 7 us (median) where the
 /// waiting thread spins, and 23 to 161 us where it sleeps and is woken.
 const MAX_SCATTER_NS: i64 = 12_000;
-const MIN_ALIKE: usize = 20;
+const MIN_ALIKE: usize = 8;
 
 /// One rank begins a step no longer than half of this before another.
 const MAX_LEAD_NS: i64 = 1_000_000_000;
@@ -95,7 +95,8 @@ fn engine(mut members: Vec<Member>, context: &Context, steps: &mut Vec<Step>) {
 
 /// Threads that sleep until the GPU is done are woken late, by a time that differs from step to step.
 /// Then steps in a row that launch the same seem to take different times, and returns of waits are
-/// bounds only. What changes slowly, as with the length of the answers, does not count.
+/// bounds only; so they are as long as too few steps have told. What changes slowly, as with the
+/// length of the answers, does not count.
 fn withhold_late(rows: &mut [Row]) {
     let mut scatter: Vec<i64> = Vec::new();
     for three in rows.windows(3) {
@@ -107,7 +108,8 @@ fn withhold_late(rows: &mut [Row]) {
         }
     }
     scatter.sort_unstable();
-    if scatter.len() >= MIN_ALIKE && scatter[scatter.len() / 2] > MAX_SCATTER_NS {
+    let is_spinning = scatter.len() >= MIN_ALIKE && scatter[scatter.len() / 2] <= MAX_SCATTER_NS;
+    if !is_spinning {
         rows.iter_mut().filter(|row| !row.is_polled).for_each(|row| row.estimate = None);
     }
 }
