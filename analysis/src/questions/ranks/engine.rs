@@ -230,3 +230,119 @@ fn usual(alike: &VecDeque<i64>) -> Option<i64> {
     let at = (sorted.len().saturating_sub(1) as f64 * USUAL) as usize;
     sorted.get(at).copied().filter(|_| sorted.len() >= MIN_ALIKE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{context::function::FunctionId, questions::steps::ledger::GraphMode};
+
+    const MS: i64 = 1_000_000;
+    const RANKS: [ProcessId; 2] = [ProcessId(0), ProcessId(1)];
+
+    /// A step of 5 ms with three launches, of which the last two wait for the host.
+    fn row(number: i64, rank: ProcessId, held_up: i64, handed: i64) -> Row {
+        let start = number * 5 * MS + i64::from(rank.0) * MS / 10;
+        let launched = vec![start, start + MS + held_up, start + 2 * MS + held_up];
+        Row {
+            start,
+            queued: start + 3 * MS + held_up,
+            low: start,
+            high: None,
+            estimate: None,
+            handed: (rank == RANKS[0]).then_some(start + 5 * MS + handed),
+            api_ns: 0,
+            wait_ns: 0,
+            other_wait_ns: 0,
+            fingerprint: 1,
+            launches: 3,
+            graph_launches: 0,
+            copies: 1,
+            mode: GraphMode::None,
+            graph_tokens: None,
+            requests: 1,
+            tokens: None,
+            is_fed: false,
+            is_rested: false,
+            is_polled: false,
+            launched,
+        }
+    }
+
+    fn silence(engine: &mut Engine, rank: ProcessId, from: i64, to: i64) {
+        let silences = &mut engine.members.entry(rank).or_default().silences;
+        silences.call(from - MS, from, FunctionId(0));
+        silences.call(to, to + 1, FunctionId(0));
+    }
+
+    #[test]
+    fn a_silence_counts_as_far_as_others_wait() {
+        let mut engine = Engine::default();
+        // Within step 60 rank 1 makes its second launch 20 ms late; rank 0 goes on.
+        let start = 60 * 5 * MS + MS / 10;
+        silence(&mut engine, RANKS[1], start + MS / 2, start + 21 * MS);
+        for number in 0..100 {
+            for rank in RANKS {
+                let held_up = if number == 60 && rank == RANKS[1] { 20 * MS } else { 0 };
+                engine.add(rank, row(number, rank, held_up, held_up));
+            }
+            engine.compare(false);
+        }
+        engine.compare(true);
+        assert_eq!((engine.steps, engine.unlike, engine.alone), (100, 0, 0));
+        let member = &engine.members[&RANKS[1]];
+        assert_eq!(member.silences.open[0].late.unwrap().ns, 20 * MS + MS / 10);
+        assert_eq!(member.silences.open[0].late.unwrap().at, Place::Launch);
+        assert_eq!(member.late.max(), u64::try_from(20 * MS + MS / 10).unwrap());
+    }
+
+    #[test]
+    fn an_overdue_output_counts_behind_what_is_usual() {
+        let mut engine = Engine::default();
+        // All have launched; the thread that waits returns 15 ms late.
+        let end = 60 * 5 * MS + 5 * MS;
+        silence(&mut engine, RANKS[0], end - MS, end + 15 * MS);
+        for number in 0..100 {
+            for rank in RANKS {
+                engine.add(rank, row(number, rank, 0, if number == 60 { 15 * MS } else { 0 }));
+            }
+        }
+        engine.compare(true);
+        let late = engine.members[&RANKS[0]].silences.open[0].late.unwrap();
+        assert_eq!((late.ns, late.at), (15 * MS, Place::Output));
+    }
+
+    #[test]
+    fn ranks_are_compared_at_the_same_step_although_one_lacks_some() {
+        for lacks in RANKS {
+            let mut engine = Engine::default();
+            for number in 0..300 {
+                for rank in RANKS {
+                    // At the beginning, and in the middle.
+                    let is_lacking = number < 2 || (150..155).contains(&number);
+                    if rank != lacks || !is_lacking {
+                        engine.add(rank, row(number, rank, 0, 0));
+                    }
+                }
+                engine.compare(false);
+            }
+            engine.compare(true);
+            assert_eq!(engine.alone, 7, "{lacks:?}");
+            assert_eq!(engine.steps, 293);
+            // Steps in front of the lack were compared with later ones, but not many.
+            let late = &engine.members[&RANKS[1]].late;
+            assert!(late.at(0.8).unwrap() < 200_000, "{lacks:?}");
+        }
+    }
+
+    #[test]
+    fn steps_that_no_other_rank_has_have_a_bound() {
+        let mut engine = Engine::default();
+        engine.add(RANKS[1], row(0, RANKS[1], 0, 0));
+        for number in 0..2000 {
+            engine.add(RANKS[0], row(number, RANKS[0], 0, 0));
+            engine.compare(false);
+        }
+        assert!(engine.members[&RANKS[0]].rows.len() <= MAX_WAITING);
+        assert_eq!(engine.steps, 0);
+    }
+}
