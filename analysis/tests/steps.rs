@@ -56,7 +56,7 @@ fn a_cut_of_an_eager_engine() {
 fn a_cut_of_the_newer_runner() {
     let run = Run::cut("h200-v2-runner");
     run.check_iterations(1);
-    assert_eq!(run.check_ends(128), [], "returns come 75 us and more behind the end");
+    assert_eq!(run.check_ends(128).len(), 0, "returns come 75 us and more behind the end");
     let mut logged = run.log.lines().filter_map(|line| line.strip_prefix("StepGraph "));
     for step in &run.steps {
         let words: Vec<&str> = logged.next().unwrap().split(' ').collect();
