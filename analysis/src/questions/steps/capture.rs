@@ -92,15 +92,10 @@ impl Widths {
 
     /// How many tokens these launches were for.
     pub(super) fn tokens(&self, votes: &Votes) -> Option<u32> {
-        self.varied_tokens(votes).or_else(|| votes.winner(|_| true))
-    }
-
-    /// The same, but `None` as long as no kernel has had several widths: then any may be constant.
-    pub(super) fn varied_tokens(&self, votes: &Votes) -> Option<u32> {
         let widths_of = |kernel: u64| self.0.get(&kernel).map_or(0, Vec::len);
         let most = votes.0.iter().map(|vote| widths_of(vote.kernel)).max()?;
         let least = (most as f64 * OFTEN).max(2.0);
-        votes.winner(|kernel| widths_of(kernel) as f64 >= least)
+        votes.winner(|kernel| widths_of(kernel) as f64 >= least).or_else(|| votes.winner(|_| true))
     }
 
     /// Launches outside captures.

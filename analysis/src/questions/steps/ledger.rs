@@ -583,7 +583,7 @@ impl Ledger {
         let by_grids = match mode {
             GraphMode::None => {
                 self.widths.learn(&part.votes);
-                self.widths.varied_tokens(&part.votes)
+                self.widths.tokens(&part.votes)
             }
             GraphMode::Full | GraphMode::Piecewise => None,
         };
