@@ -264,6 +264,8 @@ mod tests {
             is_fed: false,
             is_rested: false,
             is_polled: false,
+            works: 0..0,
+            queued_last: start,
             launched,
         }
     }

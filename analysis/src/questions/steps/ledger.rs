@@ -165,6 +165,13 @@ impl OutputBytes {
         self.least = least;
     }
 
+    /// Whether it holds fewer items than tokens only if these are large.
+    fn is_of_large_items(self, most: Option<u32>) -> bool {
+        let Some(most) = most else { return false };
+        let fits = |bytes: u64| self.least / bytes <= u64::from(most);
+        !self.has_double && !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT)
+    }
+
     /// How many requests got a token; 0 if there are more than tokens, as of a model that embeds.
     fn requests(self, usual: u64, most: Option<u32>) -> u32 {
         let bytes = if self.has_double { BYTES_OF_AN_OUTPUT } else { usual };
@@ -588,9 +595,7 @@ impl Ledger {
             GraphMode::Full | GraphMode::Piecewise => None,
         };
         let most = graph_tokens.or(by_grids);
-        let fits = |bytes: u64| most.is_some_and(|most| output.least / bytes <= u64::from(most));
-        let is_large = !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT);
-        if most.is_some() && is_large && !output.has_double {
+        if output.is_of_large_items(most) {
             self.bytes_of_an_output = MAX_BYTES_OF_AN_OUTPUT;
         }
         let requests = output.requests(self.bytes_of_an_output, most);
@@ -668,7 +673,12 @@ impl Ledger {
         if output.handed.is_some() && !self.is_serving {
             // What was computed before the first step was a trial, of sizes that tell nothing.
             self.is_serving = true;
-            self.bytes_of_an_output = BYTES_OF_AN_OUTPUT;
+            let behind = self.queued.iter().map(|queued| (queued.output, queued.most));
+            let is_large = std::iter::once((bytes, most))
+                .chain(behind)
+                .any(|(output, most)| output.is_of_large_items(most));
+            self.bytes_of_an_output =
+                if is_large { MAX_BYTES_OF_AN_OUTPUT } else { BYTES_OF_AN_OUTPUT };
         }
         // Contradictions come from lines that are missing: then nothing is proved.
         let high = output.high.filter(|&high| high >= output.low);
