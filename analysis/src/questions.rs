@@ -3,6 +3,7 @@
 pub mod export;
 pub mod launches;
 pub mod memory;
+pub mod ranks;
 pub mod startup;
 pub mod steps;
 pub mod summary;
@@ -25,6 +26,8 @@ pub enum Name {
     Steps,
     /// Load tests: what each token waited for, by request; the slowest (needs --load)
     Tokens,
+    /// Ranks of one engine: who comes late, by how much, and where its host is to blame
+    Ranks,
     /// Kernels: how often, by kernel and category, graph replays included
     Launches,
     /// Before the first step: load, compile, cache, capture, warm-up
@@ -90,6 +93,7 @@ impl Name {
             Self::Summary => Box::new(summary::Summary::default()),
             Self::Steps => Box::new(steps::Steps::default()),
             Self::Tokens => Box::new(tokens::Tokens::new(load)?),
+            Self::Ranks => Box::new(ranks::Ranks::default()),
             Self::Launches => Box::new(launches::Launches::default()),
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),

@@ -1,6 +1,8 @@
 //! The ledger of real engines, beside what vLLM logged and what CUPTI saw of the same run.
 //!
-//! `data/` holds cuts of two runs of vLLM 0.20.2 on an H200: lines of a time, and of one process. The
+//! `data/` holds cuts of two runs of vLLM 0.20.2 on an H200, and of one of 0.26.0 with its newer model
+//! runner: lines of a time, and of one process. What a step of the newer runner ran as, `StepGraph`,
+//! is from a line that was put into it, as it has no `--cudagraph-metrics`. The
 //! whole runs are checked too where they are at hand:
 //! `cargo test --release -p analysis --test steps -- --ignored`.
 
@@ -47,6 +49,23 @@ fn a_cut_of_an_eager_engine() {
     let errors = run.check_ends(32);
     assert_eq!(errors.len(), 0, "every wait came late");
     assert_eq!(run.modes()["NONE null"], 41);
+}
+
+/// Copies of two sizes make one output, and the waiting thread sleeps: ends are bounded only.
+#[test]
+fn a_cut_of_the_newer_runner() {
+    let run = Run::cut("h200-v2-runner");
+    run.check_iterations(1);
+    assert_eq!(run.check_ends(128).len(), 0, "returns come 75 us and more behind the end");
+    let mut logged = run.log.lines().filter_map(|line| line.strip_prefix("StepGraph "));
+    for step in &run.steps {
+        let words: Vec<&str> = logged.next().unwrap().split(' ').collect();
+        let [mode, "padded", padded, "requests", _, "tokens", _] = words[..] else { panic!() };
+        assert_eq!(step["graph_mode"], mode, "{step}");
+        let padded = if mode == "NONE" { "null" } else { padded };
+        assert_eq!(step["graph_tokens"].to_string(), padded, "{step}");
+    }
+    assert_eq!(logged.next(), None);
 }
 
 /// The directories of the whole runs lie beside the repository.

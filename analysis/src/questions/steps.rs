@@ -4,9 +4,9 @@ mod capture;
 mod completion;
 mod fingerprint;
 mod kind;
-mod ledger;
-mod operation;
-mod ranks;
+pub(super) mod ledger;
+pub(super) mod operation;
+pub(super) mod ranks;
 mod table;
 
 use std::collections::BTreeMap;

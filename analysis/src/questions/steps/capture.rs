@@ -97,6 +97,13 @@ impl Widths {
         let least = (most as f64 * OFTEN).max(2.0);
         votes.winner(|kernel| widths_of(kernel) as f64 >= least).or_else(|| votes.winner(|_| true))
     }
+
+    /// Launches outside captures.
+    pub(super) fn learn(&mut self, votes: &Votes) {
+        for vote in &votes.0 {
+            self.launch(vote.kernel, Some([vote.width, 1, 1]));
+        }
+    }
 }
 
 /// The launches of a captured graph.

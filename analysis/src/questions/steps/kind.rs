@@ -5,6 +5,8 @@
 //! has sampled, or by the pause in front of it: an engine that has requests left does not pause.
 //! Where these do not tell, the kind stays open.
 
+use std::collections::HashMap;
+
 use super::ledger::{GraphMode, Row};
 
 /// How many steps before and behind tell what is usual.
@@ -16,6 +18,10 @@ const TURNS: usize = 2;
 /// A pause that every engine may take between two steps, above its own usual ones.
 const SHORT_PAUSE_NS: f64 = 2.5e6;
 const LONG_PAUSE_NS: f64 = 5.0e6;
+
+/// One in more than so many is rare, one in so many at least is usual.
+const RARE: usize = 100;
+const USUAL: usize = 20;
 
 /// Padding adds at most this many tokens, or as many as there are.
 const MAX_PADDING: u32 = 8;
@@ -46,7 +52,29 @@ pub(super) fn kinds(rows: &[Row]) -> Vec<Option<Kind>> {
             kinds[at] = engine.second(rows, &kinds, at);
         }
     }
+    withhold_unlike(rows, &mut kinds);
     kinds
+}
+
+/// A request that comes when another has ended, with all but one token of its prompt cached, leaves
+/// the counts as they are; but what is new is copied to the device. Steps that seem to decode and
+/// copy as hardly any other of these does, but as others that prefill do, stay open.
+fn withhold_unlike(rows: &[Row], kinds: &mut [Option<Kind>]) {
+    let count = |kind: Kind| {
+        let mut by_copies: HashMap<u32, usize> = HashMap::new();
+        for (row, _) in rows.iter().zip(&*kinds).filter(|(_, other)| **other == Some(kind)) {
+            *by_copies.entry(row.copies).or_default() += 1;
+        }
+        let all = by_copies.values().sum::<usize>();
+        move |copies: u32| (by_copies.get(&copies).copied().unwrap_or(0), all)
+    };
+    let (decode, mixed) = (count(Kind::Decode), count(Kind::Mixed));
+    for (row, kind) in rows.iter().zip(kinds).filter(|(_, kind)| **kind == Some(Kind::Decode)) {
+        let ((alike, decodes), (prefills, all)) = (decode(row.copies), mixed(row.copies));
+        if alike * RARE < decodes && prefills * USUAL >= all && prefills > 0 {
+            *kind = None;
+        }
+    }
 }
 
 /// What all steps of a process together tell.

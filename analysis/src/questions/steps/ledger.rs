@@ -39,6 +39,9 @@ const MAX_GRAPHS: usize = 1024;
 
 const MAX_THREADS: usize = 65_536;
 
+/// Launches of a step whose times are kept.
+const MAX_LAUNCHED: usize = 4096;
+
 /// No trace is so long; times up to here can be subtracted.
 const MAX_TIME_NS: i64 = 1 << 61;
 
@@ -103,6 +106,8 @@ pub(in crate::questions) struct Row {
     pub works: Range<u64>,
     /// When the last of that was called, or the output was queued, if that was later.
     pub queued_last: i64,
+    /// When the calls of its launches began, where they are kept.
+    pub launched: Vec<i64>,
 }
 
 /// Calls between two outputs.
@@ -122,6 +127,7 @@ struct Part {
     votes: Votes,
     is_fed: bool,
     is_rested: bool,
+    launched: Vec<i64>,
 }
 
 /// A step whose output is queued.
@@ -130,7 +136,7 @@ struct Queued {
     part: Part,
     works: Range<u64>,
     since: i64,
-    least_bytes: u64,
+    output: OutputBytes,
     /// Of tokens, by captures or grids.
     most: Option<u32>,
     tokens: Option<u32>,
@@ -138,12 +144,48 @@ struct Queued {
     graph_tokens: Option<u32>,
 }
 
+/// What the copies of an output say of one request.
+#[derive(Debug, Clone, Copy)]
+struct OutputBytes {
+    /// Of the smallest copy.
+    least: u64,
+    /// Another copy is twice as large: numbers of 32 bits beside numbers of 64.
+    has_double: bool,
+}
+
+impl OutputBytes {
+    fn of(bytes: u64) -> Self {
+        Self { least: bytes, has_double: false }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        let [least, other] = [self.least.min(bytes), self.least.max(bytes)];
+        self.has_double &= least == self.least;
+        self.has_double |= other == least.saturating_mul(2);
+        self.least = least;
+    }
+
+    /// Whether it holds fewer items than tokens only if these are large.
+    fn is_of_large_items(self, most: Option<u32>) -> bool {
+        let Some(most) = most else { return false };
+        let fits = |bytes: u64| self.least / bytes <= u64::from(most);
+        !self.has_double && !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT)
+    }
+
+    /// How many requests got a token; 0 if there are more than tokens, as of a model that embeds.
+    fn requests(self, usual: u64, most: Option<u32>) -> u32 {
+        let bytes = if self.has_double { BYTES_OF_AN_OUTPUT } else { usual };
+        let requests = u32::try_from(self.least / bytes).unwrap_or(0);
+        if most.is_some_and(|most| requests > most) { 0 } else { requests }
+    }
+}
+
 /// Copies to the host that no event follows yet.
 #[derive(Debug)]
 struct Copying {
     stream: u64,
     copied: Interval,
-    least_bytes: u64,
+    bytes: OutputBytes,
     sources: Vec<(u64, u64)>,
     is_direct: bool,
 }
@@ -176,7 +218,7 @@ impl Direction {
 
 /// What is known of one process while its calls are read.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(in crate::questions) struct Ledger {
     order: StreamOrder,
     captures: Captures,
     /// Of launches outside graphs.
@@ -193,6 +235,10 @@ pub(super) struct Ledger {
     sources: Vec<(u64, u64)>,
     queued: VecDeque<Queued>,
     bytes_of_an_output: u64,
+    /// Somebody has waited for an output.
+    is_serving: bool,
+    /// Rows have the times of their launches.
+    keeps_launches: bool,
     pub rows: Vec<Row>,
     /// Calls whose end is not known: they prove nothing.
     pub entries: u64,
@@ -213,6 +259,8 @@ impl Default for Ledger {
             sources: Vec::new(),
             queued: VecDeque::new(),
             bytes_of_an_output: BYTES_OF_AN_OUTPUT,
+            is_serving: false,
+            keeps_launches: false,
             rows: Vec::new(),
             entries: 0,
         }
@@ -220,8 +268,17 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    pub(in crate::questions) fn with_launches() -> Self {
+        Self { keeps_launches: true, ..Self::default() }
+    }
+
+    /// Whether anything was copied to the host with an event behind it.
+    pub(in crate::questions) fn has_outputs(&self) -> bool {
+        !self.rows.is_empty() || !self.queued.is_empty()
+    }
+
     /// The number of the work in its process, if the call is the outermost of one that queued any.
-    pub(super) fn call(
+    pub(in crate::questions) fn call(
         &mut self,
         operation: Operation,
         line: &CallView<'_>,
@@ -268,14 +325,14 @@ impl Ledger {
     }
 
     /// The rows of all steps, when no more calls come.
-    pub(super) fn finish(&mut self) {
+    pub(in crate::questions) fn finish(&mut self) {
         while let Some(output) = self.order.next_left() {
             self.settle(output);
         }
     }
 
     /// Calls are missing here: what was recorded, copied or waited for in them is not known.
-    pub(super) fn forget_order(&mut self) {
+    pub(in crate::questions) fn forget_order(&mut self) {
         self.order.forget();
         self.threads.clear();
         self.part = Part::default();
@@ -411,15 +468,22 @@ impl Ledger {
             return;
         }
         self.work(call);
-        self.widths.launch(kernel, line.grid);
         self.part.votes.launch(kernel, line.grid);
         self.part.fingerprint.add(&shape);
         self.part.launches += 1;
+        self.launched(call);
+    }
+
+    fn launched(&mut self, call: Interval) {
+        if self.keeps_launches && self.part.launched.len() < MAX_LAUNCHED {
+            self.part.launched.push(call.entry);
+        }
     }
 
     fn graph_launch(&mut self, executable: Option<u64>, call: Interval) {
         self.work(call);
         self.part.graph_launches += 1;
+        self.launched(call);
         let Some(executable) = executable else { return };
         match self.captures.executable(executable) {
             Some(captured) => self.part.fingerprint.extend(captured.fingerprint),
@@ -466,14 +530,14 @@ impl Ledger {
                 match copying.iter_mut().find(|copying| copying.stream == stream) {
                     Some(copying) => {
                         copying.copied = call;
-                        copying.least_bytes = copying.least_bytes.min(bytes);
+                        copying.bytes.add(bytes);
                         copying.sources.extend(source);
                         copying.is_direct = true;
                     }
                     None => copying.push(Copying {
                         stream,
                         copied: call,
-                        least_bytes: bytes,
+                        bytes: OutputBytes::of(bytes),
                         sources: source.into_iter().collect(),
                         is_direct: true,
                     }),
@@ -502,7 +566,7 @@ impl Ledger {
         let at = copying.iter().position(|copying| copying.stream == stream);
         let has_work = self.part.launches + self.part.graph_launches > 0;
         let output = at.map(|at| copying.swap_remove(at)).filter(|_| has_work);
-        let Some(Copying { copied, least_bytes, sources, is_direct, .. }) = output else {
+        let Some(Copying { copied, bytes, sources, is_direct, .. }) = output else {
             self.order.record(event, stream, call, tid);
             return;
         };
@@ -512,32 +576,34 @@ impl Ledger {
         self.sources = sources;
         self.has_input = false;
         self.longest_pause = -1;
-        let queued = self.queue(call.ret, least_bytes);
+        let queued = self.queue(call.ret, bytes);
         self.queued.push_back(queued);
         while let Some(output) = self.order.next_settled() {
             self.settle(output);
         }
     }
 
-    fn queue(&mut self, since: i64, least_bytes: u64) -> Queued {
+    fn queue(&mut self, since: i64, output: OutputBytes) -> Queued {
         let part = std::mem::take(&mut self.part);
         let works = part.first_work.unwrap_or(self.works)..self.works;
         let (mode, graph_tokens) = self.graphs(&part);
         let by_grids = match mode {
-            GraphMode::None => self.widths.tokens(&part.votes),
+            GraphMode::None => {
+                self.widths.learn(&part.votes);
+                self.widths.tokens(&part.votes)
+            }
             GraphMode::Full | GraphMode::Piecewise => None,
         };
         let most = graph_tokens.or(by_grids);
-        let fits = |bytes: u64| most.is_some_and(|most| least_bytes / bytes <= u64::from(most));
-        if most.is_some() && !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT) {
+        if output.is_of_large_items(most) {
             self.bytes_of_an_output = MAX_BYTES_OF_AN_OUTPUT;
         }
-        let requests = requests(least_bytes, self.bytes_of_an_output, most);
+        let requests = output.requests(self.bytes_of_an_output, most);
         let is_possible = |tokens: &u32| {
             *tokens >= requests && graph_tokens.is_none_or(|padded| *tokens <= padded)
         };
         let tokens = by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible));
-        Queued { part, works, since, least_bytes, most, tokens, mode, graph_tokens }
+        Queued { part, works, since, output, most, tokens, mode, graph_tokens }
     }
 
     /// How the graphs of a step make up the model, and for how many tokens they were captured.
@@ -582,6 +648,7 @@ impl Ledger {
                 part.append(before);
             }
         } else if pause >= LONG_PAUSE_NS {
+            self.learn_trial();
             self.part = Part::default();
             self.has_input = false;
             self.longest_pause = pause;
@@ -593,9 +660,26 @@ impl Ledger {
         self.works += 1;
     }
 
+    /// Trials without graphs show whose grids differ, too; beside graphs run kernels of other things.
+    fn learn_trial(&mut self) {
+        if self.part.graph_launches == 0 {
+            self.widths.learn(&self.part.votes);
+        }
+    }
+
     fn settle(&mut self, output: Output) {
         let Some(queued) = self.queued.pop_front() else { return };
-        let Queued { part, works, since, least_bytes, most, tokens, mode, graph_tokens } = queued;
+        let Queued { part, works, since, output: bytes, most, tokens, mode, graph_tokens } = queued;
+        if output.handed.is_some() && !self.is_serving {
+            // What was computed before the first step was a trial, of sizes that tell nothing.
+            self.is_serving = true;
+            let behind = self.queued.iter().map(|queued| (queued.output, queued.most));
+            let is_large = std::iter::once((bytes, most))
+                .chain(behind)
+                .any(|(output, most)| output.is_of_large_items(most));
+            self.bytes_of_an_output =
+                if is_large { MAX_BYTES_OF_AN_OUTPUT } else { BYTES_OF_AN_OUTPUT };
+        }
         // Contradictions come from lines that are missing: then nothing is proved.
         let high = output.high.filter(|&high| high >= output.low);
         self.rows.push(Row {
@@ -614,13 +698,14 @@ impl Ledger {
             copies: part.copies,
             mode,
             graph_tokens,
-            requests: requests(least_bytes, self.bytes_of_an_output, most),
+            requests: bytes.requests(self.bytes_of_an_output, most),
             tokens,
             is_fed: part.is_fed,
             is_rested: part.is_rested,
             is_polled: output.is_polled,
             works,
             queued_last: part.last_work.max(since),
+            launched: part.launched,
         });
     }
 }
@@ -628,20 +713,15 @@ impl Ledger {
 impl Part {
     /// What was found to belong to this step later.
     fn append(&mut self, more: Self) {
-        let Self { start: _, fingerprint, launches, graph_launches, copies, .. } = more;
+        let Self { fingerprint, launches, graph_launches, copies, launched, .. } = more;
         self.fingerprint.extend(fingerprint);
         self.launches += launches;
         self.graph_launches += graph_launches;
         self.copies += copies;
+        self.launched.extend(launched);
         self.api_ns = self.api_ns.saturating_add(more.api_ns);
         self.other_wait_ns = self.other_wait_ns.saturating_add(more.other_wait_ns);
     }
-}
-
-/// Of an output of so many bytes; 0 if there are more than tokens, as of a model that embeds.
-fn requests(least_bytes: u64, bytes_of_an_output: u64, most: Option<u32>) -> u32 {
-    let requests = u32::try_from(least_bytes / bytes_of_an_output).unwrap_or(0);
-    if most.is_some_and(|most| requests > most) { 0 } else { requests }
 }
 
 /// The number of tokens for which two inputs of this step have a position each: of the tokens, and

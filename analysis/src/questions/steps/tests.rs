@@ -118,7 +118,7 @@ fn ranks_that_wait_for_nothing_have_the_steps_of_the_one_that_waits() {
         trace.step(100.0, pid, "0xe1");
         trace.step(110.0, pid, "0xe1");
     }
-    for ms in [5000.0, 5010.0, 5020.0] {
+    for ms in (0..12).map(|step| 5000.0 + 10.0 * f64::from(step)) {
         trace.step(ms, 11, "0xe2");
         trace.step(ms - 0.3, 12, "0xe3");
         trace.wait(ms + 2.0, 4000.0, 11, "0xe2");
@@ -132,7 +132,7 @@ fn ranks_that_wait_for_nothing_have_the_steps_of_the_one_that_waits() {
         .iter()
         .map(|it| (it["pid"].as_u64().unwrap(), it["rank"].as_u64().unwrap()))
         .collect();
-    assert_eq!(seen, [(12, 1), (11, 0), (12, 1), (11, 0), (12, 1), (11, 0)]);
+    assert_eq!(seen, [(12, 1), (11, 0)].repeat(12));
     let first = &steps[1];
     assert_eq!(first["start_unix_ns"], 1_005_000_000_000_i64);
     assert_eq!(first["completed"]["low_unix_ns"], 1_005_001_000_000_i64);
@@ -217,10 +217,17 @@ fn broken_traces_are_not_believed() {
     }
     let whole = trace.close(90.0, 1, true, 0);
     let window = Window::default();
-    let truth: Vec<i64> = steps(&answer(&[(1, whole.clone())], &window))
-        .iter()
-        .map(|step| step["completed"]["estimate_unix_ns"].as_i64().unwrap())
-        .collect();
+    // Shortly before each wait returns.
+    let truth: Vec<i64> =
+        (1..=6).map(|step| 1_000_000_000_000 + step * 10_000_000 + 5_992_500).collect();
+    let seen = answer(&[(1, whole.clone())], &window);
+    for (step, truth) in steps(&seen).iter().zip(&truth) {
+        let side = |side: &str| step["completed"][side].as_i64().unwrap();
+        assert!((side("low_unix_ns")..=side("high_unix_ns")).contains(truth), "{step}");
+        // Six steps do not tell whether the thread spins.
+        assert_eq!(step["completed"]["estimate_unix_ns"], Value::Null);
+    }
+    assert_eq!(steps(&seen).len(), truth.len());
     let lines: Vec<&str> = whole.lines().collect();
     for at in 1..lines.len() - 1 {
         for mutation in 0..5 {
