@@ -8,7 +8,7 @@ pub mod kernel;
 pub mod process;
 pub mod time;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use trace::{
     call_view::CallView,
@@ -25,10 +25,23 @@ use kernel::Kernels;
 use process::Processes;
 use time::Time;
 
+/// Where a line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Which of the files that were read.
+    pub file: u32,
+    /// From 1, as `sed -n` counts the lines of the file once it is unpacked.
+    pub line: u64,
+}
+
 #[derive(Default)]
 pub struct Context {
     /// How the run is called: host and start, or the file.
     pub run: String,
+    /// In the order in which they are read.
+    pub files: Vec<PathBuf>,
+    /// Of the line that is being read.
+    pub place: Place,
     /// Of the latest segment.
     pub opening: Option<SegmentOpen>,
     pub time: Time,
@@ -88,6 +101,12 @@ impl Context {
         }
     }
 
+    /// The file's name, as far as one has been read.
+    pub fn file_name(&self, place: Place) -> Option<String> {
+        let path = self.files.get(usize::try_from(place.file).ok()?)?;
+        Some(path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned())
+    }
+
     /// What is not here of a function's calls, in the window that was asked for.
     pub fn loss(&self, function: &str) -> Loss {
         let balance = self.accounting.balance(function, &self.functions);
@@ -107,6 +126,11 @@ impl Context {
         } else {
             Grade::Exact
         }
+    }
+
+    /// How a count is known that hangs on calls of all functions, where no line is missing.
+    pub fn loss_grade(&self) -> Grade {
+        self.exact()
     }
 
     /// The worst of several functions: of a figure that calls of all of them make.

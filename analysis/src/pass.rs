@@ -9,7 +9,7 @@ use trace::{
 };
 
 use crate::{
-    context::{Context, function::Hasher},
+    context::{Context, Place, function::Hasher},
     gap::{Cause, Gap},
     input::{
         RunFiles,
@@ -74,6 +74,7 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
     let mut parser = Parser::default();
     for file in &run.files {
         pass.segment = State::new(file.path.clone(), file.sequence.is_some());
+        pass.context.files.push(file.path.clone());
         let mut number = 0;
         loop {
             match pieces.receive() {
@@ -142,6 +143,8 @@ impl Pass<'_> {
             let line = &buffer[start..end];
             start = end + 1;
             *number += 1;
+            let file = u32::try_from(self.context.files.len() - 1).unwrap_or(u32::MAX);
+            self.context.place = Place { file, line: *number };
             match parser.parse(line) {
                 Ok(LineView::Call(call)) => self.call(&call, window),
                 Ok(LineView::Meta(meta)) => self.meta(&meta, window),

@@ -1,5 +1,7 @@
 //! What can be asked.
 
+mod blocked;
+pub mod findings;
 pub mod launches;
 pub mod memory;
 pub mod startup;
@@ -30,6 +32,8 @@ pub enum Name {
     Startup,
     /// What is allocated, by whom, the peak and what held it, what is never freed
     Memory,
+    /// What holds an engine up: rules with evidence, cost and advice
+    Findings,
     /// A file for Perfetto: calls by thread, steps, proven ends on the GPU, memory, launch rate
     Timeline,
 }
@@ -88,6 +92,7 @@ impl Name {
             Self::Tokens => Box::new(tokens::Tokens::new(load)?),
             Self::Launches => Box::new(launches::Launches::default()),
             Self::Startup => Box::new(startup::Startup::default()),
+            Self::Findings => Box::new(findings::Findings::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),
             Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref())?),
         })

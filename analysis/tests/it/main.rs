@@ -11,6 +11,7 @@ mod command_line;
 mod counts;
 mod cupti;
 mod diff;
+mod findings;
 mod mutations;
 mod perfetto;
 mod random;

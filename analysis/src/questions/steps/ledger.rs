@@ -176,7 +176,7 @@ impl Direction {
 
 /// What is known of one process while its calls are read.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(in crate::questions) struct Ledger {
     order: StreamOrder,
     captures: Captures,
     /// Of launches outside graphs.
@@ -265,6 +265,11 @@ impl Ledger {
             self.outermost(operation, line, call, direction, stream, tid);
         }
         (self.works > works).then_some(works)
+    }
+
+    /// Whether a call on this event is about the output of a step.
+    pub(in crate::questions) fn is_output(&self, event: u64, entry: i64, ret: i64) -> bool {
+        self.order.is_output(event, Interval { entry, ret })
     }
 
     /// The rows of all steps, when no more calls come.

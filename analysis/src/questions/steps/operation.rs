@@ -2,7 +2,7 @@
 
 /// By the function's name without version and suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(in crate::questions) enum Operation {
     Launch,
     GraphLaunch,
     /// Of any direction; the call says which.
@@ -29,7 +29,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    pub(super) fn of(canonical: &str) -> Self {
+    pub(in crate::questions) fn of(canonical: &str) -> Self {
         let stem = canonical.trim_start_matches('_');
         let Some(stem) = stem.strip_prefix("cuda").or_else(|| stem.strip_prefix("cu")) else {
             return Self::Other;
@@ -61,12 +61,12 @@ impl Operation {
     }
 
     /// Whatever it asks for, the stream does it in its turn.
-    pub(super) fn is_queued(self) -> bool {
+    pub(in crate::questions) fn is_queued(self) -> bool {
         matches!(self, Self::Launch | Self::GraphLaunch | Self::Copy | Self::Set | Self::Other)
     }
 
     /// The thread may wait for the GPU in it.
-    pub(super) fn is_wait(self) -> bool {
+    pub(in crate::questions) fn is_wait(self) -> bool {
         matches!(self, Self::EventSynchronize | Self::StreamSynchronize | Self::DeviceSynchronize)
     }
 }
