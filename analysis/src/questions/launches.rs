@@ -46,6 +46,7 @@ const SHOWN_SEQUENCES: usize = 6;
 #[derive(Default)]
 pub struct Launches {
     kinds: ByName<Kind>,
+    waits: ByName<bool>,
     /// By number; `None` is a launch whose kernel no field tells.
     kernels: HashMap<Option<u32>, OfKernel>,
     /// Replays of each graph as it is now.
@@ -78,8 +79,6 @@ pub(super) enum Kind {
     Not,
     Kernel,
     Graph,
-    /// For the GPU.
-    Wait,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -123,10 +122,9 @@ impl Question for Launches {
     fn call(&mut self, call: &Call<'_>, context: &Context) {
         let kind = self.kinds.get(call.function, &context.functions, kind_of);
         if kind == Kind::Not {
-            return;
-        }
-        if kind == Kind::Wait {
-            self.wait(call);
+            if self.waits.get(call.function, &context.functions, is_wait) {
+                self.wait(call);
+            }
             return;
         }
         self.by_function.insert(call.function);
@@ -147,7 +145,7 @@ impl Question for Launches {
         match kind {
             Kind::Kernel => self.kernel(call, context),
             Kind::Graph => self.graph(call, context),
-            Kind::Not | Kind::Wait => {}
+            Kind::Not => {}
         }
     }
 
@@ -288,8 +286,7 @@ impl Launches {
             self.by_function.iter().map(|id| &*context.functions.get(*id).name).collect();
         // What was never read may have been called all the same.
         names.extend(context.accounting.names(&context.functions).into_iter().filter(|name| {
-            !matches!(kind_of(name), Kind::Not | Kind::Wait)
-                || FOLLOWED.iter().any(|part| name.contains(part))
+            kind_of(name) != Kind::Not || FOLLOWED.iter().any(|part| name.contains(part))
         }));
         let standing = match context.loss_of_all(names) {
             Loss::None(grade) => Standing::Known(grade),
@@ -660,6 +657,19 @@ impl Standing {
     }
 }
 
+/// For the GPU.
+fn is_wait(name: &str) -> bool {
+    matches!(
+        canonical(name),
+        "cuEventSynchronize"
+            | "cudaEventSynchronize"
+            | "cuStreamSynchronize"
+            | "cudaStreamSynchronize"
+            | "cuCtxSynchronize"
+            | "cudaDeviceSynchronize"
+    )
+}
+
 /// Parts of the names of functions that tell what is captured and what a handle stands for.
 const FOLLOWED: [&str; 4] = ["BeginCapture", "EndCapture", "GraphInstantiate", "GraphExec"];
 
@@ -679,12 +689,6 @@ pub(super) fn kind_of(name: &str) -> Kind {
         | "cudaLaunchCooperativeKernelMultiDevice"
         | "__cudaLaunchKernel" => Kind::Kernel,
         "cuGraphLaunch" | "cudaGraphLaunch" => Kind::Graph,
-        "cuEventSynchronize"
-        | "cudaEventSynchronize"
-        | "cuStreamSynchronize"
-        | "cudaStreamSynchronize"
-        | "cuCtxSynchronize"
-        | "cudaDeviceSynchronize" => Kind::Wait,
         _ => Kind::Not,
     }
 }
