@@ -101,6 +101,12 @@ impl Context {
         }
     }
 
+    /// The file's name, as far as one has been read.
+    pub fn file_name(&self, place: Place) -> Option<String> {
+        let path = self.files.get(usize::try_from(place.file).ok()?)?;
+        Some(path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned())
+    }
+
     /// What is not here of a function's calls, in the window that was asked for.
     pub fn loss(&self, function: &str) -> Loss {
         let balance = self.accounting.balance(function, &self.functions);
@@ -120,6 +126,11 @@ impl Context {
         } else {
             Grade::Exact
         }
+    }
+
+    /// How a count is known that hangs on calls of all functions, where no line is missing.
+    pub fn loss_grade(&self) -> Grade {
+        self.exact()
     }
 
     /// The worst of several functions: of a figure that calls of all of them make.

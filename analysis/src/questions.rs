@@ -1,6 +1,8 @@
 //! What can be asked.
 
+mod blocked;
 pub mod export;
+pub mod findings;
 pub mod launches;
 pub mod memory;
 pub mod ranks;
@@ -34,6 +36,8 @@ pub enum Name {
     Startup,
     /// What is allocated, by whom, the peak and what held it, what is never freed
     Memory,
+    /// What holds an engine up: rules with evidence, cost and advice
+    Findings,
     /// A file for Perfetto: calls by thread, steps, proven ends on the GPU, memory, launch rate
     Timeline,
     /// Parquet tables below --out, for DuckDB, Spark, Athena, pandas
@@ -96,6 +100,7 @@ impl Name {
             Self::Ranks => Box::new(ranks::Ranks::default()),
             Self::Launches => Box::new(launches::Launches::default()),
             Self::Startup => Box::new(startup::Startup::default()),
+            Self::Findings => Box::new(findings::Findings::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),
             Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref())?),
             Self::Export => {

@@ -3,7 +3,9 @@
 //! Both keep a count of calls for each exported function and, if `CUDA_STANDIN_COUNTS` names a directory, write it
 //! there when the process ends: see [`crate::counts`]. `CUDA_STANDIN_KERNEL_NS` is the time on the device of each wave
 //! of a kernel's blocks (what synchronisation then waits for), `CUDA_STANDIN_LAUNCH_NS` the time on the processor of
-//! each launch; both are 0 by default.
+//! each launch; both are 0 by default. `CUDA_STANDIN_QUEUE` is how many launches a stream holds before the next one
+//! blocks (any number by default). `CUDA_STANDIN_SLOW_NS` of each `CUDA_STANDIN_SLOW_PERIOD_NS` the device takes
+//! `CUDA_STANDIN_SLOW_FACTOR` times as long.
 
 use std::fs::{self, Permissions};
 use std::io;

@@ -8,6 +8,7 @@ mod error;
 mod gpu;
 mod link;
 mod metrics;
+mod misbehaviour;
 mod model;
 mod options;
 mod protocol;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result};
 use crate::cuda::{self, Library};
 use crate::libraries::{DRIVER, RUNTIME};
 
+pub use misbehaviour::{Cause, Misbehaviour};
 pub use options::{HELP, Invocation, Options};
 
 /// Runs the process that the command line asks for: the API server, the engine that it spawns, or one of its workers.

@@ -16,11 +16,28 @@ pub(crate) fn get(address: &SocketAddr, path: &str, timeout: Duration) -> Result
         .with_context(|| format!("GET {path}"))
 }
 
+/// Sends JSON; fails unless the answer is 200 to 399.
+pub(crate) fn post(address: &SocketAddr, path: &str, body: &str, timeout: Duration) -> Result<()> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    exchange(address, &(head + body), timeout)
+        .and_then(|answer| judge(&answer))
+        .with_context(|| format!("POST {path}"))
+}
+
 fn answer(address: &SocketAddr, path: &str, timeout: Duration) -> Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    exchange(address, &request, timeout)
+}
+
+fn exchange(address: &SocketAddr, request: &str, timeout: Duration) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(address, timeout)
         .with_context(|| format!("nothing answers on {address}"))?;
     stream.set_read_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("no answer")?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

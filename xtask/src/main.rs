@@ -29,6 +29,7 @@ mod manifests;
 mod pins;
 mod secrets;
 mod status;
+mod test_diagnosis;
 mod test_faults;
 mod test_kernels;
 mod uninstall;
@@ -73,6 +74,7 @@ enum Command {
     Uninstall(uninstall::Uninstall),
     Manifests(manifests::Manifests),
     Ci(ci::Ci),
+    TestDiagnosis(test_diagnosis::TestDiagnosis),
     TestFaults(test_faults::TestFaults),
     TestKernels(test_kernels::TestKernels),
     #[command(subcommand)]
@@ -120,6 +122,7 @@ fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
         Command::Demo(task) => demo::run(ctx, &task)?,
         Command::Bench(task) => bench::run(ctx, &task)?,
         Command::Ci(task) => ci::run(ctx, &task)?,
+        Command::TestDiagnosis(task) => test_diagnosis::run(ctx, &task)?,
         Command::TestFaults(task) => test_faults::run(ctx, &task)?,
         Command::TestKernels(task) => test_kernels::run(ctx, &task)?,
         Command::Ebpf(task) => ebpf::run(ctx, &task)?,

@@ -1,5 +1,7 @@
 //! `launches`: which kernels are launched, how often, by whom, and how many more by graph replays.
 
+mod sequences;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -20,13 +22,16 @@ use crate::{
         Context,
         accounting::Loss,
         function::{ByName, FunctionId},
+        process::ProcessId,
     },
     gap::Gap,
     grade::Grade,
     kernel_name::{Category, short},
     question::{Call, Question},
+    questions::blocked::{Blocked, Run},
     timeline::Timeline,
 };
+use sequences::Sequences;
 
 /// Different graphs that are told one by one.
 const MAX_GRAPHS: usize = 65_536;
@@ -36,10 +41,12 @@ const MAX_SHAPES: usize = 64;
 
 const SHOWN_KERNELS: usize = 25;
 const SHOWN_GRAPHS: usize = 10;
+const SHOWN_SEQUENCES: usize = 6;
 
 #[derive(Default)]
 pub struct Launches {
     kinds: ByName<Kind>,
+    waits: ByName<bool>,
     /// By number; `None` is a launch whose kernel no field tells.
     kernels: HashMap<Option<u32>, OfKernel>,
     /// Replays of each graph as it is now.
@@ -58,6 +65,10 @@ pub struct Launches {
     /// the runtime, launches and replays.
     flat: [[u64; 2]; 2],
     by_function: BTreeSet<FunctionId>,
+    sequences: Sequences,
+    blocked: BTreeMap<ProcessId, Blocked>,
+    blocked_count: u64,
+    blocked_ns: u64,
     rate: Option<Timeline>,
     kernel_rate: Option<Timeline>,
 }
@@ -111,6 +122,9 @@ impl Question for Launches {
     fn call(&mut self, call: &Call<'_>, context: &Context) {
         let kind = self.kinds.get(call.function, &context.functions, kind_of);
         if kind == Kind::Not {
+            if self.waits.get(call.function, &context.functions, is_wait) {
+                self.wait(call);
+            }
             return;
         }
         self.by_function.insert(call.function);
@@ -139,6 +153,10 @@ impl Question for Launches {
         for ((pid, graph_exec), replaying) in std::mem::take(&mut self.replaying) {
             self.settle(pid, graph_exec, &replaying);
         }
+        let mut blocked = std::mem::take(&mut self.blocked);
+        for run in blocked.values_mut().flat_map(Blocked::finish) {
+            self.block(run);
+        }
         let mut answer = Answer::new("launches");
         let grade = self.grade(context);
         self.figures(&grade, &mut answer);
@@ -154,10 +172,18 @@ impl Question for Launches {
                 answer.series(name, title, unit, grade, timeline, &context.time);
             }
         }
-        answer.tables = vec![category_table(&kernels, &grade), kernels, self.graph_table(&grade)];
+        let sequences = self.sequence_table(context, &grade);
+        answer.tables =
+            vec![category_table(&kernels, &grade), kernels, sequences, self.graph_table(&grade)];
         answer.notes.push(
             "runs counts launches and graph replays; host time is that of the launching call, not of \
              the GPU, which calls do not tell"
+                .to_owned(),
+        );
+        answer.notes.push(
+            "sequences: what a thread launches into one stream, one after the other; sequences of 2, \
+             4, 8 and 16 kernels are counted, each for itself: a launch may be in several sequences, and in one \
+             occurrence of each"
                 .to_owned(),
         );
         answer
@@ -165,6 +191,19 @@ impl Question for Launches {
 }
 
 impl Launches {
+    fn wait(&mut self, call: &Call<'_>) {
+        let is_outermost = call.line.depth == Some(0);
+        let blocked = self.blocked.get_mut(&call.process).filter(|_| is_outermost);
+        if let Some(run) = blocked.and_then(|it| it.wait(call.line.tid.unwrap_or(0))) {
+            self.block(run);
+        }
+    }
+
+    fn block(&mut self, Run { long, excess_ns, .. }: Run) {
+        self.blocked_count += u64::from(long);
+        self.blocked_ns = self.blocked_ns.saturating_add(excess_ns);
+    }
+
     fn kernel(&mut self, call: &Call<'_>, context: &Context) {
         let line = call.line;
         let dur_ns = line.dur_ns.unwrap_or(0);
@@ -181,6 +220,14 @@ impl Launches {
         if let (Some(grid), Some(block)) = (line.grid, line.block) {
             kernel.shape(Shape { grid, block });
         }
+        let tid = line.tid.unwrap_or(0);
+        self.sequences.launch((line.pid, tid), stream, line.kernel, dur_ns);
+        let blocked = self.blocked.entry(call.process).or_default();
+        blocked.queued();
+        let run = blocked.launch(tid, call.function, context.place, line.ts_ns, dur_ns);
+        if let Some(run) = run {
+            self.block(run);
+        }
         self.direct += 1;
         self.direct_ns = self.direct_ns.saturating_add(dur_ns);
         self.rate.get_or_insert_with(Timeline::sums).add(line.ts_ns, 1.0);
@@ -190,6 +237,8 @@ impl Launches {
     fn graph(&mut self, call: &Call<'_>, context: &Context) {
         let line = call.line;
         let dur_ns = line.dur_ns.unwrap_or(0);
+        self.sequences.end((line.pid, line.tid.unwrap_or(0)));
+        self.blocked.entry(call.process).or_default().queued();
         self.replays += 1;
         self.replay_ns = self.replay_ns.saturating_add(dur_ns);
         self.rate.get_or_insert_with(Timeline::sums).add(line.ts_ns, 1.0);
@@ -290,6 +339,11 @@ impl Launches {
             standing.of(self.captured as f64),
         );
         count("failed", "launches that failed", self.failed, standing.of(self.failed as f64));
+        if self.blocked_count > 0 {
+            let blocked = self.blocked_count;
+            let title = "launches that blocked on a full queue";
+            count("blocked", title, blocked, standing.of(blocked as f64));
+        }
         if self.replays_unknown > 0 {
             let unknown = self.replays_unknown;
             count("replays_unknown", "replays of unknown graphs", unknown, grade(unknown));
@@ -297,7 +351,11 @@ impl Launches {
         for (name, title, ns) in [
             ("launch_host_ns", "host time in launches", self.direct_ns),
             ("replay_host_ns", "host time in replays", self.replay_ns),
+            ("blocked_ns", "host time in launches that blocked", self.blocked_ns),
         ] {
+            if ns == 0 && name == "blocked_ns" {
+                continue;
+            }
             answer.figure(name, title, Unit::Nanoseconds, ns, standing.of(ns as f64));
         }
     }
@@ -414,6 +472,56 @@ impl Launches {
         table.shown = SHOWN_KERNELS;
         table.chart = Some(Chart::Bars(&["runs", "host_ns"]));
         table.reading = "runs = launched + replayed; the grid and block are those used most often";
+        table
+    }
+
+    fn sequence_table(&self, context: &Context, standing: &Standing) -> Table {
+        let grade = standing.clone().without_counts();
+        let mut table = Table::new(
+            "sequences",
+            "Kernels that follow each other often: for a graph, or for fusing",
+            vec![
+                Column::new("kernels", "kernels", Unit::None),
+                Column::new("length", "length", Unit::Count),
+                Column::new("count", "count", Unit::Count).graded(grade.clone()),
+                Column::new("host_ns", "host time", Unit::Nanoseconds).graded(grade),
+                Column::new("ids", "numbers", Unit::None).hidden(),
+            ],
+        );
+        for it in self.sequences.frequent() {
+            let name = |id: Option<u32>| {
+                let kernel = id.and_then(|id| context.kernels.get(id));
+                kernel.and_then(|kernel| kernel.full_name()).map_or("?", short).to_owned()
+            };
+            let names: Vec<String> = it.kernels.iter().map(|id| name(*id)).collect();
+            let length = names.len();
+            // A loop is told once.
+            let is_loop = |period: &usize| {
+                length.is_multiple_of(*period)
+                    && (*period..length).all(|at| names[at] == names[at - period])
+            };
+            let period = (1..length).find(is_loop).unwrap_or(length);
+            let mut text = names[..period].join(" > ");
+            if period < length {
+                text = format!("{} times: {text}", length / period);
+            }
+            let ids = it.kernels.iter().map(|id| Value::from(*id)).collect();
+            let graded = |low: u64, high: Option<u64>| match (standing, high) {
+                (Standing::Known(_), Some(high)) if high > low => {
+                    Grade::between(low as f64, high as f64)
+                }
+                (Standing::Known(_), None) if it.more > 0 => Grade::at_least(low as f64),
+                (standing, _) => standing.of(low as f64),
+            };
+            table.rows.push(vec![
+                text.into(),
+                length.into(),
+                Cell::graded(it.count, graded(it.count, Some(it.count.saturating_add(it.more)))),
+                Cell::graded(it.host_ns, graded(it.host_ns, None)),
+                Value::List(ids).into(),
+            ]);
+        }
+        table.shown = SHOWN_SEQUENCES;
         table
     }
 
@@ -548,6 +656,19 @@ impl Standing {
             other => other.of(0.0),
         }
     }
+}
+
+/// For the GPU.
+fn is_wait(name: &str) -> bool {
+    matches!(
+        canonical(name),
+        "cuEventSynchronize"
+            | "cudaEventSynchronize"
+            | "cuStreamSynchronize"
+            | "cudaStreamSynchronize"
+            | "cuCtxSynchronize"
+            | "cudaDeviceSynchronize"
+    )
 }
 
 /// Parts of the names of functions that tell what is captured and what a handle stands for.

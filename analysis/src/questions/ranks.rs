@@ -115,9 +115,10 @@ impl Ranks {
         ledger.call(known.operation, line, known.is_per_thread);
         let has_outputs = ledger.has_outputs();
         let rows = std::mem::take(&mut ledger.rows);
-        let engine = match has_outputs {
-            true => Some(self.engines.entry(parent).or_default()),
-            false => self.engines.get_mut(&parent),
+        let engine = if has_outputs {
+            Some(self.engines.entry(parent).or_default())
+        } else {
+            self.engines.get_mut(&parent)
         };
         if let Some(engine) = engine
             && (has_outputs || engine.members.contains_key(process))
@@ -304,9 +305,8 @@ impl Ranks {
                     && gap.from_ns.is_none_or(|from| from <= silence.to)
                     && gap.to_ns.is_none_or(|to| silence.from <= to)
             });
-            let told = |value: i64| match is_touched {
-                true => Cell::graded(value, Grade::unknown(MISSING)),
-                false => value.into(),
+            let told = |value: i64| {
+                if is_touched { Cell::graded(value, Grade::unknown(MISSING)) } else { value.into() }
             };
             table.rows.push(vec![
                 context.time.unix_ns(silence.from).into(),

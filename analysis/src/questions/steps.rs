@@ -3,10 +3,10 @@
 mod capture;
 mod completion;
 mod fingerprint;
-mod kind;
-pub(super) mod ledger;
-pub(super) mod operation;
-pub(super) mod ranks;
+pub(in crate::questions) mod kind;
+pub(in crate::questions) mod ledger;
+pub(in crate::questions) mod operation;
+pub(in crate::questions) mod ranks;
 mod table;
 
 use std::collections::BTreeMap;
@@ -136,6 +136,11 @@ impl Steps {
         let entries = members.iter().map(|member| member.entries).sum();
         let steps = ranks::steps(members, from_ns, context);
         Found { steps, entries, clocks: self.clocks, holes: self.holes }
+    }
+
+    /// What is known of a process by now.
+    pub(super) fn ledger(&self, process: ProcessId) -> Option<&Ledger> {
+        self.ledgers.get(&process)
     }
 
     fn read(&mut self, call: &Call<'_>, context: &Context) -> Option<u64> {

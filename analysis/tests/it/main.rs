@@ -12,6 +12,7 @@ mod counts;
 mod cupti;
 mod diff;
 mod export;
+mod findings;
 mod mutations;
 mod perfetto;
 mod random;

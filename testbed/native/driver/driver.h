@@ -48,6 +48,9 @@ struct stream {
     int priority;
     _Atomic int64_t busy_until; // When the work queued so far will be done, CLOCK_MONOTONIC nanoseconds.
     struct capture *capture;
+    // Of the latest launches when each will be done, and how many launches there were: see CUDA_STANDIN_QUEUE.
+    int64_t *queue;
+    uint64_t queued;
 };
 
 struct event {

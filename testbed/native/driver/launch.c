@@ -6,11 +6,13 @@
 static pthread_once_t read_settings = PTHREAD_ONCE_INIT;
 static int64_t kernel_time; // On the device, per wave of blocks.
 static int64_t launch_time; // On the processor, per launch.
+static int64_t queue_size;  // Launches that a stream holds before the next one blocks; 0 for any number.
 
 static void settings(void)
 {
     kernel_time = standin_setting("CUDA_STANDIN_KERNEL_NS", 0);
     launch_time = standin_setting("CUDA_STANDIN_LAUNCH_NS", 0);
+    queue_size = standin_setting("CUDA_STANDIN_QUEUE", 0);
 }
 
 // A kernel takes one unit of time for each block per multiprocessor.
@@ -33,6 +35,20 @@ void spend_launch_time(void)
         ;
 }
 
+// Waits until the stream has room. One thread at a time may launch into a stream that has a size.
+static int64_t *wait_for_room(struct stream *stream)
+{
+    if (queue_size <= 0)
+        return NULL;
+    if (!stream->queue)
+        stream->queue = calloc((size_t)queue_size, sizeof *stream->queue);
+    if (!stream->queue)
+        return NULL;
+    int64_t *oldest = &stream->queue[stream->queued++ % (uint64_t)queue_size];
+    wait_until(*oldest);
+    return oldest;
+}
+
 int launch_kernel(const struct launch *launch, void *handle)
 {
     const struct function *function = launch->function;
@@ -48,7 +64,10 @@ int launch_kernel(const struct launch *launch, void *handle)
     struct graph *graph = capturing(stream);
     if (graph)
         return add_node(graph, NODE_KERNEL, launch) ? SUCCESS : OUT_OF_MEMORY;
+    int64_t *done = wait_for_room(stream);
     queue_work(stream, device_time(launch));
+    if (done)
+        *done = stream->busy_until;
     return SUCCESS;
 }
 

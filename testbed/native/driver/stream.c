@@ -32,12 +32,26 @@ void wait_until(int64_t when)
         ;
 }
 
+static pthread_once_t read_settings = PTHREAD_ONCE_INIT;
+// The device is slow for a part of each period, as when its clocks are lowered.
+static int64_t slow_period, slow_time, slow_factor;
+
+static void settings(void)
+{
+    slow_period = standin_setting("CUDA_STANDIN_SLOW_PERIOD_NS", 0);
+    slow_time = standin_setting("CUDA_STANDIN_SLOW_NS", 0);
+    slow_factor = standin_setting("CUDA_STANDIN_SLOW_FACTOR", 1);
+}
+
 // Work begins when the stream's earlier work is done, as on a device that is never shared.
 void queue_work(struct stream *stream, int64_t nanoseconds)
 {
     if (nanoseconds <= 0)
         return;
+    pthread_once(&read_settings, settings);
     int64_t present = now(), busy = stream->busy_until, until;
+    if (slow_period && present % slow_period < slow_time)
+        nanoseconds *= slow_factor;
     do
         until = (busy > present ? busy : present) + nanoseconds;
     while (!atomic_compare_exchange_weak(&stream->busy_until, &busy, until));
@@ -81,6 +95,7 @@ int do_cuStreamDestroy(struct stream *stream)
 {
     if ((uintptr_t)stream <= 2)
         return INVALID_HANDLE;
+    free(stream->queue);
     free(stream);
     return SUCCESS;
 }

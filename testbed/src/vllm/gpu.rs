@@ -29,7 +29,8 @@ functions! {
         cudaEventRecord, cudaEventRecordWithFlags, cudaEventSynchronize, cudaFree, cudaFreeHost, cudaFuncSetAttribute,
         cudaGetDevice, cudaGetDeviceCount, cudaGetDeviceProperties, cudaGetLastError, cudaGraphExecDestroy,
         cudaGraphGetNodes, cudaGraphDestroy, cudaGraphInstantiate, cudaGraphLaunch, cudaHostAlloc, cudaLaunchKernel,
-        cudaLaunchKernelExC, cudaMalloc, cudaMemGetInfo, cudaMemcpyAsync, cudaMemsetAsync, cudaSetDevice,
+        cudaLaunchKernelExC, cudaMalloc, cudaMemGetInfo, cudaMemcpy, cudaMemcpyAsync, cudaMemset,
+        cudaMemsetAsync, cudaSetDevice,
         cudaStreamBeginCapture, cudaStreamCreateWithPriority, cudaStreamDestroy, cudaStreamEndCapture,
         cudaStreamIsCapturing, cudaStreamSynchronize, cudaStreamWaitEvent,
     }

@@ -139,6 +139,9 @@ impl Engine {
                 model::kernel_time(options.step).as_nanos().to_string(),
             );
         }
+        if let Some(misbehaviour) = options.misbehaviour {
+            command.envs(misbehaviour.device_settings(options.step));
+        }
         let mut child =
             Command::from(command).spawn().context("cannot start the engine process")?;
         let input = child.stdin.take().context("the engine has no stdin")?;
@@ -186,6 +189,8 @@ fn start_line(options: &Options) -> Result<Vec<u8>> {
         max_num_seqs: options.max_num_seqs,
         max_num_batched_tokens: options.max_num_batched_tokens,
         gpu_memory_utilization: options.gpu_memory_utilization,
+        step: options.step,
+        misbehaviour: options.misbehaviour,
     };
     let mut line = serde_json::to_vec(&start).context("cannot write the engine's options")?;
     line.push(b'\n');

@@ -5,12 +5,15 @@
 
 mod kernels;
 mod memory;
+mod spoilt;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::gpu::{Gpu, address, call};
+use super::misbehaviour::{Cause, Mischief};
+use super::protocol::Start;
 use super::scheduler::Step;
 use kernels::{Kernels, Shape};
 use memory::Memory;
@@ -28,6 +31,9 @@ const BYTES_OF_A_TOKEN: usize = 4;
 /// Tokens of prompts for which one block on each multiprocessor is enough.
 const TOKENS_PER_WAVE: usize = 256;
 
+/// Bytes of what is copied from memory that is not pinned, at most.
+const PAGEABLE: usize = 256 << 10;
+
 /// The device's time for one kernel, so that a decode step takes `step`.
 pub(super) fn kernel_time(step: Duration) -> Duration {
     let kernels = LAYERS * LAUNCHES_PER_LAYER + OTHER_LAUNCHES;
@@ -44,17 +50,19 @@ pub(super) struct Model {
     copy_stream: usize,
     /// Executable graphs with the batch that each is for, smallest first.
     graphs: Vec<(usize, usize)>,
+    /// What these were instantiated from, if that is kept.
+    captured_graphs: Vec<usize>,
+    /// Host memory that is not pinned.
+    pageable: Vec<u8>,
+    /// How long a step takes on the device.
+    step_time: Duration,
+    mischief: Option<Mischief>,
+    keeps_graphs: bool,
 }
 
 impl Model {
     /// Registers kernels, loads weights, warms up, sizes the cache and captures graphs, in vLLM's order.
-    pub(super) fn load(
-        gpu: Gpu,
-        utilization: f64,
-        enforce_eager: bool,
-        max_sequences: usize,
-        max_tokens: usize,
-    ) -> Result<Self> {
+    pub(super) fn load(gpu: Gpu, start: &Start) -> Result<Self> {
         // Compiled code registers its kernels when it is loaded, before anything is initialised.
         kernels::register(&gpu);
         start_device(&gpu)?;
@@ -63,16 +71,34 @@ impl Model {
         call!(gpu.runtime, cudaStreamCreateWithPriority(address(&mut stream), 1, 0))?;
         call!(gpu.runtime, cudaStreamCreateWithPriority(address(&mut copy_stream), 1, 0))?;
         let memory = Memory::load_weights(&gpu, stream)?;
-        let mut model = Self { gpu, kernels, memory, stream, copy_stream, graphs: Vec::new() };
-        model.step(Step { tokens: max_tokens, prefill_tokens: max_tokens, sequences: 1 })?;
-        model.memory.take_cache(&model.gpu, utilization)?;
-        if !enforce_eager {
-            for size in CAPTURE_SIZES.into_iter().filter(|size| *size <= max_sequences.max(1)) {
+        let mut model = Self {
+            gpu,
+            kernels,
+            memory,
+            stream,
+            copy_stream,
+            graphs: Vec::new(),
+            captured_graphs: Vec::new(),
+            pageable: vec![0; PAGEABLE],
+            step_time: start.step,
+            mischief: None,
+            keeps_graphs: false,
+        };
+        let most = start.max_num_batched_tokens;
+        model.step(Step { tokens: most, prefill_tokens: most, sequences: 1 })?;
+        model.memory.take_cache(&model.gpu, start.gpu_memory_utilization)?;
+        let mischief = start.misbehaviour.map(Mischief::new);
+        model.keeps_graphs =
+            mischief.as_ref().is_some_and(|it| it.cause == Cause::GraphReinstantiation);
+        if !start.enforce_eager {
+            let most = start.max_num_seqs.max(1);
+            for size in CAPTURE_SIZES.into_iter().filter(|size| *size <= most) {
                 let graph = model.capture(size)?;
                 model.graphs.insert(0, (size, graph));
             }
         }
         call!(model.gpu.runtime, cudaDeviceSynchronize())?;
+        model.mischief = mischief;
         Ok(model)
     }
 
@@ -81,15 +107,33 @@ impl Model {
     }
 
     /// One step of the engine; returns when the device has computed it.
-    pub(super) fn step(&self, step: Step) -> Result<()> {
+    pub(super) fn step(&mut self, step: Step) -> Result<()> {
+        let mut mischief = self.mischief.take();
+        let done = self.step_with(step, mischief.as_mut());
+        self.mischief = mischief;
+        done
+    }
+
+    fn step_with(&mut self, step: Step, mischief: Option<&mut Mischief>) -> Result<()> {
+        let mut mischief = mischief.and_then(|it| it.strikes().then_some(it));
+        if let Some(mischief) = &mut mischief {
+            self.spoil_beginning(mischief)?;
+        }
         self.prepare_inputs(step)?;
-        let graph = self.graphs.iter().find(|(size, _)| *size >= step.sequences);
+        if let Some(mischief) = &mut mischief {
+            self.spoil_inputs(mischief)?;
+        }
+        let is_eager = mischief.as_ref().is_some_and(|it| it.cause == Cause::EagerDespiteGraph);
+        let graph = self.graphs.iter().find(|(size, _)| *size >= step.sequences && !is_eager);
         match graph {
             Some((_, graph)) if step.prefill_tokens == 0 => {
                 self.gpu.guards()?;
                 call!(self.gpu.runtime, cudaGraphLaunch(*graph, self.stream))?;
             }
             _ => self.forward(Shape::of(step))?,
+        }
+        if let Some(mischief) = &mut mischief {
+            self.spoil_model(mischief)?;
         }
         self.sample(Shape::of(Step { prefill_tokens: 0, ..step }))?;
         self.read_tokens(step.sequences)
@@ -101,6 +145,9 @@ impl Model {
         call!(runtime, cudaDeviceSynchronize())?;
         for (_, graph) in &self.graphs {
             call!(runtime, cudaGraphExecDestroy(*graph))?;
+        }
+        for graph in &self.captured_graphs {
+            call!(runtime, cudaGraphDestroy(*graph))?;
         }
         self.memory.free(&self.gpu)?;
         call!(runtime, cudaStreamDestroy(self.stream))?;
@@ -168,7 +215,7 @@ impl Model {
         call!(runtime, cudaEventDestroy(copied))
     }
 
-    fn capture(&self, size: usize) -> Result<usize> {
+    fn capture(&mut self, size: usize) -> Result<usize> {
         let runtime = &self.gpu.runtime;
         let shape = Shape::of(Step { tokens: size, prefill_tokens: 0, sequences: size });
         let (mut graph, mut executable, mut nodes) = (0_usize, 0_usize, 0_usize);
@@ -183,7 +230,11 @@ impl Model {
             "the graph of batch {size} has {nodes} nodes"
         );
         call!(runtime, cudaGraphInstantiate(address(&mut executable), graph, 0))?;
-        call!(runtime, cudaGraphDestroy(graph))?;
+        if self.keeps_graphs {
+            self.captured_graphs.insert(0, graph);
+        } else {
+            call!(runtime, cudaGraphDestroy(graph))?;
+        }
         Ok(executable)
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::misbehaviour::Misbehaviour;
+
 pub const HELP: &str = "\
 A stand-in for vLLM's OpenAI-compatible server.
 
@@ -26,6 +28,11 @@ usage: standin-vllm serve [MODEL] [OPTIONS]
 of the stand-in:
   --startup-delay MS           how long each process takes to import Python's modules [300]
   --step-ms MS                 how long a step takes on the device [5]
+  --misbehave CAUSE            waste time on purpose, as `cuda-trace findings` would call it: errors, sync_in_step,
+                               pageable_copy, sync_copy, allocation_in_step, capture_while_serving,
+                               graph_reinstantiation, eager_despite_graph, queue_full, host_held_up, module_load,
+                               stream_creation, event_creation, step_outliers
+  --misbehave-seed N           in which steps, and how much [1]
 
 Other options of vLLM are accepted and have no effect. The libraries libcudart.so.13 and libcuda.so.1 are loaded by
 name: LD_LIBRARY_PATH must lead to them.";
@@ -53,6 +60,7 @@ pub struct Options {
     pub tensor_parallel_size: usize,
     pub startup_delay: Duration,
     pub step: Duration,
+    pub misbehaviour: Option<Misbehaviour>,
 }
 
 /// Options of vLLM that people use and that change nothing here.
@@ -152,6 +160,7 @@ impl Options {
             startup_delay: Duration::from_millis(given.number("startup-delay", 300)?),
             step: Duration::try_from_secs_f64(given.number::<f64>("step-ms", 5.0)? / 1e3)
                 .context("--step-ms is no time")?,
+            misbehaviour: misbehaviour(given)?,
         };
         ensure!(
             options.gpu_memory_utilization > 0.0 && options.gpu_memory_utilization <= 1.0,
@@ -214,6 +223,12 @@ impl Given {
     }
 }
 
+fn misbehaviour(given: &mut Given) -> Result<Option<Misbehaviour>> {
+    let seed = given.number("misbehave-seed", 1)?;
+    let Some(cause) = given.one("misbehave")? else { return Ok(None) };
+    Ok(Some(Misbehaviour { cause: cause.parse()?, seed }))
+}
+
 /// Negative numbers are values.
 fn is_option(argument: &str) -> bool {
     argument.starts_with('-') && argument.trim_start_matches('-').starts_with(char::is_alphabetic)
@@ -265,6 +280,7 @@ mod tests {
         assert!(error("serve --port many").contains("--port is \"many\""));
         assert!(error("serve --gpu-memory-utilization 1.5").contains("at most 1"));
         assert!(error("serve --max-model-len 0").contains("--max-model-len is 0"));
+        assert!(error("serve --misbehave badly").contains("sync_in_step"));
         assert!(error("a/model").contains("serve MODEL"));
         assert!(error("-m http.server").contains("http.server"));
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::misbehaviour::Misbehaviour;
+
 /// The first line to the engine, and to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Start {
@@ -19,6 +21,8 @@ pub(super) struct Start {
     pub(super) max_num_seqs: usize,
     pub(super) max_num_batched_tokens: usize,
     pub(super) gpu_memory_utilization: f64,
+    pub(super) step: Duration,
+    pub(super) misbehaviour: Option<Misbehaviour>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -123,7 +123,7 @@ pub(super) fn run(title: &Title, start: &Start, rank: usize) -> Result<()> {
     // SAFETY: cuInit takes flags, which must be 0.
     super::gpu::check("cuInit", unsafe { crate::cuda::call(init, [0]) })?;
     title.set(&format!("{}::Worker_TP{rank}", start.prefix))?;
-    let model = load(start)?;
+    let mut model = load(start)?;
     say(&FromWorker::Ready { kv_cache_tokens: model.cache_tokens() })?;
     for line in std::io::stdin().lock().lines() {
         let line = line.context("cannot read from the engine")?;
@@ -137,12 +137,5 @@ pub(super) fn run(title: &Title, start: &Start, rank: usize) -> Result<()> {
 fn load(start: &Start) -> Result<Model> {
     let (runtime, driver) = super::load_libraries()?;
     let gpu = Gpu::of(&runtime, &driver)?;
-    Model::load(
-        gpu,
-        start.gpu_memory_utilization,
-        start.enforce_eager,
-        start.max_num_seqs,
-        start.max_num_batched_tokens,
-    )
-    .context("cannot load the model")
+    Model::load(gpu, start).context("cannot load the model")
 }

@@ -204,8 +204,9 @@ impl Member {
 /// How many steps `other` has in front of the first of `rows`; negative if it lacks some.
 fn shift(rows: &VecDeque<Row>, other: &VecDeque<Row>) -> i64 {
     let cost = |shift: i64| {
-        let [of_rows, of_other] = [(-shift).max(0), shift.max(0)].map(|it| it.unsigned_abs());
-        let pairs = rows.iter().skip(of_rows as usize).zip(other.iter().skip(of_other as usize));
+        let [of_rows, of_other] =
+            [-shift, shift].map(|skipped| usize::try_from(skipped).unwrap_or(0));
+        let pairs = rows.iter().skip(of_rows).zip(other.iter().skip(of_other));
         let mut apart: Vec<i64> = pairs
             .take(ALIGNED_BY)
             .map(|(row, other)| {
@@ -216,7 +217,7 @@ fn shift(rows: &VecDeque<Row>, other: &VecDeque<Row>) -> i64 {
         apart.sort_unstable();
         apart.get(apart.len() / 2).copied().unwrap_or(i64::MAX)
     };
-    let most = MAX_SHIFT as i64;
+    let most = i64::try_from(MAX_SHIFT).unwrap_or(i64::MAX);
     // Nothing is left out unless that fits twice as well.
     let found = (-most..=most).map(|shift| (cost(shift), shift)).min();
     found.filter(|&(best, _)| best < cost(0) / 2).map_or(0, |(_, shift)| shift)

@@ -324,6 +324,11 @@ impl Ledger {
         (self.works > works).then_some(works)
     }
 
+    /// Whether a call on this event is about the output of a step.
+    pub(in crate::questions) fn is_output(&self, event: u64, entry: i64, ret: i64) -> bool {
+        self.order.is_output(event, Interval { entry, ret })
+    }
+
     /// The rows of all steps, when no more calls come.
     pub(in crate::questions) fn finish(&mut self) {
         while let Some(output) = self.order.next_left() {
