@@ -209,7 +209,7 @@ impl Server {
         pages.fold(false, |was_read, page| {
             let reads = self.read.entry(page).or_default();
             *reads += 1;
-            was_read | (*reads > most)
+            *reads > most || was_read
         })
     }
 

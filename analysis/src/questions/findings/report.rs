@@ -55,6 +55,8 @@ pub(super) fn answer(
     let is_known = !matches!(grade, Grade::Unknown { .. });
     let value = if is_known { count.into() } else { Value::None };
     answer.sentences = sentences(&findings, served, found, &grade, context);
+    let first = answer.sentences.iter().take(2).map(|it| it.trim()).collect::<Vec<_>>().join(" ");
+    answer.headline("what to change first?", Unit::Count, value.clone(), grade.clone(), first);
     answer.figure("findings", "findings", Unit::Count, value, grade);
     let steps = found.steps.len();
     let steps_grade = if is_cut { Grade::at_least(steps as f64) } else { Grade::Exact };

@@ -7,7 +7,7 @@ use super::{
     split::{Length, Part, Split},
 };
 use crate::{
-    answer::{Cell, Column, Table, Unit, Value},
+    answer::{Cell, Chart, Column, Table, Unit, Value},
     grade::Grade,
 };
 
@@ -57,6 +57,7 @@ pub(super) fn requests(say: &Saying<'_>) -> Table {
     };
     table.rows.sort_by_key(slowness);
     table.shown = SHOWN_REQUESTS;
+    table.chart = Some(Chart::Stack(&["before_ns", "queue_ns", "prefill_ns", "first_out_ns"]));
     table
 }
 

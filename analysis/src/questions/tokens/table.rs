@@ -108,6 +108,7 @@ pub(super) fn answer(
     let say = Saying { correlation, found, long_calls, joins: &joins, alike: &alike, context };
     figures(&first, &next, &by_load, correlation, offsets, &mut answer);
     answer.sentences = sentences(&first, &next, &slowest, &say);
+    headline(&slowest, &mut answer);
     let [slowest_first, slowest_next] = &slowest;
     answer.tables = vec![
         parts(&first, &next),
@@ -287,6 +288,25 @@ fn sentences(first: &Sum, next: &Sum, slowest: &[Vec<Waited>; 2], say: &Saying<'
         });
     }
     sentences
+}
+
+/// Of the slowest token of all; its sentence is the last but one where it is a first one.
+fn headline(slowest: &[Vec<Waited>; 2], answer: &mut Answer) {
+    let took = |list: &Vec<Waited>| list.first().map(|waited| waited.to - waited.from);
+    let [first, next] = [took(&slowest[0]), took(&slowest[1])];
+    let back = if first > next && next.is_some() { 2 } else { 1 };
+    let at = answer.sentences.len().checked_sub(back);
+    let Some((took, detail)) = first.max(next).zip(at.map(|at| answer.sentences[at].clone()))
+    else {
+        return;
+    };
+    answer.headline(
+        "what did the slowest token wait for?",
+        Unit::Nanoseconds,
+        took,
+        Grade::Exact,
+        detail,
+    );
 }
 
 fn loads(by_load: &[Matched], correlation: &Correlation<'_>) -> Table {
