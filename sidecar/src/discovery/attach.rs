@@ -55,6 +55,9 @@ const MAX_FILES: usize = 1 << 16;
 const MAX_LIBRARIES: usize = 512;
 const MAX_PROBES: usize = 1 << 16;
 
+/// With those whose probes were taken off again: the trace has a line of each.
+const MAX_ATTACHED: usize = 4 * MAX_LIBRARIES;
+
 /// Files that wait for another attempt; more than a node has.
 const MAX_RETRIES: usize = 256;
 
@@ -318,8 +321,7 @@ impl Discovery {
             }
             Some(Err(error)) => {
                 self.complain(origin.pid, &origin.path, &error);
-                let is_cuda = has_cuda_name(&origin.path);
-                Ok(Some(if is_cuda {
+                Ok(Some(if self.is_wanted(origin) {
                     Examined::Refused(format!("{error:#}"))
                 } else {
                     Examined::Plain
@@ -535,6 +537,12 @@ impl Discovery {
 
     /// Why one more library with so many functions gets no probes.
     fn too_many(&self, functions: usize) -> Option<String> {
+        if self.libraries.len() >= MAX_ATTACHED {
+            return Some(format!(
+                "{MAX_ATTACHED} libraries got them since the start, most of which were overwritten in \
+                 place; a restart of the tracer forgets them"
+            ));
+        }
         let held = self.libraries.iter().filter(|library| library.is_held());
         let (libraries, probes) = held.fold((0, 0), |(libraries, probes), library| {
             (libraries + 1, probes + library.functions.len())
@@ -625,15 +633,23 @@ impl Discovery {
     fn try_later(&mut self, origin: &Origin, reason: &str) -> Option<Examined> {
         let Origin { pid, path, mapped, .. } = origin;
         let is_known = self.retries.iter().any(|retry| retry.origin.path == *path);
-        if !is_known && has_cuda_name(path) {
+        let is_wanted = self.is_wanted(origin);
+        if !is_known && is_wanted {
             warn!(pid, path = %path.display(), "cannot attach to a CUDA library yet: {reason}");
         }
         self.wait_for(origin);
-        if let Some(file) = mapped.filter(|_| has_cuda_name(path)) {
+        if let Some(file) = mapped.filter(|_| is_wanted) {
             let refused = Examined::Refused(format!("no probes yet: {reason}"));
             self.cover(*pid, file, path, &refused);
         }
         None
+    }
+
+    /// Whether calls into a file that cannot be looked into are missed: by its name, or by what its
+    /// image in memory exports.
+    fn is_wanted(&self, Origin { pid, path, mapped, .. }: &Origin) -> bool {
+        let by_memory = |file| exports_wanted(*pid, file, &self.selection);
+        has_cuda_name(path) || mapped.is_some_and(by_memory)
     }
 
     fn wait_for(&mut self, origin: &Origin) {
@@ -674,6 +690,8 @@ impl Discovery {
             }
             let Some(Held { attachment, watched }) = library.held.take() else { continue };
             let path = library.path.clone();
+            // Nobody looks at them again, and the file may be overwritten any number of times.
+            library.functions = Arc::default();
             // The lease last: now whoever waits may write.
             self.attacher.detach(attachment, watched);
             warn!(

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-/// A library line repeats them in each segment: 100 KiB at most.
-const MAX_NAMED: usize = 1024;
+/// A library line repeats them in each segment, and there may be hundreds of libraries: 16 KiB for each
+/// at most.
+const MAX_NAMED: usize = 64;
 
 /// Function names, which may be hostile, and the reasons why they have no probe.
 #[derive(Debug, Default)]

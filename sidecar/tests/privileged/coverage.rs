@@ -3,6 +3,7 @@
 use std::fs;
 
 use testbed::libraries::Driver;
+use trace::check::{Problem, check};
 
 use crate::harness::{Scene, Waiting, assert_lines, run, standin_caller};
 
@@ -61,6 +62,26 @@ fn a_library_of_which_nothing_is_wanted_is_not_missed() {
     assert_eq!(report.functions["cudaMalloc"].lines, 10);
     let lines = scene.library_lines();
     assert!(lines.iter().all(|line| !line.path.contains("libcuda.so")), "{lines:?}");
+}
+
+#[test]
+fn a_library_without_a_name_that_somebody_writes_is_said_to_be_unseen() {
+    let scene = Scene::new(Driver::R580);
+    let library = scene.path("libaccelerator.so");
+    scene.hide_driver(&library);
+    let library = library.to_str().unwrap();
+    let mut sidecar = scene.sidecar(&[]);
+    let writer = fs::File::options().write(true).open(library).unwrap();
+    let arguments = ["--library", library, "--function", "cuCtxSynchronize", "--wait-stdin"];
+    let waiting = Waiting::start(scene.caller(&arguments));
+    sidecar.wait_for("cannot attach to a CUDA library yet: somebody has it open for writing");
+    waiting.go_and_end();
+    drop(writer);
+    sidecar.stop();
+    let problems = check(&scene.segments()).problems;
+    let is_said =
+        |problem: &Problem| matches!(problem, Problem::Unseen { path, .. } if path == library);
+    assert!(problems.iter().any(is_said), "{problems:?}");
 }
 
 #[test]
