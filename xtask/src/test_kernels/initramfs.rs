@@ -38,7 +38,7 @@ pub(super) fn build(sh: &Shell, directory: &Path) -> Result<PathBuf> {
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut archive =
         Archive { out: BufWriter::new(file), directories: BTreeSet::new(), length: 0 };
-    for mount_point in ["proc", "sys", "dev", "tmp"] {
+    for mount_point in ["proc", "sys", "dev", "tmp", "scratch"] {
         archive.directory(Path::new(mount_point))?;
     }
     archive.file("/init", include_bytes!("init.sh"))?;
