@@ -56,10 +56,10 @@ fn a_library_with_a_meaningless_name_is_found_by_its_exports() {
 fn a_library_of_which_nothing_is_wanted_is_not_missed() {
     let scene = Scene::new(Driver::R580);
     let sidecar = scene.sidecar(&[("TRACE_FUNCTIONS", "cudaMalloc")]);
-    run(scene.caller(&["--function", "cudaMalloc", "--calls", "10"]));
+    // It lives long enough for its files to be opened.
+    run(scene.caller(&["--function", "cudaMalloc", "--seconds", "1"]));
     sidecar.stop();
-    let report = scene.whole_report();
-    assert_eq!(report.functions["cudaMalloc"].lines, 10);
+    assert!(scene.whole_report().functions["cudaMalloc"].lines > 0);
     let lines = scene.library_lines();
     assert!(lines.iter().all(|line| !line.path.contains("libcuda.so")), "{lines:?}");
 }

@@ -291,11 +291,9 @@ fn more_functions_than_can_be_traced_are_refused_and_the_sidecar_goes_on() {
     assert_eq!(counted, [10, 10]);
     let line = odd.library_line();
     assert_eq!(line.functions, sidecar_common::MAX_FUNCTIONS);
-    assert_eq!(line.failed.len(), 904);
+    // The first of them are told by name.
+    assert_eq!(line.failed.len(), 65);
+    assert!(line.failed.contains_key("(840 more functions)"), "{:?}", line.failed);
     assert!(line.failed.values().all(|reason| reason.contains("narrow TRACE_FUNCTIONS")));
-    for number in [0, 4999] {
-        let name = format!("cuMem{number}");
-        let expected = if line.failed.contains_key(&name) { 0 } else { 10 };
-        assert_eq!(odd.lines_of(&name), expected, "{name}");
-    }
+    assert_eq!([0, 4999].map(|number| odd.lines_of(&format!("cuMem{number}"))), [10, 0]);
 }

@@ -101,10 +101,18 @@ fn discovery_goes_on_while_probes_of_an_overwritten_library_are_closed_one_by_on
     let content = fs::read(&library).unwrap();
     let writer = std::thread::spawn(move || fs::write(library, content).unwrap());
     sidecar.wait_for("overwritten in place");
-    let threads = fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
-    let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm")).unwrap();
-    let names: Vec<String> = threads.map(|thread| name(thread.unwrap())).collect();
-    assert!(names.iter().any(|name| name == "detach\n"), "it has waited: {names:?}");
+    // A thread has the name of the one that made it until it runs.
+    let begun = Instant::now();
+    loop {
+        let threads = fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
+        let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm"));
+        let names: Vec<String> = threads.filter_map(|thread| name(thread.ok()?).ok()).collect();
+        if names.iter().any(|name| name == "detach\n") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "it has waited: {names:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     writer.join().unwrap();
     sidecar.stop();
     wait_for_closers();
