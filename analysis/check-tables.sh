@@ -9,20 +9,7 @@ packages=(duckdb==2.0.1)
 modules=duckdb
 [ "${1:-}" != --spark ] || { packages+=(pyspark==4.1.3) && modules=duckdb,pyspark; }
 
-say() { printf '%s\n' "$*" >&2; }
-
-python=python3
-if ! "$python" -c "import $modules" 2>/dev/null; then
-    environment=${CARGO_TARGET_DIR:-target}/check-tables
-    python=$environment/bin/python
-    if ! "$python" -c "import $modules" 2>/dev/null; then
-        say "installing ${packages[*]} into $environment"
-        if ! python3 -m venv "$environment" || ! "$python" -m pip install --quiet "${packages[@]}"; then
-            say "error: cannot install ${packages[*]}: it needs python3 with venv (apt-get install python3-venv) and PyPI"
-            exit 1
-        fi
-    fi
-fi
+python=$(.ci/python.sh check-tables "$modules" "${packages[@]}")
 
 scratch=$(mktemp -d)
 trap 'rm -r "$scratch"' EXIT

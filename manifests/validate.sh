@@ -15,18 +15,7 @@ everything=(--perf-events false --gpus 4 --tensor-parallel-size 2 --drain-timeou
 
 say() { printf '%s\n' "$*" >&2; }
 
-python=python3
-if ! "$python" -c 'import kubernetes_validate' 2>/dev/null; then
-    environment=${CARGO_TARGET_DIR:-target}/$package
-    python=$environment/bin/python
-    if ! "$python" -c 'import kubernetes_validate' 2>/dev/null; then
-        say "installing $package into $environment"
-        if ! python3 -m venv "$environment" || ! "$python" -m pip install --quiet "$package"; then
-            say "error: cannot install $package: it needs python3 with venv (apt-get install python3-venv) and PyPI"
-            exit 1
-        fi
-    fi
-fi
+python=$(.ci/python.sh "$package" kubernetes_validate "$package")
 
 scratch=$(mktemp -d)
 trap 'rm -r "$scratch"' EXIT

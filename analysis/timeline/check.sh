@@ -13,16 +13,7 @@ fi
 
 say() { printf '%s\n' "$*" >&2; }
 
-environment=${CARGO_TARGET_DIR:-target}/perfetto
-python=$environment/bin/python
-if ! "$python" -c 'import perfetto, zstandard' 2>/dev/null; then
-    say "installing ${packages[*]} into $environment"
-    # A moved checkout leaves one behind whose paths are wrong.
-    if ! python3 -m venv --clear "$environment" || ! "$python" -m pip install --quiet "${packages[@]}"; then
-        say 'error: cannot install them: it needs python3 with venv (apt-get install python3-venv) and PyPI'
-        exit 1
-    fi
-fi
+python=$(.ci/python.sh perfetto perfetto,zstandard "${packages[@]}")
 
 scratch=$(mktemp -d)
 trap 'rm -r "$scratch"' EXIT

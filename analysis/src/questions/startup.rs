@@ -104,7 +104,7 @@ impl Startup {
         let (sign, action) = self.functions.get(*function, &context.functions, |name| {
             (Sign::of(trace::function::canonical(name)), Action::of(name))
         });
-        let is_first = process.counter.work.calls == 0 && process.last.at_ns == 0;
+        let is_first = process.landmarks.is_empty();
         let before = process.counter.work;
         let pause = process.counter.call(sign, line);
         let is_outermost = line.depth.unwrap_or(0) == 0;

@@ -82,6 +82,11 @@ pub(super) struct Landmarks {
 }
 
 impl Landmarks {
+    /// Not even the first call has come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
     /// The first call of the process, or a question for free memory.
     pub(super) fn asked(&mut self, now: Mark) {
         if self.spans.len() < MAX_SPANS {
