@@ -34,8 +34,8 @@ pub struct Startup {
     seen: BTreeMap<u32, i64>,
 }
 
-/// Pids whose first line is remembered: more do not fit into any machine's pid space of our time.
-const MAX_SEEN: usize = 1 << 20;
+/// Pids whose first line is remembered. Linux gives out no more (`PID_MAX_LIMIT`).
+const MAX_SEEN: usize = 1 << 22;
 
 #[derive(Default)]
 struct Process {
@@ -49,7 +49,7 @@ struct Process {
     stages: Option<Vec<Stage>>,
 }
 
-const MISSING: &str = "lines are missing in this stage, stand twice, or are out of order";
+const MISSING: &str = "lines of the start are missing, stand twice, or are out of order";
 const OF_THE_STEP: &str = "calls of the first step are not told apart from those before it";
 const HIDDEN: &str = "calls of the process were not seen from its first on";
 
@@ -179,10 +179,20 @@ impl Startup {
             if !process.has_launched || stages.is_empty() {
                 continue;
             }
-            answer.sentences.push(sentence(*id, stages, context));
-            if let Some((last, others)) = stages.split_last() {
-                table.rows.extend(others.iter().map(|stage| row(*id, stage, false, context)));
-                table.rows.push(row(*id, last, process.has_steps, context));
+            let start = (stages[0].begin.at_ns, stages[stages.len() - 1].end.at_ns);
+            let grade_of =
+                |stage: &Stage| grade(context.processes.get(*id).pid, stage, start, context);
+            let is_known = stages.iter().any(|stage| grade_of(stage).is_exact());
+            answer.sentences.push(match grade_of(&stages[0]) {
+                Grade::Unknown { reason } if !is_known => {
+                    format!("{}: {reason}.", context.processes.get(*id).label())
+                }
+                _ => sentence(*id, stages, context),
+            });
+            for (at, stage) in (1..).zip(stages) {
+                let is_before_step = at == stages.len() && process.has_steps;
+                let grade = grade_of(stage);
+                table.rows.push(row(*id, stage, is_before_step, &grade, context));
             }
         }
         if answer.sentences.is_empty() {
@@ -215,11 +225,16 @@ fn sentence(id: ProcessId, stages: &[Stage], context: &Context) -> String {
 }
 
 /// `is_before_step`: the sums at its end were read when the end of the first step was known.
-fn row(id: ProcessId, stage: &Stage, is_before_step: bool, context: &Context) -> Vec<Cell> {
+fn row(
+    id: ProcessId,
+    stage: &Stage,
+    is_before_step: bool,
+    grade: &Grade,
+    context: &Context,
+) -> Vec<Cell> {
     let Stage { name, begin, end } = stage;
     let process = context.processes.get(id);
     let work = end.work.since(begin.work);
-    let grade = grade(process.pid, stage, context);
     let cell = |value: Value, grade: &Grade| match grade {
         Grade::Unknown { .. } => Cell::graded(Value::None, grade.clone()),
         _ => Cell::graded(value, grade.clone()),
@@ -231,9 +246,9 @@ fn row(id: ProcessId, stage: &Stage, is_before_step: bool, context: &Context) ->
         process.pid.into(),
         process.label().into(),
         name.as_str().into(),
-        cell(begin.at_ns.into(), &grade),
-        cell(context.time.unix_ns(begin.at_ns).into(), &grade),
-        cell(took.into(), &grade),
+        cell(begin.at_ns.into(), grade),
+        cell(context.time.unix_ns(begin.at_ns).into(), grade),
+        cell(took.into(), grade),
         count(work.api_ns),
         count(work.pauses_ns),
         count(work.pauses_before_code_ns),
@@ -246,16 +261,21 @@ fn row(id: ProcessId, stage: &Stage, is_before_step: bool, context: &Context) ->
     ]
 }
 
-/// Whether lines may be missing from which the stage was told.
-fn grade(pid: u32, stage: &Stage, context: &Context) -> Grade {
+/// Whether lines may be missing from which the stage was told: which stage is which is told by the whole
+/// start, so that one that is missing anywhere in it may have given another its name. Lines that are
+/// late touch only the stage that they are in.
+fn grade(pid: u32, stage: &Stage, start: (i64, i64), context: &Context) -> Grade {
     let of_process = |gap: &&Gap| gap.pid.is_none_or(|other| other == pid);
     if context.gaps.iter().filter(of_process).any(Gap::may_hide_calls) {
         return Grade::unknown(HIDDEN);
     }
+    let overlaps = |gap: &Gap, (begin, end): (i64, i64)| {
+        gap.from_ns.is_none_or(|from_ns| from_ns <= end)
+            && gap.to_ns.is_none_or(|to_ns| to_ns >= begin)
+    };
     let touches = |gap: &Gap| {
-        (gap.may_cut_lines() || gap.may_add_lines() || gap.may_reorder_lines())
-            && gap.from_ns.is_none_or(|from_ns| from_ns <= stage.end.at_ns)
-            && gap.to_ns.is_none_or(|to_ns| to_ns >= stage.begin.at_ns)
+        (gap.may_cut_lines() || gap.may_add_lines()) && overlaps(gap, start)
+            || gap.may_reorder_lines() && overlaps(gap, (stage.begin.at_ns, stage.end.at_ns))
     };
     if context.gaps.iter().filter(of_process).any(touches) {
         return Grade::unknown(MISSING);
