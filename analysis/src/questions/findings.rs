@@ -18,7 +18,7 @@ use self::{
     report::Finding,
     rule::Rule,
     tally::Tally,
-    watch::{Mark, Role, Seen, Watch, least_of_class},
+    watch::{Mark, Role, Seen, Watch, least_of_class, size_class},
 };
 use super::steps::{Found, Steps, ranks::Step};
 use crate::{
@@ -198,6 +198,9 @@ fn of_process(
     for (_, tally) in watch.pauses.iter().filter(|(class, _)| least_of_class(**class) >= least_ns) {
         tallies.entry(Rule::HostHeldUp).or_default().merge(tally);
     }
+    if let Some(tally) = tallies.get_mut(&Rule::HostHeldUp) {
+        tally.steps = steps_held_up(&watch.marks, least_ns);
+    }
     if let Some(tally) = steps_alike::eager(&served.steps, watch) {
         tallies.insert(Rule::EagerDespiteGraph, tally);
     }
@@ -214,6 +217,12 @@ fn of_process(
     }
     let process = served.process;
     tallies.into_iter().map(|(rule, tally)| Finding { rule, process, tally, is_whole }).collect()
+}
+
+/// Steps with a pause of a size class from `least_ns` on; one may have pauses of several classes.
+fn steps_held_up(marks: &[Mark], least_ns: u64) -> u64 {
+    let longest = marks.iter().map(|mark| mark.longest_pause_ns).filter(|ns| *ns > 0);
+    longest.filter(|ns| least_of_class(size_class(*ns)) >= least_ns).count() as u64
 }
 
 /// Whether all calls that pin memory of this process are here.

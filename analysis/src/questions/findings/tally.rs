@@ -84,11 +84,9 @@ impl Tally {
         }
     }
 
-    /// Of the same rule in the same process; steps that have both count twice at most where they
-    /// are the last of one.
+    /// Of the same rule in the same process. Not the number of steps: both may have the same ones.
     pub(super) fn merge(&mut self, other: &Self) {
         self.count += other.count;
-        self.steps += other.steps;
         self.cost_ns = self.cost_ns.saturating_add(other.cost_ns);
         self.most_ns = self.most_ns.saturating_add(other.most_ns);
         self.first_ns = match (self.first_ns, other.first_ns) {

@@ -110,6 +110,8 @@ pub(super) struct Mark {
     pub found: u32,
     /// How long the launching thread made no call in it.
     pub paused_ns: u64,
+    /// The longest of these pauses.
+    pub longest_pause_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -418,7 +420,13 @@ impl Watch {
             });
             let record = self.records.iter().rev().find(|(ret, _)| *ret == row.queued);
             let place = record.map_or_else(Place::default, |&(_, place)| place);
-            self.marks.push(Mark { queued: row.queued, place, found: 0, paused_ns: 0 });
+            self.marks.push(Mark {
+                queued: row.queued,
+                place,
+                found: 0,
+                paused_ns: 0,
+                longest_pause_ns: 0,
+            });
             let (mut found, captured) = self.of_row(row, before_ends);
             if row.handed.is_some() && !self.is_serving {
                 self.warm_up(row, before_ends, captured, &mut found);
@@ -499,8 +507,9 @@ impl Watch {
         self.marks[row].found |= 1 << it.rule as u32;
         match it.rule {
             Rule::HostHeldUp => {
-                let paused_ns = &mut self.marks[row].paused_ns;
-                *paused_ns = paused_ns.saturating_add(it.cost_ns);
+                let mark = &mut self.marks[row];
+                mark.paused_ns = mark.paused_ns.saturating_add(it.cost_ns);
+                mark.longest_pause_ns = mark.longest_pause_ns.max(it.cost_ns);
                 self.pauses.entry(size_class(it.cost_ns)).or_default().add(it, row);
             }
             rule => self.tallies.entry(rule).or_default().add(it, row),
@@ -523,7 +532,7 @@ impl Watch {
 }
 
 /// Four classes to each power of two.
-fn size_class(ns: u64) -> u32 {
+pub(super) fn size_class(ns: u64) -> u32 {
     let ns = ns.max(4);
     let log = ns.ilog2();
     log * 4 + u32::try_from(ns >> (log - 2) & 3).expect("two bits")
