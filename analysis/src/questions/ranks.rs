@@ -177,7 +177,11 @@ impl Ranks {
         let engines: Vec<&Engine> =
             self.engines.values().filter(|engine| engine.members.len() > 1).collect();
         let steps = engines.iter().map(|engine| engine.steps).sum::<u64>();
-        let is_cut = context.gaps.iter().any(|gap| gap.may_cut_lines() || gap.may_hide_calls());
+        let of_members = engines.iter().flat_map(|engine| engine.members.values());
+        let mut silences = of_members.map(|member| &member.silences).chain(self.silences.values());
+        let has_forgotten = silences.any(|silences| silences.forgotten > 0);
+        let is_cut = context.gaps.iter().any(|gap| gap.may_cut_lines() || gap.may_hide_calls())
+            || has_forgotten;
         let counted = |value: u64| match (engines.is_empty(), is_cut) {
             (true, _) => (Value::None, Grade::unknown(ONE_RANK)),
             (false, true) => (value.into(), Grade::at_least(value as f64)),
