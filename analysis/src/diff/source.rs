@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::ValueEnum as _;
 use serde_json::Value as Json;
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
 };
 
 /// What is asked of a trace.
-const QUESTIONS: [&str; 4] = ["summary", "steps", "launches", "memory"];
+const QUESTIONS: [Name; 4] = [Name::Summary, Name::Steps, Name::Launches, Name::Memory];
 
 /// A saved answer is one line; that of a long trace has some megabytes.
 const MAX_LINE: u64 = 256 << 20;
@@ -42,12 +41,9 @@ pub fn read(path: &Path) -> Result<Source> {
 fn asked(path: &Path) -> Result<Source> {
     let runs = input::find(&[PathBuf::from(path)])?.runs;
     let Some(run) = runs.last() else { bail!("{} has no trace", path.display()) };
-    let names = QUESTIONS.map(|name| Name::from_str(name, false));
     let settings = Settings::default();
-    let mut questions = names
-        .into_iter()
-        .map(|name| name.map_err(anyhow::Error::msg)?.question(&settings))
-        .collect::<Result<Vec<_>>>()?;
+    let questions = QUESTIONS.into_iter().map(|name| name.question(&settings));
+    let mut questions = questions.collect::<Result<Vec<_>>>()?;
     let context = pass::read(run, &Window::default(), &mut questions);
     ensure!(context.calls > 0, "no call was found in {}", path.display());
     let answers = questions.into_iter().map(|question| {
@@ -95,7 +91,11 @@ fn saved(path: &Path) -> Result<Option<Source>> {
             path.display(),
             json::SCHEMA_VERSION
         );
-        answer["run"]["name"].as_str().unwrap_or_default().clone_into(&mut source.run);
+        let run = answer["run"]["name"].as_str().unwrap_or_default();
+        if source.run != run {
+            source.answers.clear();
+            run.clone_into(&mut source.run);
+        }
         source.answers.insert(question.to_owned(), answer);
     }
     Ok((!source.answers.is_empty()).then_some(source))
