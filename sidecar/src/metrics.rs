@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use trace::line::CoverageCounts;
+use trace::line::{CoverageCounts, Library};
 
 use crate::{
     books::Calls,
@@ -68,7 +68,7 @@ fn attached(text: &mut Text, status: &Status) {
     text.sample(&[("traced", "false")], status.running(false));
     text.gauge("attached_libraries", "CUDA libraries with probes", status.libraries.len());
     text.gauge("attached_probes", "Functions with a probe, over all libraries", status.probes());
-    let refused: usize = status.libraries.iter().map(|library| library.failed.len()).sum();
+    let refused: u64 = status.libraries.iter().map(Library::refused).sum();
     text.gauge("refused_probes", "Functions that refused a probe: they are not traced", refused);
     let CoverageCounts { exact, from, unseen, events_lost } = status.coverage.counts;
     text.family(

@@ -204,6 +204,31 @@ pub struct Library {
     pub failed: BTreeMap<String, String>,
 }
 
+impl Library {
+    /// How many functions were wanted and have no probe.
+    pub fn refused(&self) -> u64 {
+        let count = |name: &String| more_functions(name).unwrap_or(1);
+        self.failed.keys().map(count).fold(0, u64::saturating_add)
+    }
+
+    /// One of them, with the reason.
+    pub fn first_refused(&self) -> Option<(&str, &str)> {
+        let first = self.failed.iter().find(|(name, _)| more_functions(name).is_none());
+        let (name, reason) = first.or(self.failed.first_key_value())?;
+        Some((name, reason))
+    }
+}
+
+/// The entry of `failed` that stands for all functions which are not told by name.
+pub fn name_of_more_functions(count: u64) -> String {
+    format!("({count} more functions)")
+}
+
+/// How many functions an entry of `failed` stands for that is no name.
+pub fn more_functions(name: &str) -> Option<u64> {
+    name.strip_prefix('(')?.strip_suffix(" more functions)")?.parse().ok()
+}
+
 /// Whether the calls of one process into one mapped library are in the trace. The latest line of a
 /// process and a file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

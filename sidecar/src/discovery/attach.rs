@@ -145,7 +145,7 @@ struct Done {
 
 /// What a file was found to be.
 enum Read {
-    /// It exports no CUDA function.
+    /// It exports no function that is wanted.
     Plain,
     /// Somebody has it open for writing.
     Busy,
@@ -424,11 +424,11 @@ impl Discovery {
             return Some(BEING_ATTACHED);
         }
         if self.attaching.len() >= MAX_ATTACHING {
-            return Some("probes are being put on several others, which takes its time");
+            return Some("probes are being put on other libraries; it is tried again");
         }
         // What comes now is not to be given up in the middle.
         (!self.turn.has_time_to_change())
-            .then_some("finding out what it is has taken long, and others have their turn")
+            .then_some("examining it used up its turn; it is tried again")
     }
 
     /// The kernel may wait for the file system, or for a process that is mapping something, and nobody
@@ -481,7 +481,9 @@ impl Discovery {
         let Origin { pid, ref path, mapped, found_by } = origin;
         let Some(Done { library, attached, attached_ns }) = done else {
             let_go(pid, watched);
-            return Ok(Some(Examined::Refused("attaching to it has failed".to_owned())));
+            return Ok(Some(Examined::Refused(
+                "the thread that attaches to it panicked: its log says why".to_owned(),
+            )));
         };
         let (attachment, mut failed) = match attached {
             Ok(attached) => attached,
@@ -801,18 +803,18 @@ fn is_same_inode_in_time(watched: &Watched, other: &File) -> Option<bool> {
 }
 
 fn log_attached(line: &trace::line::Library, elapsed: Duration) {
-    let trace::line::Library { path, functions, single_stepped, failed, attached_late, .. } = line;
+    let trace::line::Library { path, functions, single_stepped, attached_late, .. } = line;
+    let failed = line.refused();
     info!(
         path,
         functions,
         single_stepped,
-        failed = failed.len(),
+        failed,
         attached_late,
         milliseconds = elapsed.as_millis(),
         "attached to a CUDA library"
     );
-    if let Some((name, reason)) = failed.first_key_value() {
-        let failed = failed.len();
+    if let Some((name, reason)) = line.first_refused() {
         warn!(path, failed, "some functions refused a probe, as {name}: {reason}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use trace::line::{more_functions, name_of_more_functions};
+
 /// A library line repeats them in each segment, and there may be hundreds of libraries: 16 KiB for each
 /// at most.
 const MAX_NAMED: usize = 64;
@@ -36,7 +38,13 @@ impl Refusals {
         }
         let mut refusals = Self::default();
         for (name, reason) in &refused {
-            refusals.add(name, reason);
+            match more_functions(name) {
+                Some(more) => {
+                    refusals.more += more;
+                    refusals.reason.clone_from(reason);
+                }
+                None => refusals.add(name, reason),
+            }
         }
         refusals.finish()
     }
@@ -44,7 +52,7 @@ impl Refusals {
     /// One entry stands for all that are not told by name.
     pub fn finish(mut self) -> BTreeMap<String, String> {
         if self.more > 0 {
-            self.named.insert(format!("({} more functions)", self.more), self.reason);
+            self.named.insert(name_of_more_functions(self.more), self.reason);
         }
         self.named
     }
@@ -63,6 +71,19 @@ mod tests {
         let refused = refusals.finish();
         assert_eq!(refused.len(), MAX_NAMED + 1);
         assert_eq!(refused["(70000 more functions)"], "a reason");
+    }
+
+    #[test]
+    fn a_list_that_is_cut_already_has_one_entry_for_the_rest() {
+        let mut refusals = Refusals::default();
+        for number in 0..MAX_NAMED + 840 {
+            refusals.add(&format!("cuF{number}"), "a reason");
+        }
+        let mut refused = refusals.finish();
+        refused.insert("cuAttach".to_owned(), "another".to_owned());
+        let again = Refusals::of(refused);
+        assert_eq!(again.len(), MAX_NAMED + 1);
+        assert_eq!(again["(841 more functions)"], "a reason");
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn libraries(out: &mut String, status: &Status) {
                 "    {} probes ({} single-stepped, {} refused), found by {}{late}\n",
                 library.functions,
                 library.single_stepped,
-                library.failed.len(),
+                library.refused(),
                 library.found_by
             ),
         );

@@ -294,6 +294,7 @@ fn more_functions_than_can_be_traced_are_refused_and_the_sidecar_goes_on() {
     // The first of them are told by name.
     assert_eq!(line.failed.len(), 65);
     assert!(line.failed.contains_key("(840 more functions)"), "{:?}", line.failed);
+    assert_eq!(line.refused(), 904);
     assert!(line.failed.values().all(|reason| reason.contains("narrow TRACE_FUNCTIONS")));
     assert_eq!([0, 4999].map(|number| odd.lines_of(&format!("cuMem{number}"))), [10, 0]);
 }

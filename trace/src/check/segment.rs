@@ -122,9 +122,11 @@ pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> S
                 }
                 Meta::Library(mut library) if segment.refused.len() < MAX_REFUSED => {
                     cut(&mut library.path);
-                    if let Some((function, mut reason)) = library.failed.pop_first() {
+                    let functions = library.refused();
+                    if let Some((function, reason)) = library.first_refused() {
+                        let (mut function, mut reason) = (function.to_owned(), reason.to_owned());
+                        cut(&mut function);
                         cut(&mut reason);
-                        let functions = library.failed.len() as u64 + 1;
                         let path = library.path.clone();
                         let refused = Refused { path, functions, function, reason };
                         segment.refused.insert(library.path, refused);

@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     function::Api,
     line::{
-        Clock, CloseReason, Coverage, CoverageCounts, CoverageKind, Meta, SegmentClose, SegmentOpen,
+        Clock, CloseReason, Coverage, CoverageCounts, CoverageKind, Library, Meta, SegmentClose,
+        SegmentOpen,
     },
     segment_name::Format,
     writer::{CallText, push_entry, push_meta},
@@ -106,10 +107,14 @@ fn a_whole_run_has_no_problem() {
 
 /// A file with these lines before its closing line.
 fn insert(file: &PathBuf, ts: u64, pid: u32, coverage: Coverage) {
+    insert_meta(file, ts, pid, &Meta::Coverage(coverage));
+}
+
+fn insert_meta(file: &PathBuf, ts: u64, pid: u32, meta: &Meta) {
     let text = fs::read_to_string(file).unwrap();
     let (head, closing) = text.trim_end().rsplit_once('\n').unwrap();
     let mut out = format!("{head}\n").into_bytes();
-    push_meta(&mut out, ts, pid, &Meta::Coverage(coverage));
+    push_meta(&mut out, ts, pid, meta);
     out.extend_from_slice(closing.as_bytes());
     out.push(b'\n');
     fs::write(file, out).unwrap();
@@ -408,4 +413,29 @@ fn truncated_and_unclosed_segments_are_named() {
 fn a_foreign_file_is_named() {
     let report = check(&[PathBuf::from("/nowhere/notes.txt")]);
     assert!(matches!(report.problems[0], Problem::NotASegment { .. }));
+}
+
+#[test]
+fn functions_that_are_not_told_by_name_are_counted_and_one_with_a_name_is_told() {
+    let mut run = Scene::new();
+    run.segment(1, 1, |close| close.r#final = true);
+    let reason = |name: &str| (name.to_owned(), "too many".to_owned());
+    let library = Library {
+        path: "/opt/libcuda.so.1".to_owned(),
+        device: 1,
+        inode: 1,
+        found_by: "mapping".to_owned(),
+        attached_late: false,
+        functions: 7,
+        single_stepped: 0,
+        failed: ["(840 more functions)", "cuA", "cuB"].map(reason).into(),
+    };
+    insert_meta(&run.files[0], 7_000_000, 8, &Meta::Library(library));
+    let refused = Refused {
+        path: "/opt/libcuda.so.1".to_owned(),
+        functions: 842,
+        function: "cuA".to_owned(),
+        reason: "too many".to_owned(),
+    };
+    assert_eq!(check(&run.files).refused, [refused]);
 }

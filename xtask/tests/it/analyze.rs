@@ -14,7 +14,7 @@ fn analyze(code: u8) -> Option<i32> {
 
 #[test]
 fn the_codes_of_the_program_are_passed_on() {
-    for code in [0, 1, 2] {
+    for code in [0, 1, 2, 3] {
         assert_eq!(analyze(code), Some(code.into()));
     }
     assert_eq!(analyze(101), Some(1), "cargo itself has failed");
