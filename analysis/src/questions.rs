@@ -63,27 +63,27 @@ pub struct Settings {
     pub load: Vec<PathBuf>,
 }
 
-/// In the report: what to act on first. What is not named here stands before the last one.
-const BY_IMPORTANCE: [&str; 8] =
-    ["findings", "tokens", "steps", "launches", "memory", "ranks", "startup", "summary"];
+/// In the report: what to act on first.
+const BY_IMPORTANCE: [Name; 8] = [
+    Name::Findings,
+    Name::Tokens,
+    Name::Steps,
+    Name::Launches,
+    Name::Memory,
+    Name::Ranks,
+    Name::Startup,
+    Name::Summary,
+];
 
 impl Name {
     /// Every question whose answer is for people, not a file, in the order of the report, with what it is
     /// about.
     pub fn by_importance() -> Vec<(Self, String)> {
-        let described = Self::value_variants().iter().filter_map(|name| {
-            if name.writes_files() {
-                return None;
-            }
-            let value = name.to_possible_value()?;
-            let about = value.get_help().map(ToString::to_string).unwrap_or_default();
-            let last = BY_IMPORTANCE.len() - 1;
-            let place = BY_IMPORTANCE.iter().position(|it| *it == value.get_name());
-            Some((place.map_or(last * 2 - 1, |place| place * 2), *name, about))
+        let described = BY_IMPORTANCE.into_iter().map(|name| {
+            let value = name.to_possible_value();
+            (name, value.and_then(|it| it.get_help().map(ToString::to_string)).unwrap_or_default())
         });
-        let mut described: Vec<_> = described.collect();
-        described.sort_by_key(|(place, ..)| *place);
-        described.into_iter().map(|(_, name, about)| (name, about)).collect()
+        described.collect()
     }
 
     /// Beside its answer.
@@ -108,5 +108,18 @@ impl Name {
                 Box::new(export::Export::new(out))
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_has_every_question_that_writes_no_file() {
+        for name in Name::value_variants() {
+            assert_eq!(BY_IMPORTANCE.contains(name), !name.writes_files(), "{name:?}");
+        }
+        assert!(Name::by_importance().iter().all(|(_, about)| !about.is_empty()));
     }
 }

@@ -53,13 +53,21 @@ pub(crate) fn left_by_demo(ctx: &Ctx) -> Result<()> {
     let demo = workspace_root().join("target/demo");
     let traces = demo.join("downloaded").display().to_string();
     let mut arguments = vec!["summary,launches,memory,tokens".to_owned(), traces];
-    for result in demo.join("loadtest").read_dir().context("the demo has left no load test")? {
-        let result = result.context("cannot list the results of the demo's load tests")?.path();
-        arguments.extend(["--load".to_owned(), result.display().to_string()]);
-    }
+    arguments.extend(load_arguments(&demo.join("loadtest"))?);
     let code = exit_code(ctx, &arguments)?;
     ensure!(code == 0, "the trace of the demo is not answered");
     Ok(())
+}
+
+/// That the results of load tests in a directory are to be joined with the trace.
+pub(crate) fn load_arguments(directory: &Path) -> Result<Vec<String>> {
+    let cannot = || format!("cannot list the results of load tests in {}", directory.display());
+    let mut arguments = Vec::new();
+    for result in directory.read_dir().with_context(cannot)? {
+        let path = result.with_context(cannot)?.path();
+        arguments.extend(["--load".to_owned(), path.display().to_string()]);
+    }
+    Ok(arguments)
 }
 
 /// As a release: a trace has many million lines.

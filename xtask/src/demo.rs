@@ -19,6 +19,7 @@ pub(crate) use pod::can_run as pod_can_run;
 use xshell::cmd;
 
 use crate::{
+    analyze,
     background::Interrupt,
     ctx::{Ctx, as_from_shell},
     doctor,
@@ -149,12 +150,8 @@ fn send(ctx: &Ctx, files: &Files, address: &str, test: &[&str]) -> Result<()> {
 fn write_report(ctx: &Ctx, files: &Files) -> Result<()> {
     let (program, traces, page) =
         (files.program("cuda-trace"), files.downloaded(), files.html_report());
-    let mut report = cmd!(ctx.sh, "{program} report {traces} --out {page}");
-    let results = files.results();
-    for result in results.read_dir().context("the load tests have left no result")? {
-        let result = result.with_context(|| format!("cannot list {}", results.display()))?.path();
-        report = report.arg("--load").arg(result);
-    }
+    let loads = analyze::load_arguments(&files.results())?;
+    let report = cmd!(ctx.sh, "{program} report {traces} --out {page} {loads...}");
     report.ignore_stdout().run().context("cannot write the report")
 }
 

@@ -101,7 +101,7 @@ pub(crate) fn run(ctx: &Ctx, task: &TestDiagnosis) -> Result<()> {
         program_directory("debug")
     };
     let root = task.out.clone().unwrap_or_else(|| workspace_root().join("target/diagnosis"));
-    let place = Place::create(root, programs)?;
+    let place = Layout::create(root, programs)?;
     if let Some(directory) = &task.record {
         return record(ctx, &place, &causes, directory, &interrupt);
     }
@@ -139,12 +139,12 @@ fn build(ctx: &Ctx) -> Result<()> {
 }
 
 /// Where everything lies.
-pub(crate) struct Place {
+pub(crate) struct Layout {
     root: PathBuf,
     programs: PathBuf,
 }
 
-impl Place {
+impl Layout {
     fn create(root: PathBuf, programs: PathBuf) -> Result<Self> {
         let mark = root.join("diagnosis");
         if root.exists() {
@@ -189,7 +189,7 @@ impl Place {
 /// By the engine's pid. One sidecar traces all: a process is an engine of its own to every question.
 fn run_engines(
     ctx: &Ctx,
-    place: &Place,
+    place: &Layout,
     causes: &[&'static str],
     seeds: Range<u64>,
     size: engine::Size,
@@ -227,7 +227,7 @@ fn run_engines(
 /// One small engine of each cause in a file, of its outermost calls.
 fn record(
     ctx: &Ctx,
-    place: &Place,
+    place: &Layout,
     causes: &[&'static str],
     directory: &Path,
     interrupt: &Interrupt,

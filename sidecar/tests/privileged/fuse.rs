@@ -24,7 +24,7 @@ use rustix::fs::{Mode, OFlags};
 const FILE: u64 = 2;
 
 /// After so long everything is answered, whatever the test waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 // Requests, by number.
 const LOOKUP: u32 = 1;
@@ -139,7 +139,7 @@ impl Server {
         rustix::io::ioctl_fionbio(&descriptor, true).unwrap();
         let mut request = vec![0; 1 << 20];
         loop {
-            if self.held_since.is_some_and(|since| since.elapsed() > PATIENCE) {
+            if self.held_since.is_some_and(|since| since.elapsed() > TIMEOUT) {
                 self.hangs.store(false, Ordering::Release);
             }
             if !self.hangs.load(Ordering::Acquire) {

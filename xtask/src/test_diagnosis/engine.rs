@@ -4,14 +4,14 @@ use std::{fs, net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::{Expected, Place};
+use super::{Expected, Layout};
 use crate::{
     background::{Background, Interrupt},
     http,
 };
 
 /// Long enough for the longest of all.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How much an engine is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Size {
 
 /// The pid of the engine.
 pub(super) fn run(
-    place: &Place,
+    place: &Layout,
     expected: &Expected,
     size: Size,
     interrupt: &Interrupt,
@@ -51,10 +51,10 @@ pub(super) fn run(
     }
     let variables = [("LD_LIBRARY_PATH", place.libraries().display().to_string())];
     let vllm = Background::start(place.python(), &arguments, &variables, place.log(&name))?;
-    let line = vllm.wait_for_line("API server on http://", PATIENCE, interrupt)?;
+    let line = vllm.wait_for_line("API server on http://", TIMEOUT, interrupt)?;
     let (_, address) = line.split_once("http://").context("vLLM prints its address")?;
     let address: SocketAddr = address.trim().parse().context("vLLM prints its address")?;
-    vllm.wait_for_line("Application startup complete", PATIENCE, interrupt)?;
+    vllm.wait_for_line("Application startup complete", TIMEOUT, interrupt)?;
     let of_vllm = format!("/proc/{0}/task/{0}/children", vllm.pid());
     let children =
         fs::read_to_string(&of_vllm).with_context(|| format!("cannot read {of_vllm}"))?;
@@ -68,7 +68,7 @@ pub(super) fn run(
                 thread::sleep(wait);
                 let body =
                     format!(r#"{{"model":"m","prompt":"one two three","max_tokens":{tokens}}}"#);
-                http::post(&address, "/v1/completions", &body, PATIENCE)
+                http::post(&address, "/v1/completions", &body, TIMEOUT)
             })
         })
         .collect();
