@@ -61,6 +61,8 @@ pub enum Cause {
     UnseenUntold { count: u64 },
     /// The kernel lost process events.
     EventsLost { count: u64 },
+    /// Mapped files that nobody could look into.
+    Unexamined { count: u64 },
 }
 
 impl Gap {
@@ -105,6 +107,7 @@ impl Gap {
                 | Cause::SeenFrom { .. }
                 | Cause::UnseenUntold { .. }
                 | Cause::EventsLost { .. }
+                | Cause::Unexamined { .. }
         )
     }
 
@@ -211,6 +214,11 @@ impl fmt::Display for Gap {
             Cause::EventsLost { count } => write!(
                 f,
                 "the kernel lost process events {count} times: processes of that time may be unseen"
+            ),
+            Cause::Unexamined { count } => write!(
+                f,
+                "{count} mapped files could not be looked into: calls into them, if they are CUDA \
+                 libraries, were not seen"
             ),
         }
     }

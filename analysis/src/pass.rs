@@ -283,7 +283,9 @@ impl Pass<'_> {
         if is_segment && is_final != Some(true) && !run.files.is_empty() {
             self.gap(Gap::anywhere(Cause::NotEnded));
         }
-        let Some(CoverageCounts { exact: _, from, unseen, events_lost }) = self.coverage else {
+        let Some(CoverageCounts { exact: _, from, unseen, events_lost, unexamined }) =
+            self.coverage
+        else {
             return;
         };
         let is_told =
@@ -294,6 +296,9 @@ impl Pass<'_> {
         }
         if events_lost > 0 {
             self.gap(Gap::anywhere(Cause::EventsLost { count: events_lost }));
+        }
+        if unexamined > 0 {
+            self.gap(Gap::anywhere(Cause::Unexamined { count: unexamined }));
         }
     }
 

@@ -11,6 +11,7 @@ mod lease;
 mod memory;
 mod turn;
 mod twins;
+mod waiting_files;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -32,8 +33,9 @@ use files::{FileKey, cuda_libraries_in, mappings_of};
 use history::History;
 use trace::function::Selection;
 use tracing::warn;
-use turn::Turn;
+use turn::{Shares, Turn};
 use twins::Twins;
+use waiting_files::WaitingFiles;
 
 use crate::{
     clock,
@@ -52,9 +54,8 @@ const WAIT: Duration = Duration::from_millis(100);
 /// How long an ended process stays known: its last events may still wait in the ring buffer.
 const MEMORY_OF_EXITED: Duration = Duration::from_secs(5);
 
-/// Mapped files that wait to be examined, and files that a search has found: each path has up to
-/// 4 KiB, and most have 100 bytes.
-const MAX_WAITING_BYTES: usize = 8 << 20;
+/// Files that a search has found: each path has up to 4 KiB, and most have 100 bytes.
+const MAX_FOUND_BYTES: usize = 8 << 20;
 
 /// Events that wait while a library is being attached to.
 const MAX_EVENT_BYTES: usize = 16 << 20;
@@ -76,6 +77,9 @@ const LAST_LOOK: Duration = Duration::from_millis(300);
 /// How often targets are asked whether they still have their probes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Lost events are logged so often at most.
+const LOSS_INTERVAL: Duration = Duration::from_secs(60);
+
 pub struct Discovery {
     selection: Selection,
     extra_directories: Vec<PathBuf>,
@@ -84,6 +88,8 @@ pub struct Discovery {
     queue: Bounded<ProcessEvent>,
     /// There was no room for some.
     has_lost_events: bool,
+    /// When a loss was logged last.
+    loss_logged: Option<Instant>,
     history: History,
     attacher: Attacher,
     processes: Arc<Mutex<Processes>>,
@@ -108,11 +114,11 @@ pub struct Discovery {
     turn: Turn,
     /// Processes whose loaders' searches are due.
     searches: Once,
+    /// How much time the events of each process have taken lately.
+    shares: Shares,
     /// Mapped files whose names say nothing, or whose process has had its turn: examined when there is
     /// time.
-    nameless: Bounded<(u32, MappedFile, PathBuf)>,
-    /// Those, so that each waits once.
-    waiting_files: HashSet<(u32, MappedFile)>,
+    waiting_files: WaitingFiles,
     /// What the loaders of processes would find, when their turn was over.
     later: Bounded<(u32, loader::Found)>,
     /// Processes that are to be looked at again, because events were lost.
@@ -166,6 +172,7 @@ impl Discovery {
             sideband: Sideband::open()?,
             queue: Bounded::new(MAX_EVENT_BYTES),
             has_lost_events: false,
+            loss_logged: None,
             history: History::default(),
             attacher,
             processes,
@@ -182,9 +189,9 @@ impl Discovery {
             retries: Vec::new(),
             turn: Turn::begin(None),
             searches: Once::new(MAX_SEARCHES),
-            nameless: Bounded::new(MAX_WAITING_BYTES),
-            waiting_files: HashSet::new(),
-            later: Bounded::new(MAX_WAITING_BYTES),
+            shares: Shares::default(),
+            waiting_files: WaitingFiles::default(),
+            later: Bounded::new(MAX_FOUND_BYTES),
             unsure: Once::new(usize::MAX),
             unchecked: VecDeque::new(),
             latest_kind: 0,
@@ -282,10 +289,9 @@ impl Discovery {
                 break;
             }
         }
-        while let Some((pid, file, path)) = self.next_nameless() {
-            if Instant::now() > deadline {
-                break;
-            }
+        while Instant::now() < deadline
+            && let Some((pid, file, path)) = self.waiting_files.pop()
+        {
             self.begin_turn(Some(pid));
             self.examine_mapped(pid, file, &path)?;
         }
@@ -293,6 +299,7 @@ impl Discovery {
         if Instant::now() < deadline {
             self.follow_late()?;
         }
+        self.say_what_is_left();
         // Its last turn ends here.
         self.state.discovery_waits();
         Ok(self)
@@ -301,7 +308,7 @@ impl Discovery {
     fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.searches.is_empty()
-            && self.nameless.is_empty()
+            && self.waiting_files.is_empty()
             && self.later.is_empty()
             && self.strangers.is_empty()
             && self.unsure.is_empty()
@@ -337,7 +344,7 @@ impl Discovery {
             let kind = self.latest_kind;
             match kind {
                 0 if let Some(pid) = self.unsure.pop() => self.look_at(pid)?,
-                1 if let Some((pid, file, path)) = self.next_nameless() => {
+                1 if let Some((pid, file, path)) = self.waiting_files.pop() => {
                     self.begin_turn(Some(pid));
                     self.examine_mapped(pid, file, &path)?;
                 }
@@ -390,10 +397,7 @@ impl Discovery {
             self.has_lost_events |= !self.queue.push(event, path_bytes);
         }
         if self.history.take_overflow() {
-            let at_ns = clock::monotonic_ns();
-            self.coverage.events_lost(at_ns);
-            let counts = self.coverage.counts();
-            self.tell(Notice::Coverage { at_ns, line: None, counts });
+            self.events_lost();
         }
         Ok(())
     }
@@ -424,9 +428,12 @@ impl Discovery {
                 self.prepare(pid)?;
             }
             ProcessEvent::Mapped { pid, file, path, .. } => {
+                let begun = Instant::now();
                 let is_unfinished = self.processes().is_unfinished(pid);
-                if is_unfinished {
+                if is_unfinished && self.shares.has_time(pid) {
                     self.look_at(pid)?;
+                } else if is_unfinished {
+                    self.unsure.push(pid);
                 }
                 let is_target = self.processes().is_target(pid);
                 if is_target {
@@ -434,6 +441,7 @@ impl Discovery {
                 } else if has_cuda_name(&path) {
                     self.note_mapping(pid);
                 }
+                self.shares.add(pid, begun.elapsed());
             }
             ProcessEvent::Exited { pid, at_ns } => {
                 self.processes().exited(pid);
@@ -448,11 +456,15 @@ impl Discovery {
     }
 
     fn look_at_all(&mut self) {
-        warn!("the kernel lost process events: looking at every process again");
+        if self.loss_logged.is_none_or(|told| told.elapsed() > LOSS_INTERVAL) {
+            self.loss_logged = Some(Instant::now());
+            warn!(
+                "the kernel lost process events: looking at every process again; more losses within \
+                 {LOSS_INTERVAL:?} are counted and not logged"
+            );
+        }
         let at_ns = clock::monotonic_ns();
-        self.coverage.events_lost(at_ns);
-        let counts = self.coverage.counts();
-        self.tell(Notice::Coverage { at_ns, line: None, counts });
+        self.events_lost();
         let gone = self.processes().find_exited();
         for pid in gone {
             self.history.ended(pid);
@@ -523,7 +535,7 @@ impl Discovery {
         if has_name {
             self.note_mapping(pid);
         }
-        if !self.turn.has_time() {
+        if !self.turn.has_time() || !self.shares.has_time(pid) {
             self.examine_later(pid, file, path);
             return Ok(());
         }
@@ -540,22 +552,39 @@ impl Discovery {
     }
 
     fn examine_later(&mut self, pid: u32, file: MappedFile, path: PathBuf) {
-        if !self.waiting_files.insert((pid, file)) {
-            return;
-        }
-        // With what the set takes beside it.
-        let bytes = path.as_os_str().len() + 2 * size_of::<(u32, MappedFile)>();
-        if !self.nameless.push((pid, file, path), bytes) {
-            self.waiting_files.remove(&(pid, file));
-            // Said as what it is: something may have been missed.
-            self.coverage.events_lost(clock::monotonic_ns());
+        let is_urgent = has_cuda_name(&path);
+        if !self.waiting_files.push(pid, file, path, is_urgent) {
+            self.not_examined(1);
         }
     }
 
-    fn next_nameless(&mut self) -> Option<(u32, MappedFile, PathBuf)> {
-        let (pid, file, path) = self.nameless.pop()?;
-        self.waiting_files.remove(&(pid, file));
-        Some((pid, file, path))
+    /// What nobody has looked at by the end may hold libraries.
+    fn say_what_is_left(&mut self) {
+        if !self.queue.is_empty() || !self.unsure.is_empty() {
+            self.events_lost();
+        }
+        let files = self.waiting_files.len() + self.retries_untold();
+        self.not_examined(files as u64);
+    }
+
+    fn events_lost(&mut self) {
+        let at_ns = clock::monotonic_ns();
+        self.coverage.events_lost(at_ns);
+        self.tell_counts(at_ns);
+    }
+
+    /// So many mapped files of targets will not be looked into.
+    fn not_examined(&mut self, files: u64) {
+        if files > 0 {
+            self.coverage.not_examined(files);
+            self.tell_counts(clock::monotonic_ns());
+        }
+    }
+
+    fn tell_counts(&self, at_ns: u64) {
+        let counts = self.coverage.counts();
+        self.state.coverage_counted(counts);
+        self.tell(Notice::Coverage { at_ns, line: None, counts });
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {

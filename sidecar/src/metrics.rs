@@ -70,7 +70,7 @@ fn attached(text: &mut Text, status: &Status) {
     text.gauge("attached_probes", "Functions with a probe, over all libraries", status.probes());
     let refused: u64 = status.libraries.iter().map(Library::refused).sum();
     text.gauge("refused_probes", "Functions that refused a probe: they are not traced", refused);
-    let CoverageCounts { exact, from, unseen, events_lost } = status.coverage.counts;
+    let CoverageCounts { exact, from, unseen, events_lost, unexamined } = status.coverage.counts;
     text.family(
         "mapped_libraries_total",
         Kind::Counter,
@@ -89,6 +89,11 @@ fn attached(text: &mut Text, status: &Status) {
         "process_events_lost_total",
         "How often the kernel lost process events: processes of that time may be unseen",
         events_lost,
+    );
+    text.counter(
+        "unexamined_files_total",
+        "Files mapped by targets that could not be looked into: they may be CUDA libraries",
+        unexamined,
     );
     text.gauge(
         "discovery_longest_turn_seconds",

@@ -213,6 +213,11 @@ impl State {
         lock(&self.coverage).note(pid, line, counts);
     }
 
+    /// All together, where nothing is new of any process by itself.
+    pub fn coverage_counted(&self, counts: CoverageCounts) {
+        lock(&self.coverage).counts = counts;
+    }
+
     /// Functions of libraries with probes that have none in a process, over all processes.
     pub fn unprobed(&self, functions: u64) {
         lock(&self.coverage).unprobed = functions;

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/prctl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,32 @@ static int fork_with_mappings(long times, const char *directory)
     return 0;
 }
 
+// So many mappings that it takes long to read the list of them, and an event of another mapping each millisecond, until
+// something comes in.
+static int map_again_and_again(long mappings, const char *path)
+{
+    enum { PAGE = 4096 };
+    int file = open(path, O_CREAT | O_RDWR, 0700);
+    if (file < 0 || ftruncate(file, PAGE))
+        return -1;
+    char *room = mmap(NULL, mappings * 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return -1;
+    // With gaps, so that each is one of its own.
+    for (long i = 0; i < mappings; i++)
+        if (mmap(room + i * 2 * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, file, 0) == MAP_FAILED)
+            return -1;
+    puts("waiting");
+    fflush(stdout);
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    while (!poll(&input, 1, 1)) {
+        void *page = mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+        if (page == MAP_FAILED || munmap(page, PAGE))
+            return -1;
+    }
+    return 0;
+}
+
 int main(int count, char **arguments)
 {
     const char *what = count > 1 ? arguments[1] : "";
@@ -134,8 +161,10 @@ int main(int count, char **arguments)
         result = launch_handles(times);
     } else if (!strcmp(what, "mapped-forks")) {
         result = fork_with_mappings(times, count > 3 ? arguments[3] : ".");
+    } else if (!strcmp(what, "mappings")) {
+        result = map_again_and_again(times, count > 3 ? arguments[3] : "mapped");
     } else {
-        fprintf(stderr, "%s is none of: long-command, names, doubling-names, handles, mapped-forks DIRECTORY\n", what);
+        fprintf(stderr, "%s is none of: long-command, names, doubling-names, handles, mapped-forks DIRECTORY, mappings FILE\n", what);
         return 2;
     }
     if (result)

@@ -266,6 +266,9 @@ pub struct CoverageCounts {
     pub unseen: u64,
     /// How often the kernel lost process events: short-lived processes of that time may be unseen.
     pub events_lost: u64,
+    /// Mapped files that nobody could look into, so that they may be CUDA libraries.
+    #[serde(default)]
+    pub unexamined: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

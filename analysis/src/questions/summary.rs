@@ -191,7 +191,7 @@ impl Summary {
                 add("tracer_cpu_ns", "the sidecar's processor", Unit::Nanoseconds, ns, grade);
             }
         }
-        if let Some(CoverageCounts { exact, from, unseen, events_lost: _ }) = self.coverage {
+        if let Some(CoverageCounts { exact, from, unseen, .. }) = self.coverage {
             for (name, title, count) in [
                 ("covered_exact", "libraries seen from the first call", exact),
                 ("covered_from", "libraries seen from a later moment", from),

@@ -225,18 +225,21 @@ impl Discovery {
                 self.try_later(&origin, &error.to_string())
             }
             Err(unopened) => {
-                if matches!(&unopened, Unopened::Io(error) if may_pass(error)) {
-                    self.wait_for(&origin);
-                }
-                let known = self.mapped.get(&file).map(|(_, examined)| examined.clone());
+                let may_pass = matches!(&unopened, Unopened::Io(error) if may_pass(error));
+                let is_tried_again = may_pass && self.wait_for(&origin);
+                let known = self.known_as(file);
                 if known.is_none() {
                     let error = anyhow!("{unopened}");
                     self.complain(pid, path, &error);
                 }
-                known.or_else(|| {
+                let examined = known.or_else(|| {
                     let exports = has_cuda_name(path) || exports_wanted(pid, file, &self.selection);
                     exports.then(|| Examined::Refused(unopened.to_string()))
-                })
+                });
+                if examined.is_none() && !is_tried_again && self.processes().is_target(pid) {
+                    self.not_examined(1);
+                }
+                examined
             }
         };
         if let Some(examined) = examined {
@@ -256,6 +259,18 @@ impl Discovery {
             }
         }
         Ok(())
+    }
+
+    /// What a file that cannot be opened turned out to be before: when it was mapped, or when a loader's
+    /// search led to it.
+    fn known_as(&self, file: MappedFile) -> Option<Examined> {
+        if let Some((_, examined)) = self.mapped.get(&file) {
+            return Some(examined.clone());
+        }
+        let mut found = self.files.iter().filter(|(key, _)| key.has_number(file));
+        let (_, examined) = found.next()?;
+        // Of several files that had the number one after the other nobody knows which this is.
+        found.next().is_none().then(|| examined.clone())
     }
 
     /// Whether a mapped file is still what it was when it was examined.
@@ -654,14 +669,27 @@ impl Discovery {
         has_cuda_name(path) || mapped.is_some_and(by_memory)
     }
 
-    fn wait_for(&mut self, origin: &Origin) {
-        let is_waiting = self.retries.iter().any(|retry| retry.origin == *origin);
+    /// False if there is no room.
+    fn wait_for(&mut self, origin: &Origin) -> bool {
+        if self.retries.iter().any(|retry| retry.origin == *origin) {
+            return true;
+        }
         // Half of the room is for what has the name of a CUDA library.
         let room = if has_cuda_name(&origin.path) { MAX_RETRIES } else { MAX_RETRIES / 2 };
-        if !is_waiting && self.retries.len() < room {
+        let has_room = self.retries.len() < room;
+        if has_room {
             let due = Instant::now() + FIRST_RETRY;
             self.retries.push(Retry { origin: origin.clone(), due, wait: FIRST_RETRY });
         }
+        has_room
+    }
+
+    /// Mapped files that are to be tried again, and of which nothing has been said.
+    pub(super) fn retries_untold(&self) -> usize {
+        let is_untold = |Retry { origin, .. }: &&Retry| {
+            origin.mapped.is_some_and(|file| self.coverage.said(origin.pid, file).is_none())
+        };
+        self.retries.iter().filter(is_untold).count()
     }
 
     pub(super) fn retry(&mut self) -> Result<()> {

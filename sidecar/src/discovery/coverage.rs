@@ -46,7 +46,7 @@ pub(super) struct Coverage {
 
 /// What has been said of one target and one library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Said {
+pub(super) struct Said {
     kind: CoverageKind,
     /// Functions without a probe in this process.
     unprobed: u32,
@@ -99,6 +99,10 @@ impl Coverage {
         self.events_lost_ns = Some(at_ns);
     }
 
+    pub(super) fn not_examined(&mut self, files: u64) {
+        self.counts.unexamined += files;
+    }
+
     /// The counts stay.
     pub(super) fn forget_ended(&mut self) {
         for pid in std::mem::take(&mut self.ended) {
@@ -109,7 +113,7 @@ impl Coverage {
         }
     }
 
-    fn said(&self, pid: u32, file: MappedFile) -> Option<Said> {
+    pub(super) fn said(&self, pid: u32, file: MappedFile) -> Option<Said> {
         self.said.get(&pid)?.get(&file).copied()
     }
 

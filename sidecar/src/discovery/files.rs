@@ -43,6 +43,11 @@ impl FileKey {
             created: metadata.created().ok(),
         }
     }
+
+    /// Whether mappings of it have this number, where they number files as `stat` does.
+    pub(super) fn has_number(&self, file: MappedFile) -> bool {
+        self.device == file.device && self.inode == file.inode
+    }
 }
 
 /// Why a mapped file cannot be opened.
@@ -108,8 +113,12 @@ pub(super) fn open_mapped(
     file: MappedFile,
     path: &Path,
 ) -> Result<(MappedFile, Opened), Unopened> {
-    let mappings = Mappings::of(pid)
-        .map_err(|error| if is_shortage(&error) { Unopened::Io(error) } else { Unopened::Gone })?;
+    let mappings = match Mappings::of(pid) {
+        Err(error) if is_shortage(&error) => return Err(Unopened::Io(error)),
+        // It has ended.
+        Err(_) => Mappings::default(),
+        Ok(mappings) => mappings,
+    };
     let Some(mapping) = twins::find(&mappings, file, path) else {
         // Short-lived; what it had mapped may still be where it was.
         let opened = untrusted_file::open(&from_outside(pid, path))

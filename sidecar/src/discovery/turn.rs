@@ -1,6 +1,9 @@
 //! How long discovery goes on with one process before others have their turn.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use crate::time_limit;
 
@@ -46,5 +49,53 @@ impl Turn {
     /// Whether nobody may be asked for anything any more.
     pub(super) fn is_over(&self) -> bool {
         self.begun.elapsed() >= TO_WAIT
+    }
+}
+
+/// How much of [`SHARE_INTERVAL`] the events of one process may take while others wait. Beyond it what
+/// they tell of is examined in turn with that of all processes.
+const SHARE: Duration = Duration::from_millis(100);
+const SHARE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time that events of each process have taken lately.
+#[derive(Debug)]
+pub(super) struct Shares {
+    since: Instant,
+    taken: HashMap<u32, Duration>,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { since: Instant::now(), taken: HashMap::new() }
+    }
+}
+
+impl Shares {
+    pub(super) fn has_time(&self, pid: u32) -> bool {
+        self.taken.get(&pid).is_none_or(|taken| *taken < SHARE)
+    }
+
+    pub(super) fn add(&mut self, pid: u32, time: Duration) {
+        if self.since.elapsed() > SHARE_INTERVAL {
+            *self = Self::default();
+        }
+        *self.taken.entry(pid).or_default() += time;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_took_its_share_has_none_left_until_the_next_interval() {
+        let mut shares = Shares::default();
+        shares.add(1, SHARE / 2);
+        assert!(shares.has_time(1));
+        shares.add(1, SHARE / 2);
+        assert!(!shares.has_time(1) && shares.has_time(2));
+        shares.since = shares.since.checked_sub(2 * SHARE_INTERVAL).unwrap();
+        shares.add(2, SHARE);
+        assert!(shares.has_time(1) && !shares.has_time(2));
     }
 }

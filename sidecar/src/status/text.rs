@@ -135,8 +135,11 @@ fn libraries(out: &mut String, status: &Status) {
 }
 
 fn coverage(out: &mut String, coverage: &Coverage) {
-    let Coverage { counts: CoverageCounts { exact, from, unseen, events_lost }, gaps, .. } =
-        coverage;
+    let Coverage {
+        counts: CoverageCounts { exact, from, unseen, events_lost, unexamined },
+        gaps,
+        ..
+    } = coverage;
     let text = format!(
         "of {} libraries in processes: {exact} from the first call on, {from} from a later moment \
          on, {unseen} NOT SEEN",
@@ -157,6 +160,15 @@ fn coverage(out: &mut String, coverage: &Coverage) {
             format_args!(
                 "  the kernel lost process events {events_lost} times: processes that lived only \
                  then may be missing\n"
+            ),
+        );
+    }
+    if *unexamined > 0 {
+        push(
+            out,
+            format_args!(
+                "  {unexamined} mapped files could not be looked into: calls into them, if they are \
+                 CUDA libraries, are missing\n"
             ),
         );
     }

@@ -1,6 +1,6 @@
 //! Targets whose files and memory are traps for whoever looks at them.
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::{os::unix::process::CommandExt as _, process::Command, time::Duration};
 
 use rustix::{
     fs::{CWD, Mode, mkfifoat},
@@ -95,6 +95,32 @@ fn long_command_lines_and_environments_fill_neither_the_trace_nor_keep_it_from_t
         assert!(command.starts_with("standin") && command.ends_with("..."), "{command}");
         assert!(command.len() <= 4096);
     }
+}
+
+/// Each of its events would take a look at 20 000 mappings.
+#[test]
+fn a_target_that_maps_without_end_keeps_nobody_from_the_probes_of_another() {
+    let scene = Scene::new(Driver::R580);
+    let mut sidecar = scene.sidecar(&[]);
+    let hostile = testbed::hostile::install(&scene.libraries()).unwrap();
+    let mut command = scene.program(&hostile, &["mappings", "20000"]);
+    command.arg(scene.path("plain"));
+    let hostile = Waiting::start(command);
+    std::thread::sleep(Duration::from_secs(2));
+    // No search leads there, and its name says nothing.
+    let library = scene.path("plugin");
+    std::fs::copy(scene.libraries().join("libcuda.so.1"), &library).unwrap();
+    let mut command =
+        scene.caller(&["--function", "cuCtxSynchronize", "--calls", "100", "--library"]);
+    command.arg(&library).arg("--wait-stdin");
+    let target = Waiting::start(command);
+    sidecar.wait_for("plugin");
+    target.go_and_end();
+    hostile.go_and_end();
+    sidecar.stop();
+    let report = scene.whole_report();
+    assert_lines(&report, &scene.counts());
+    assert!(report.functions["cuCtxSynchronize"].lines >= 100);
 }
 
 /// First the sidecar itself waits for the code, then the thread that attaches does.

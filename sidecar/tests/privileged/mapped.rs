@@ -16,7 +16,7 @@ use std::{
 use testbed::libraries::Driver;
 use trace::{
     check::{CoverageReport, Problem, Report, check},
-    line::{Coverage, CoverageKind, Line, Meta},
+    line::{Coverage, CoverageCounts, CoverageKind, Line, Meta},
 };
 
 use crate::{
@@ -90,6 +90,49 @@ fn a_library_that_is_deleted_once_it_is_loaded_is_traced() {
         sidecar.stop();
         assert_traced_from_a_moment_on(&scene, pid);
     }
+}
+
+/// They end long before anybody can look at them.
+#[test]
+fn what_short_lived_targets_delete_is_told_as_a_doubt_or_as_unseen() {
+    const TARGETS: usize = 20;
+    for (name, is_doubt) in [("plugin", true), ("libcuda.so.1", false)] {
+        let scene = Scene::new(Driver::R580);
+        let driver = hidden(&scene, "driver");
+        let sidecar = scene.sidecar(&[]);
+        for target in 0..TARGETS {
+            let library = scene.path(&format!("hidden-{target}")).join(name);
+            fs::create_dir(library.parent().unwrap()).unwrap();
+            fs::copy(&driver, &library).unwrap();
+            run(calls(&scene, &library, &["--load-as", "deleted"]));
+        }
+        sidecar.stop();
+        let (_, coverage) = report(&scene);
+        let CoverageCounts { exact, from, unseen, unexamined, .. } = coverage.counts;
+        // One that was caught just in time may be told twice.
+        assert!(from + unseen + unexamined >= TARGETS as u64, "{:?}", coverage.counts);
+        assert_eq!((unexamined > 0, exact), (is_doubt, 0), "{:?}", coverage.counts);
+    }
+}
+
+/// Nobody sees such a process alive, but its file is still there.
+#[test]
+fn a_library_without_wanted_functions_is_not_said_to_be_unseen_in_a_short_lived_target() {
+    let scene = Scene::new(Driver::R580);
+    let runtime = scene.path("plain").join("libcudart.so.13");
+    fs::create_dir(runtime.parent().unwrap()).unwrap();
+    fs::copy(scene.libraries().join("libcudart.so.13"), &runtime).unwrap();
+    let sidecar = scene.sidecar(&[("TRACE_FUNCTIONS", FUNCTION)]);
+    for _ in 0..5 {
+        let mut command = scene.caller(&["--function", FUNCTION, "--calls", "100"]);
+        command.arg("--library").arg(scene.libraries().join("libcuda.so.1"));
+        command.arg("--library").arg(&runtime);
+        run(command);
+    }
+    sidecar.stop();
+    let (_, coverage) = report(&scene);
+    let expected = CoverageCounts { exact: 5, ..CoverageCounts::default() };
+    assert_eq!(coverage.counts, expected);
 }
 
 /// As in the deployment, whose default profile leaves that capability out.

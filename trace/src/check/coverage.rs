@@ -121,6 +121,7 @@ pub(super) fn add(run: &str, segments: &[Segment], report: &mut Report) {
     add(&mut sum.counts.from, counts.from);
     add(&mut sum.counts.unseen, counts.unseen);
     add(&mut sum.counts.events_lost, counts.events_lost);
+    add(&mut sum.counts.unexamined, counts.unexamined);
     sum.late.extend(late);
     if counts.from > 0 {
         // The closing line counts more than have lines of their own.

@@ -35,6 +35,8 @@ enum Reservation {
     BeforeAMoment,
     /// Of processes that nothing told of.
     UnknownProcesses,
+    /// Into files that nobody could look into.
+    UnexaminedFiles,
     /// Functions that got no probe.
     RefusedFunctions,
 }
@@ -45,6 +47,7 @@ impl Reservation {
         let all = [
             (counts.from > 0, Self::BeforeAMoment),
             (counts.events_lost > 0, Self::UnknownProcesses),
+            (counts.unexamined > 0, Self::UnexaminedFiles),
             (!report.refused.is_empty(), Self::RefusedFunctions),
         ];
         all.into_iter().filter(|(holds, _)| *holds).map(|(_, reservation)| reservation).collect()
@@ -55,6 +58,7 @@ impl Reservation {
         match self {
             Self::BeforeAMoment => " from the moments above on",
             Self::UnknownProcesses => ", but for processes that nothing told of",
+            Self::UnexaminedFiles => ", but for mapped files that nobody could look into",
             Self::RefusedFunctions => ", but for the functions above that have no probe",
         }
     }
@@ -121,11 +125,14 @@ fn to_text(report: &Report, others: &Others) -> String {
         format!("run        {}: {} segments, {end}", run.run, run.segments)
     }));
     lines.extend(coverage.iter().flat_map(coverage_lines));
-    lines.extend(refused.iter().take(SHOWN_LATE).map(|refused| {
+    lines.extend(refused.iter().take(SHOWN).map(|refused| {
         let Refused { path, functions, function, reason } = refused;
         let (function, reason) = (function.escape_debug(), reason.escape_debug());
         format!("no probe   {functions} functions of {path:?}, as {function}: {reason}")
     }));
+    if let Some(more) = refused.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        lines.push(format!("no probe   in {more} libraries more, see --json"));
+    }
     lines.extend(not_read(others));
     lines.extend(problems.iter().take(SHOWN).map(|problem| format!("problem    {problem}")));
     if problems.len() > SHOWN {
@@ -144,7 +151,7 @@ fn to_text(report: &Report, others: &Others) -> String {
 /// What is said of the processes whose calls are there, or not.
 fn coverage_lines(coverage: &CoverageReport) -> Vec<String> {
     let CoverageReport { counts, late, .. } = coverage;
-    let CoverageCounts { exact, from, unseen, events_lost } = counts;
+    let CoverageCounts { exact, from, unseen, events_lost, unexamined } = counts;
     let mut lines = vec![format!(
         "coverage   of {} CUDA libraries in processes: {exact} from the first call on, {from} from \
          a later moment on, {unseen} not seen",
@@ -166,6 +173,12 @@ fn coverage_lines(coverage: &CoverageReport) -> Vec<String> {
         lines.push(format!(
             "coverage   the kernel lost process events {events_lost} times: processes that lived \
              only then may be missing"
+        ));
+    }
+    if *unexamined > 0 {
+        lines.push(format!(
+            "coverage   {unexamined} mapped files could not be looked into: calls into them, if they \
+             are CUDA libraries, are missing"
         ));
     }
     lines
@@ -196,7 +209,7 @@ mod tests {
             let text = to_text(&Report { coverage, ..Report::default() }, &Others::default());
             text.lines().last().unwrap().split_once(':').unwrap().0.to_owned()
         };
-        let exact = CoverageCounts { exact: 2, from: 0, unseen: 0, events_lost: 0 };
+        let exact = CoverageCounts { exact: 2, ..CoverageCounts::default() };
         assert_eq!(last_line(exact), "whole");
         let late = CoverageCounts { from: 1, ..exact };
         assert_eq!(last_line(late), "whole from the moments above on");
@@ -205,6 +218,9 @@ mod tests {
         let both = CoverageCounts { from: 1, ..doubtful };
         let expected = "whole from the moments above on, but for processes that nothing told of";
         assert_eq!(last_line(both), expected);
+        let unexamined = CoverageCounts { unexamined: 1, ..exact };
+        let expected = "whole, but for mapped files that nobody could look into";
+        assert_eq!(last_line(unexamined), expected);
     }
 
     #[test]
