@@ -28,7 +28,8 @@ const LIMITS: [u32; 6] = [40, 52, 64, 76, 86, 96];
 /// Processor time after which no higher limit is tried: real names take a tenth of it.
 const MAX_TRIAL: Duration = Duration::from_millis(2);
 
-/// What may be spent in a run on trials that take longer. Then each name has only the first.
+/// What may be spent in a run on trials that take longer or lead to nothing. Then each name has only the
+/// first.
 const MAX_SPENT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
@@ -46,26 +47,33 @@ impl Demangler {
             let started = processor_time();
             let text = demangled(name, limit);
             let took = processor_time().saturating_sub(started);
-            if took > MAX_TRIAL {
+            if took > MAX_TRIAL || text.is_err() {
                 self.spent += took;
             }
-            if text.is_some() || took > MAX_TRIAL || self.spent > MAX_SPENT {
-                return text;
+            match text {
+                Err(Failure::Unread) if took <= MAX_TRIAL && self.spent <= MAX_SPENT => {}
+                text => return text.ok(),
             }
         }
         None
     }
 }
 
-fn demangled(name: &str, limit: u32) -> Option<String> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// It is no name, or lies too deep for this limit.
+    Unread,
+    /// It was read, and has too much text.
+    Unwritten,
+}
+
+fn demangled(name: &str, limit: u32) -> Result<String, Failure> {
     let options = ParseOptions::default().recursion_limit(limit);
-    let (symbol, rest) = BorrowedSymbol::with_tail_and_options(name.as_bytes(), &options).ok()?;
-    if !rest.is_empty() {
-        return None;
-    }
+    let read = BorrowedSymbol::with_tail_and_options(name.as_bytes(), &options);
+    let (symbol, _) = read.ok().filter(|(_, rest)| rest.is_empty()).ok_or(Failure::Unread)?;
     let mut text = BoundedText::default();
-    symbol.structured_demangle(&mut text, &DemangleOptions::default()).ok()?;
-    Some(text.text)
+    let written = symbol.structured_demangle(&mut text, &DemangleOptions::default());
+    written.map(|()| text.text).map_err(|_| Failure::Unwritten)
 }
 
 /// Of this thread: what others take does not count.
@@ -108,7 +116,7 @@ mod tests {
         }
         // Deeper than the first limit lets it.
         let name = format!("_Z1f{}i{}", "1TI".repeat(12), "E".repeat(12));
-        assert_eq!(demangled(&name, LIMITS[0]), None);
+        assert_eq!(demangled(&name, LIMITS[0]), Err(Failure::Unread));
         let expected = format!("f({}int{})", "T<".repeat(12), " >".repeat(12));
         let text = demangle(&name).expect("a valid name");
         assert_eq!(text.replace(' ', ""), expected.replace(' ', ""));
@@ -132,6 +140,21 @@ mod tests {
         assert!(name.len() < 400);
         let bytes = allocated_bytes(|| assert_eq!(demangle(&name), None));
         assert!(bytes < 1 << 20, "{bytes}");
+    }
+
+    /// Each of them takes less than a trial may, so that only all together count: 20 000 took 60 s.
+    #[test]
+    fn many_names_that_lead_to_nothing_cannot_hold_up_the_recorder() {
+        const NAMES: u32 = 20_000;
+        let name = |number: u32| doubling(30).replace("_Z1f", &format!("_Z6f{number:05}"));
+        let mut demangler = Demangler::default();
+        let started = processor_time();
+        for number in 0..NAMES {
+            assert_eq!(demangler.demangle(&name(number)), None);
+        }
+        let took = processor_time().saturating_sub(started);
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        assert_eq!(demangler.demangle("_Z3addPfi").as_deref(), Some("add(float*, int)"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use heartbeat::Heartbeat;
 pub use heartbeat::LongestTurn;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trace::line::{CoverageCounts, Library};
+use trace::line::{CoverageCounts, Library, name_of_more_functions};
 
 use crate::books::Tally;
 
@@ -29,6 +29,9 @@ pub const MAX_STEP: Duration = Duration::from_secs(30);
 /// How long a leftover segment may take to be closed: at least, and by its bytes a second.
 const MIN_TO_CLOSE: Duration = Duration::from_secs(30);
 const SLOWEST_DISK: u64 = 4 << 20;
+
+/// Libraries that tell by name which of their functions have no probe, 16 KiB each at most.
+const MAX_DETAILED: usize = 64;
 
 /// Shared by all threads; each part has one writer, save the list of callers.
 #[derive(Debug, Default)]
@@ -200,8 +203,17 @@ impl State {
         lock(&self.recorded).clone()
     }
 
-    pub fn attached(&self, library: Library) {
-        lock(&self.libraries).push(library);
+    /// Of many libraries, only the first tell by name which functions have no probe: each answer to
+    /// `/status` holds a copy of all. The trace names them.
+    pub fn attached(&self, mut library: Library) {
+        let mut libraries = lock(&self.libraries);
+        if libraries.len() >= MAX_DETAILED
+            && let Some((_, reason)) = library.first_refused()
+        {
+            let name = name_of_more_functions(library.refused());
+            library.failed = [(name, reason.to_owned())].into();
+        }
+        libraries.push(library);
     }
 
     pub fn libraries(&self) -> Vec<Library> {
@@ -325,6 +337,28 @@ mod tests {
         state.thread_failed("recorder");
         state.enter(Phase::Stopping);
         assert_eq!((state.phase(), state.failed_thread()), (Phase::Failed, Some("recorder")));
+    }
+
+    #[test]
+    fn many_libraries_with_many_refusals_are_told_in_little_memory() {
+        let refused = |count: u32| (0..count).map(|n| (format!("cuF{n}"), "why".to_owned()));
+        let state = State::default();
+        for inode in 0..2000 {
+            state.attached(Library {
+                path: "/lib/libcuda.so.1".to_owned(),
+                device: 1,
+                inode,
+                found_by: "mapping".to_owned(),
+                attached_late: false,
+                functions: 1,
+                single_stepped: 0,
+                failed: refused(60).collect(),
+            });
+        }
+        let libraries = state.libraries();
+        assert_eq!(libraries.iter().map(Library::refused).sum::<u64>(), 2000 * 60);
+        let told: usize = libraries.iter().map(|library| library.failed.len()).sum();
+        assert_eq!(told, MAX_DETAILED * 60 + 2000 - MAX_DETAILED);
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn trapped(size: Size) -> Ended {
             command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
         };
         let mut trapped: Vec<Child> = (0..size.of(20, 4)).map(start).collect();
-        trapped.push(call("doubling-names", 2_000));
+        trapped.push(call("doubling-names", size.of(20_000, 2_000)));
         trapped.push(call("handles", size.of(1_000_000, 100_000)));
         for _ in 0..size.of(20, 5) {
             thread::sleep(Duration::from_secs(1));
