@@ -7,13 +7,14 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::File,
     io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::Path,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use elf::{Elf, Segment, Symbol, read_at_most};
 use object::elf::{
     SHN_ABS, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STV_HIDDEN, STV_INTERNAL,
@@ -23,7 +24,10 @@ use rustix::io::Errno;
 use sidecar_common::MAX_FUNCTIONS;
 use trace::function::{Api, Selection, attach_rank, canonical};
 
-use crate::{placement::place, untrusted_file};
+use crate::{
+    placement::{is_code, place},
+    untrusted_file,
+};
 
 /// Bytes that are decoded to place a probe: a whole function where its size is known, so that a
 /// jump back into its first bytes is seen.
@@ -41,6 +45,10 @@ const MAX_NAME_BYTES: usize = 128;
 
 /// CUDA functions of one file that are looked at, wanted or not: `libcuda` has 700.
 const MAX_EXPORTS: usize = 4 * MAX_FUNCTIONS as usize;
+
+/// Of so many functions one may be no code, as data with the type of a function is, and the others still
+/// get their probes.
+const MAX_NOT_CODE: usize = 8;
 
 /// Bytes of code that are kept of a probe's site, to compare them with the memory of processes that
 /// map the file: no instruction is longer.
@@ -113,11 +121,22 @@ impl Library {
             refusals.add(&export.name, TOO_MANY);
         }
         let mut functions = Vec::new();
-        let mut code_bytes = 0;
+        let (mut code_bytes, mut not_code) = (0, 0);
         for (address, export) in exports {
             match locate(&file, address, &export, &elf, &mut code_bytes) {
                 Ok(function) => functions.push(function),
-                Err(error) => refusals.add(&export.name, &format!("{error:#}")),
+                Err(error) => {
+                    not_code += usize::from(error.is::<NotCode>());
+                    refusals.add(&export.name, &format!("{error:#}"));
+                }
+            }
+        }
+        if not_code > functions.len() / MAX_NOT_CODE {
+            // What is decrypted may look like other code by chance.
+            for function in functions.drain(..) {
+                let reason =
+                    format!("{not_code} other functions of its library are no code in the file");
+                refusals.add(&function.name, &reason);
             }
         }
         let refused = refusals.finish();
@@ -200,6 +219,21 @@ impl<'a> Exports<'a> {
     }
 }
 
+/// A function of which the file holds something else.
+#[derive(Debug)]
+struct NotCode;
+
+impl fmt::Display for NotCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(
+            "its bytes in the file are no code: the library is packed, or decrypts itself when it is \
+             loaded",
+        )
+    }
+}
+
+impl std::error::Error for NotCode {}
+
 /// Why a function has no number of its own.
 pub const TOO_MANY: &str =
     "more functions match than can be traced at once, 4096: narrow TRACE_FUNCTIONS";
@@ -241,6 +275,9 @@ fn locate(
     let found = read_at_most(file, &mut code, entry_offset).context("cannot read its code")?;
     ensure!(found > 0, "cannot read its code: the file ends before it");
     code.truncate(found);
+    if !is_code(&code, address, export.size > 0 && code.len() as u64 == export.size) {
+        bail!(NotCode);
+    }
     let placement = place(&code, address).map_err(anyhow::Error::msg)?;
     let bytes_at = |offset: usize| code[offset..].iter().take(SITE_BYTES).copied().collect();
     Ok(Function {

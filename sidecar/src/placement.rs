@@ -22,8 +22,8 @@
 //! case.
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, Register,
+    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    Mnemonic, OpAccess, OpKind, Register,
 };
 use std::fmt;
 
@@ -117,6 +117,36 @@ pub fn place(code: &[u8], address: u64) -> Result<Placement, &'static str> {
         "it begins with a long nop, which the kernel would replace by a call that kills children \
          after fork (Linux 6.18), and a probe cannot go behind it",
     )
+}
+
+/// Whether the bytes can be the code of a function: from its entry on instructions that a program may
+/// execute, up to one that leaves it. What a library decrypts or unpacks once it is loaded looks otherwise
+/// in its file, and a probe there would damage what it becomes.
+///
+/// `is_whole` says that `code` ends where the function does.
+pub fn is_code(code: &[u8], address: u64, is_whole: bool) -> bool {
+    let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
+    let mut latest = FlowControl::Next;
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            let is_cut = decoder.last_error() == DecoderError::NoMoreBytes;
+            return is_cut && !is_whole;
+        }
+        if instruction.is_privileged() {
+            return false;
+        }
+        latest = instruction.flow_control();
+        match latest {
+            FlowControl::Next
+            | FlowControl::ConditionalBranch
+            | FlowControl::Call
+            | FlowControl::IndirectCall => {}
+            _ => return true,
+        }
+    }
+    // A call of what does not return.
+    !is_whole || matches!(latest, FlowControl::Call | FlowControl::IndirectCall)
 }
 
 /// Whether the kernel may take the instruction for a `nop` that it can replace by a call: its own

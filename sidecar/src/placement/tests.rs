@@ -308,3 +308,20 @@ fn a_long_nop_further_on_is_no_cheaper_place() {
     // cmpl; jmp to the next instruction, which is a nop to the kernel.
     stays(&joined(&[&COMPARE, &[0xe9, 0x00, 0x00, 0x00, 0x00, 0xc3]]), Probed::Other);
 }
+
+#[test]
+fn what_no_function_can_be_is_no_code() {
+    // push %rbp; mov %rsp,%rbp; lock incq (%rdi); xor %eax,%eax; pop %rbp; ret
+    let whole =
+        [0x55, 0x48, 0x89, 0xe5, 0xf0, 0x48, 0xff, 0x07, 0x31, 0xc0, 0x5d, 0xc3, 0x90, 0x90];
+    assert!(is_code(&whole, ENTRY, true));
+    assert!(is_code(&whole[..11], ENTRY, false), "a part of it");
+    assert!(is_code(&whole[..6], ENTRY, false), "cut amid an instruction");
+    assert!(!is_code(&whole[..11], ENTRY, true), "it falls out of its end");
+    let abort = [0x50, 0xe8, 1, 2, 3, 4];
+    assert!(is_code(&abort, ENTRY, true), "it calls what does not return");
+    assert!(is_code(&[0xff, 0x25, 1, 2, 3, 4, 0x06], ENTRY, true), "a jump; nothing behind counts");
+    assert!(!is_code(&[0x50, 0x06, 0xc3], ENTRY, false), "no instruction of 64 bits");
+    assert!(!is_code(&[0x50, 0xf4, 0xc3], ENTRY, false), "hlt, which only the kernel may");
+    assert!(!is_code(&[], ENTRY, true));
+}

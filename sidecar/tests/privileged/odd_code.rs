@@ -271,6 +271,25 @@ fn functions_of_a_library_with_text_relocations_are_refused_by_name() {
     }
 }
 
+/// Probes on what is in the file would be decrypted too, into other instructions.
+#[test]
+fn functions_of_a_library_that_decrypts_itself_are_refused_by_name_and_work() {
+    for method in METHODS {
+        let odd = Odd::new("encrypted.S", &[]);
+        odd.change_library(|bytes| {
+            let find = |mark: &[u8]| bytes.windows(mark.len()).position(|found| found == mark);
+            let begin = find(b"ENCRYPTED BEGINS").unwrap() + 16;
+            let end = find(b"ENCRYPTED ENDS").unwrap();
+            bytes[begin..end].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        });
+        assert_eq!(odd.call("call", "cuEventRecord", 100), 100, "untraced");
+        let sidecar = odd.scene.sidecar(&[("ATTACH_BY", method)]);
+        assert_eq!(odd.call("call", "cuEventRecord", 100), 100);
+        sidecar.stop();
+        odd.assert_refused("cuEventRecord", "no code: the library is packed");
+    }
+}
+
 #[test]
 fn more_functions_than_can_be_traced_are_refused_and_the_sidecar_goes_on() {
     let mut source = String::from(".text\n");
