@@ -715,7 +715,8 @@ impl Discovery {
     pub(super) fn let_writers_in(&mut self) {
         for index in 0..self.libraries.len() {
             let library = &mut self.libraries[index];
-            if !library.held.as_mut().is_some_and(|held| held.watched.is_broken()) {
+            let functions = Arc::clone(&library.functions);
+            if !library.held.as_mut().is_some_and(|held| held.watched.is_broken(&functions)) {
                 continue;
             }
             let Some(Held { attachment, watched }) = library.held.take() else { continue };

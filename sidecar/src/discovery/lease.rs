@@ -8,12 +8,18 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt as _, MetadataExt as _},
+    },
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::time_limit;
+use crate::{
+    library::{Function, SITE_BYTES},
+    time_limit,
+};
 
 /// How often a file without a lease is looked at: it may lie behind a network.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +42,9 @@ pub(super) struct Watched {
 struct Fingerprint {
     size: u64,
     modified: (i64, i64),
+    /// Nobody can set it, as `rsync --inplace --times` sets that of the content. A new name, owner or
+    /// right changes it too.
+    changed: (i64, i64),
 }
 
 impl Watched {
@@ -67,7 +76,7 @@ impl Watched {
     /// Somebody wants to write the file and waits for the end of this lease, or has written it.
     ///
     /// A file system that does not answer has not changed the file: nobody can read it either.
-    pub(super) fn is_broken(&mut self) -> bool {
+    pub(super) fn is_broken(&mut self, functions: &Arc<[Function]>) -> bool {
         if self.has_lease {
             // The kernel knows without asking the file system.
             return lease(&self.file).is_ok_and(|now| now != libc::F_RDLCK);
@@ -76,12 +85,18 @@ impl Watched {
             return false;
         }
         self.looked = Instant::now();
-        let file = Arc::clone(&self.file);
-        let look = move || file.metadata();
-        let now =
-            time_limit::run_in_turn(self.file_system, "look at a library", LOOK_TIMEOUT, look);
-        // An error is an answer: the file is no longer what it was.
-        now.is_some_and(|now| now.map_or(true, |now| Fingerprint::of(&now) != self.before))
+        let (file, functions, before) =
+            (Arc::clone(&self.file), Arc::clone(functions), self.before);
+        let look = move || before.compare(&file, &functions);
+        match time_limit::run_in_turn(self.file_system, "look at a library", LOOK_TIMEOUT, look) {
+            Some(Ok(Some(now))) => {
+                self.before = now;
+                false
+            }
+            // An error is an answer: the file is no longer what it was.
+            Some(Ok(None) | Err(_)) => true,
+            None => false,
+        }
     }
 }
 
@@ -95,10 +110,32 @@ impl Drop for Watched {
 }
 
 impl Fingerprint {
-    /// Without the time of the last change of the inode: another name of the file changes that too.
     fn of(metadata: &Metadata) -> Self {
         let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Self { size: metadata.size(), modified }
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self { size: metadata.size(), modified, changed }
+    }
+
+    /// What the file is now; `None` if its content is another.
+    fn compare(self, file: &File, functions: &[Function]) -> io::Result<Option<Self>> {
+        let now = Self::of(&file.metadata()?);
+        if (now.size, now.modified) != (self.size, self.modified) {
+            return Ok(None);
+        }
+        if now.changed == self.changed {
+            return Ok(Some(now));
+        }
+        for Function { entry_offset, entry_bytes, file_offset, site_bytes, .. } in functions {
+            for (offset, expected) in [(*entry_offset, entry_bytes), (*file_offset, site_bytes)] {
+                let mut bytes = [0; SITE_BYTES];
+                let bytes = &mut bytes[..expected.len().min(SITE_BYTES)];
+                file.read_exact_at(bytes, offset)?;
+                if *bytes != **expected {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(now))
     }
 }
 
@@ -130,7 +167,13 @@ fn lease(file: &File) -> io::Result<libc::c_int> {
 mod tests {
     use std::{fs, thread, time::Duration};
 
+    use trace::function::Api;
+
     use super::*;
+
+    fn none() -> Arc<[Function]> {
+        Arc::default()
+    }
 
     #[test]
     fn whoever_writes_a_watched_file_waits_until_it_is_let_go() {
@@ -139,12 +182,12 @@ mod tests {
         let path = directory.path().join("libcuda.so.1");
         fs::write(&path, "old").unwrap();
         let mut watched = Watched::new(&File::open(&path).unwrap()).unwrap();
-        assert!(watched.has_lease && !watched.is_broken());
+        assert!(watched.has_lease && !watched.is_broken(&none()));
         let writer = thread::spawn({
             let path = path.clone();
             move || fs::write(path, "new code")
         });
-        while !watched.is_broken() {
+        while !watched.is_broken(&none()) {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(fs::read(&path).unwrap(), b"old", "not written while it is watched");
@@ -162,11 +205,43 @@ mod tests {
         set_lease(&watched.file, libc::F_UNLCK).unwrap();
         watched.has_lease = false;
         fs::write(&path, "new code").unwrap();
-        assert!(!watched.is_broken(), "it was looked at a moment ago");
+        assert!(!watched.is_broken(&none()), "it was looked at a moment ago");
         let long_ago = Instant::now().checked_sub(2 * LOOK_INTERVAL).unwrap();
         watched.looked = long_ago;
-        assert!(watched.is_broken());
+        assert!(watched.is_broken(&none()));
         assert!(watched.looked > long_ago);
+    }
+
+    /// As `rsync --inplace --times` does it; a new name of the file changes no content.
+    #[test]
+    fn other_code_of_the_same_size_and_time_is_told_from_another_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("libcuda.so.1");
+        fs::write(&path, "old code").unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let mut watched = Watched::new(&File::open(&path).unwrap()).unwrap();
+        set_lease(&watched.file, libc::F_UNLCK).unwrap();
+        watched.has_lease = false;
+        let function = Function {
+            name: "cuInit".to_owned(),
+            api: Api::Driver,
+            entry_offset: 0,
+            entry_bytes: b"old".to_vec(),
+            file_offset: 4,
+            site_bytes: b"code".to_vec(),
+            emulated: true,
+        };
+        let functions: Arc<[Function]> = Arc::new([function]);
+        let mut is_broken = || {
+            watched.looked = Instant::now().checked_sub(2 * LOOK_INTERVAL).unwrap();
+            watched.is_broken(&functions)
+        };
+        fs::hard_link(&path, directory.path().join("another name")).unwrap();
+        assert!(!is_broken());
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(b"new CODE", 0).unwrap();
+        file.set_modified(modified).unwrap();
+        assert!(is_broken());
     }
 
     #[test]
@@ -183,7 +258,7 @@ mod tests {
         set_lease(&watched.file, libc::F_UNLCK).unwrap();
         watched.has_lease = false;
         watched.looked = Instant::now().checked_sub(2 * LOOK_INTERVAL).unwrap();
-        assert!(!watched.is_broken());
+        assert!(!watched.is_broken(&none()));
     }
 
     #[test]
