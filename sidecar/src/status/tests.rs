@@ -1,5 +1,7 @@
 use std::fs;
 
+use trace::line::{CoverageCounts, CoverageKind};
+
 use super::*;
 use crate::{process::Processes, state::Evidence};
 
@@ -52,6 +54,17 @@ pub(crate) fn busy() -> (tempfile::TempDir, Reporter) {
         single_stepped: 3,
         failed: [("cuOdd".to_owned(), "no".to_owned())].into(),
     });
+    let unseen = trace::line::Coverage {
+        coverage: CoverageKind::Unseen,
+        path: "/opt/libcuda.so.1".to_owned(),
+        device: 1,
+        inode: 3,
+        unprobed: 0,
+        reason: Some("its file was overwritten in place".to_owned()),
+    };
+    let counts = CoverageCounts { exact: 5, from: 4, unseen: 3, events_lost: 2, unexamined: 1 };
+    state.covered(9, Some(&unseen), counts);
+    state.unprobed(6);
     let own = std::process::id();
     let executable = std::env::current_exe().unwrap();
     let name = executable.file_name().unwrap().to_str().unwrap();
@@ -100,6 +113,18 @@ fn a_status_is_flat_where_people_query_it() {
     assert_eq!(json["uploads"]["destination"], "s3://traces/k3s-vllm/");
     assert_eq!(json["libraries"][0]["attached_late"], true);
     assert_eq!(json["discovery"]["longest_turn_ms"], 1250);
+}
+
+#[test]
+fn what_is_not_seen_is_told_with_its_reason() {
+    let (_directory, reporter) = busy();
+    let text = text::of(&reporter.status());
+    let at = text.find("coverage").expect("a line of its own");
+    let lines: Vec<&str> = text[at..].lines().take(4).map(str::trim).collect();
+    assert!(lines[0].contains("5 from the first call on, 4 from a later moment on, 3 NOT SEEN"));
+    assert_eq!(lines[1], "9  NOT SEEN: /opt/libcuda.so.1: its file was overwritten in place");
+    assert!(lines[2].starts_with("the kernel lost process events 2 times"), "{lines:?}");
+    assert!(lines[3].starts_with("1 mapped files could not be looked into"), "{lines:?}");
 }
 
 #[test]

@@ -115,6 +115,24 @@ fn what_short_lived_targets_delete_is_told_as_a_doubt_or_as_unseen() {
     }
 }
 
+#[test]
+fn a_library_whose_mount_was_taken_away_is_traced() {
+    let scene = Scene::new(Driver::R580);
+    let mount = Mount::new("tmpfs", "size=16m", &scene.path("mounted"));
+    let library = mount.0.join("libcuda.so.1");
+    scene.hide_driver(&scene.path("driver"));
+    fs::copy(scene.path("driver"), &library).unwrap();
+    let target = Waiting::start(calls(&scene, &library, &["--wait-stdin"]));
+    let pid = target.pid();
+    // It lives on without a place as long as somebody has a file of it mapped.
+    drop(mount);
+    assert!(!library.exists());
+    let sidecar = scene.sidecar(&[]);
+    target.go_and_end();
+    sidecar.stop();
+    assert_traced_from_a_moment_on(&scene, pid);
+}
+
 /// Nobody sees such a process alive, but its file is still there.
 #[test]
 fn a_library_without_wanted_functions_is_not_said_to_be_unseen_in_a_short_lived_target() {

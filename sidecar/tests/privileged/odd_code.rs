@@ -15,7 +15,7 @@ use trace::{
     line::{ENTRY_PHASE, Kernel, Library, Line, Meta},
 };
 
-use crate::harness::Scene;
+use crate::harness::{Scene, Waiting};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/privileged/odd_code");
 
@@ -288,6 +288,22 @@ fn functions_of_a_library_that_decrypts_itself_are_refused_by_name_and_work() {
         sidecar.stop();
         odd.assert_refused("cuEventRecord", "no code: the library is packed");
     }
+}
+
+#[test]
+fn a_runtime_that_a_program_has_in_itself_and_exports_is_traced() {
+    let scene = Scene::new(Driver::R580);
+    let program = scene.path("standin-static");
+    compile(&Path::new(SOURCES).join("static_runtime.c"), &program, &["-rdynamic"]);
+    let mut sidecar = scene.sidecar(&[]);
+    let target = Waiting::start(scene.program(&program, &["100"]));
+    sidecar.wait_for("standin-static");
+    target.go_and_end();
+    sidecar.stop();
+    let report = scene.whole_report();
+    assert_eq!(report.functions["cuEventRecord"].lines, 100);
+    let path = program.to_str().unwrap();
+    assert!(scene.library_lines().iter().any(|line| line.path == path && line.attached_late));
 }
 
 #[test]
