@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, Permissions},
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -201,6 +201,28 @@ fn the_kernel_refuses_without_each_capability_what_it_is_needed_for() {
     };
     assert_eq!(without(CapabilitySet::empty(), attach), Ok(()));
     without(admin, attach).unwrap_err();
+}
+
+/// A lease holds back who overwrites the file, see `/proc/locks`.
+#[test]
+fn a_lease_on_a_library_of_another_user_takes_its_capability() {
+    for (more, expected) in [(",lease", true), ("", false)] {
+        let scene = Scene::new(Driver::R580);
+        let library = fs::canonicalize(scene.libraries().join("libcuda.so.1")).unwrap();
+        chown(&library, Some(NOBODY), None).unwrap();
+        let sidecar = scene.sidecar_with_capabilities(&format!("bpf,perfmon,sys_ptrace{more}"));
+        let (pid, inode) = (sidecar.pid().to_string(), fs::metadata(&library).unwrap().ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let is_it = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_of_file = |field: &&str| field.ends_with(&format!(":{inode}"));
+            fields.contains(&"LEASE")
+                && fields.contains(&pid.as_str())
+                && fields.iter().any(|field| is_of_file(&field))
+        };
+        assert_eq!(locks.lines().any(is_it), expected, "{more:?}: {locks}");
+        sidecar.stop();
+    }
 }
 
 /// Its processor's share and the limit of the process are used up, as perf of the same user does it.
