@@ -9,6 +9,7 @@ mod files;
 mod history;
 mod lease;
 mod memory;
+mod own_mapping;
 mod turn;
 mod twins;
 mod waiting_files;

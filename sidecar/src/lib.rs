@@ -16,6 +16,7 @@ pub mod config;
 #[cfg(feature = "store")]
 pub mod daemon;
 pub mod demangle;
+mod descriptors;
 pub mod discovery;
 pub mod escape;
 #[cfg(feature = "store")]

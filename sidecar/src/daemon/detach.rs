@@ -13,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::descriptors::close_all_but;
+
 /// What `/proc/self/fd` says of the descriptors of a perf-event probe.
 const PROBES: [&str; 2] = ["anon_inode:[perf_event]", "anon_inode:bpf_link"];
 
@@ -84,24 +86,4 @@ fn hold_until_told(kept: &[RawFd], told: RawFd) -> ! {
     }
     // SAFETY: ends this process; its memory is given back first, then its descriptors are closed.
     unsafe { libc::_exit(0) }
-}
-
-/// `kept` is in order.
-fn close_all_but(kept: &[RawFd]) {
-    let mut next: libc::c_uint = 0;
-    let close = |first: libc::c_uint, last: libc::c_uint| {
-        if first <= last {
-            // By number, because not every C library has it.
-            // SAFETY: nothing of the child uses them any more.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        }
-    };
-    for &descriptor in kept {
-        let descriptor = descriptor.cast_unsigned();
-        if let Some(last) = descriptor.checked_sub(1) {
-            close(next, last);
-        }
-        next = descriptor + 1;
-    }
-    close(next, libc::c_uint::MAX);
 }

@@ -30,7 +30,8 @@ use super::{
     },
     has_cuda_name,
     lease::Watched,
-    memory::{Look, Site, exports_wanted, in_other_mounts, own_sites, sites},
+    memory::{Look, Site, exports_wanted, in_other_mounts, sites},
+    own_mapping::own_sites,
 };
 use crate::{
     clock,

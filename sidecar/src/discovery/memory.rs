@@ -4,28 +4,19 @@
 //! device numbers and file systems say: whether a process still runs the code of the file, and
 //! whether it has the probe.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, ptr, sync::Arc, time::Duration};
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use trace::function::Selection;
 
-use super::{
-    files::too_slow,
-    twins::{has_number_and_name, is_same_number},
-};
+use super::twins::{has_number_and_name, is_same_number};
 use crate::{
-    library::{Function, SITE_BYTES},
+    library::Function,
     process::{MappedFile, Mapping, Mappings},
     time_limit,
 };
 
 /// `int3`, which the kernel writes over the first byte of an instruction.
-const BREAKPOINT: u8 = 0xcc;
-
-const PAGE_BYTES: u64 = 4096;
-
-/// Longer files are not libraries, and their mapping could run out of addresses.
-const MAX_MAPPED_BYTES: u64 = 16 << 30;
+pub(super) const BREAKPOINT: u8 = 0xcc;
 
 /// What a process has at the site of one function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +31,11 @@ pub(super) enum Site {
     Unmapped,
     /// Its memory cannot be read.
     Unknown,
+}
+
+impl Site {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Plain, Self::Probed, Self::Changed, Self::Unmapped, Self::Unknown];
 }
 
 /// What a look at the code of a file in a process tells.
@@ -102,28 +98,6 @@ pub(super) fn in_other_mounts(
     found.into_iter().map(|(file, _)| file).collect()
 }
 
-/// How the kernel calls a file in mappings, and what a new mapping of it has at the sites of
-/// functions: one of the sidecar's own tells, whoever else has it mapped.
-///
-/// `pid` is the process that led to the file, whose file system may not answer: then there is an error,
-/// and nothing may be put on the file. The kernel would wait for it too, and all forks of the machine
-/// for the kernel. What has been read here is in memory when it looks.
-pub(super) fn own_sites(
-    pid: u32,
-    file: &File,
-    functions: &Arc<[Function]>,
-) -> io::Result<Option<(MappedFile, Vec<Site>)>> {
-    let Ok(file) = file.try_clone() else { return Ok(None) };
-    let functions = Arc::clone(functions);
-    let look = move || {
-        let own = OwnMapping::of(&file).ok()?;
-        let sites = functions.iter().map(|function| own.site(function)).collect();
-        Some((own.file, sites))
-    };
-    time_limit::run_in_turn(pid, "mapping of a library", TIMEOUT, look)
-        .ok_or_else(|| too_slow(TIMEOUT))
-}
-
 /// Whether a library that cannot be opened exports functions that are wanted, as its image in memory
 /// says.
 pub(super) fn exports_wanted(pid: u32, file: MappedFile, selection: &Selection) -> bool {
@@ -137,13 +111,13 @@ pub(super) fn exports_wanted(pid: u32, file: MappedFile, selection: &Selection) 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The memory of a process, and where it has files.
-struct Memory {
+pub(super) struct Memory {
     memory: File,
-    mappings: Mappings,
+    pub(super) mappings: Mappings,
 }
 
 impl Memory {
-    fn of(pid: u32) -> io::Result<Self> {
+    pub(super) fn of(pid: u32) -> io::Result<Self> {
         let memory = File::open(format!("/proc/{pid}/mem"))?;
         Ok(Self { memory, mappings: Mappings::of(pid)? })
     }
@@ -174,7 +148,7 @@ impl Memory {
 
     /// What there is at the site of `function`, in mappings of its file. Where several hold it nobody
     /// knows which one is called: what is worst counts.
-    fn site(&self, mappings: &[&Mapping], function: &Function) -> Site {
+    pub(super) fn site(&self, mappings: &[&Mapping], function: &Function) -> Site {
         let Function { entry_offset, file_offset, .. } = function;
         let sites = mappings.iter().filter_map(|mapping| {
             let site = mapping.address_of(*file_offset)?;
@@ -327,91 +301,15 @@ const MAX_NAMES_BYTES: usize = 4 << 20;
 /// With the NUL behind it; the longest name of CUDA has less than half of it.
 const MAX_NAME_BYTES: usize = 128;
 
-/// A file in the sidecar's own memory: tells how the kernel names it in mappings, and which probes
-/// it puts into a mapping of it. Nothing is executed there.
-struct OwnMapping {
-    address: *mut std::ffi::c_void,
-    length: usize,
-    file: MappedFile,
-    memory: Memory,
-}
-
-impl OwnMapping {
-    /// The kernel puts probes into a new mapping only: it shows those that are there now.
-    fn of(file: &File) -> io::Result<Self> {
-        let length = file.metadata()?.len();
-        if length == 0 || length > MAX_MAPPED_BYTES {
-            return Err(io::Error::other(format!("a library of {length} bytes")));
-        }
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        // SAFETY: a new mapping at an address that the kernel chooses; only `/proc/self/mem` reads
-        // it, so that a file that is cut meanwhile gives an error and no signal.
-        let address =
-            unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, 0)? };
-        let unmap = Unmap { address, length };
-        let memory = Memory::of(std::process::id())?;
-        let start = address as u64;
-        let found = memory.mappings.list.iter().find(|mapping| mapping.start == start);
-        let file = found.ok_or_else(|| io::Error::other("its own mapping is not listed"))?.file;
-        std::mem::forget(unmap);
-        Ok(Self { address, length, file, memory })
-    }
-
-    fn site(&self, function: &Function) -> Site {
-        self.bring_in(function.entry_offset);
-        self.bring_in(function.file_offset);
-        let mappings: Vec<&Mapping> = self.memory.mappings.of_file(self.file).collect();
-        self.memory.site(&mappings, function)
-    }
-}
-
-impl OwnMapping {
-    /// Whoever reads a page through `/proc/self/mem` that its file system does not bring in keeps all
-    /// memory of the sidecar locked, and every thread waiting that needs some. This keeps nobody but
-    /// this thread waiting. What cannot be read is found out by the reader.
-    fn bring_in(&self, offset: u64) {
-        let first = offset - offset % PAGE_BYTES;
-        let Ok(behind) = usize::try_from(first) else { return };
-        let wanted = usize::try_from(offset - first).unwrap_or(0) + SITE_BYTES;
-        let length = self.length.saturating_sub(behind).min(wanted);
-        if length == 0 {
-            return;
-        }
-        let address = self.address.wrapping_byte_add(behind);
-        // SAFETY: the pages are inside the mapping, and what they hold stays as it is.
-        let _: rustix::io::Result<()> =
-            unsafe { madvise(address, length, Advice::LinuxPopulateRead) };
-    }
-}
-
-impl Drop for OwnMapping {
-    fn drop(&mut self) {
-        drop(Unmap { address: self.address, length: self.length });
-    }
-}
-
-struct Unmap {
-    address: *mut std::ffi::c_void,
-    length: usize,
-}
-
-impl Drop for Unmap {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made with this address and length, and nothing refers to it.
-        let unmapped = unsafe { munmap(self.address, self.length) };
-        debug_assert_eq!(unmapped, Ok(()));
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write as _;
 
     use trace::function::Api;
 
     use super::*;
 
-    fn function(bytes: &[u8], entry: usize, site: usize) -> Function {
+    pub(in super::super) fn function(bytes: &[u8], entry: usize, site: usize) -> Function {
         let at = |offset: usize| bytes[offset..].iter().take(8).copied().collect();
         Function {
             name: "cuInit".to_owned(),
@@ -422,28 +320,6 @@ mod tests {
             site_bytes: at(site),
             emulated: true,
         }
-    }
-
-    #[test]
-    fn the_memory_of_a_mapped_file_is_told_from_that_of_another() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&bytes).unwrap();
-        let own = OwnMapping::of(&file).unwrap();
-        let function = function(&bytes, 16, 20);
-        assert_eq!(own.site(&function), Site::Plain);
-        let mut other = function.clone();
-        other.entry_bytes[1] ^= 1;
-        assert_eq!(own.site(&other), Site::Changed);
-        // As if the file had had another first byte at the site.
-        let mut file = tempfile::tempfile().unwrap();
-        let mut probed = bytes.clone();
-        probed[20] = BREAKPOINT;
-        file.write_all(&probed).unwrap();
-        assert_eq!(OwnMapping::of(&file).unwrap().site(&function), Site::Probed);
-        other = function.clone();
-        other.file_offset = 1 << 20;
-        assert_eq!(own.site(&other), Site::Unmapped);
     }
 
     /// As with an engine for hooks: it keeps a copy of the library as it was, and changes the other.
@@ -541,16 +417,5 @@ mod tests {
         let selection = Selection::parse("all").unwrap();
         assert_eq!(memory.names_export(memory.mappings.list[0].file, &selection), Some(false));
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    }
-
-    #[test]
-    fn a_file_that_is_cut_under_its_mapping_is_an_error_and_no_signal() {
-        let bytes = [0x90; 64];
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&bytes).unwrap();
-        let own = OwnMapping::of(&file).unwrap();
-        file.set_len(0).unwrap();
-        assert_eq!(own.site(&function(&bytes, 0, 0)), Site::Unknown);
-        assert!(OwnMapping::of(&file).is_err(), "an empty file");
     }
 }

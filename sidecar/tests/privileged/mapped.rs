@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use testbed::libraries::Driver;
 use trace::{
     check::{CoverageReport, Problem, Report, check},
@@ -20,6 +21,7 @@ use trace::{
 };
 
 use crate::{
+    fuse::Hanging,
     harness::{Scene, Waiting, assert_lines, run, standin_caller},
     http::status_when,
 };
@@ -131,6 +133,43 @@ fn a_library_whose_mount_was_taken_away_is_traced() {
     target.go_and_end();
     sidecar.stop();
     assert_traced_from_a_moment_on(&scene, pid);
+}
+
+/// Not even root may open its files.
+#[test]
+fn a_library_in_a_file_system_that_a_user_serves_for_himself_is_said_to_be_unseen() {
+    const MOUNT: &str = "exec 3<>\"$1\"; \
+        mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 standin \"$2\"; \
+        shift 2; exec \"$@\"";
+    let scene = Scene::new(Driver::R580);
+    let driver = hidden(&scene, "libcuda.so.1");
+    let (program, mounted) = (scene.path("standin-copy"), scene.path("mounted"));
+    fs::copy(standin_caller(), &program).unwrap();
+    fs::create_dir(&mounted).unwrap();
+    // That of the machine may be for root alone.
+    let device = scene.path("fuse");
+    mknodat(CWD, &device, FileType::CharacterDevice, Mode::RWXO, makedev(10, 229)).unwrap();
+    fs::set_permissions(&device, fs::Permissions::from_mode(0o666)).unwrap();
+    for open in [scene.path("."), scene.counts_directory()] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "12345", "--regid", "12345", "--clear-groups"]);
+    command.args(["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", MOUNT, "sh"]);
+    command.args([&device, &mounted, &program]);
+    command.args(["--function", FUNCTION, "--calls", "100", "--wait-stdin", "--library"]);
+    command.arg(mounted.join("libcuda.so.1"));
+    command.env("CUDA_STANDIN_COUNTS", scene.counts_directory());
+    let sidecar = scene.sidecar(&[]);
+    let (mut served, mut pid) = (None, 0);
+    let target = Waiting::start_with(command, |child| {
+        pid = child;
+        served = Some(Hanging::for_process(child, &driver, &mounted));
+    });
+    target.go_and_end();
+    sidecar.stop();
+    assert_eq!(scene.counts()[FUNCTION], 100);
+    assert_eq!(covered(&scene, pid), Some(CoverageKind::Unseen));
 }
 
 /// Nobody sees such a process alive, but its file is still there.

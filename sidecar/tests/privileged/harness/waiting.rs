@@ -11,8 +11,14 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_with(command, |_| ())
+    }
+
+    /// The same of one that does not come to its wait without help.
+    pub(crate) fn start_with(mut command: Command, help: impl FnOnce(u32)) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        help(child.id());
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains("waiting"), "{line}");
