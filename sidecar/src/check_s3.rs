@@ -7,17 +7,16 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::{
-    config::Config,
-    s3::{Bucket, Permitted, Trial},
-    signals::Signals,
-};
+use store::{Bucket, Permitted, Trial};
+
+use crate::{config::Config, signals::Signals};
 
 /// Prints a line for each step on stdout; fails if one failed.
 pub async fn run(config: &Config) -> Result<()> {
     let mut signals = Signals::watch()?;
+    let destination = config.destination()?;
     let bucket = tokio::select! {
-        bucket = Bucket::open_briefly(config) => bucket,
+        bucket = Bucket::open_briefly(&destination) => bucket,
         name = signals.next() => bail!("received {name}"),
     };
     let bucket = match bucket {

@@ -1,23 +1,21 @@
 //! Settings: environment variables (or flags of the same name), checked before anything starts.
 
 mod complaint;
-mod endpoint;
-mod key_prefix;
 mod parse;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-#[cfg(feature = "store")]
-pub(crate) use endpoint::host_of;
-pub(crate) use endpoint::names_the_bucket;
-pub use key_prefix::{FieldValues, KeyPrefix};
-use trace::{function::Selection, segment_name::Format};
+use store::{
+    Addressing, Checksums,
+    settings::{bucket, endpoint},
+};
+use trace::{function::Selection, key_prefix::KeyPrefix, segment_name::Format};
 
 use values::{
-    boolean, bucket, directories, directory, endpoint, format, http_address, log_filter, ring_size,
-    seconds, segment_size, size, target,
+    boolean, directories, directory, format, http_address, log_filter, ring_size, seconds,
+    segment_size, size, target,
 };
 
 /// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
@@ -202,28 +200,6 @@ HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold for S3 as for other programs.
 
 Example:
   TARGET_PROCESS=vllm S3_BUCKET=my-traces TRACE_DIR=/var/tmp/traces ebpf-cuda-tracer";
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Addressing {
-    /// Whichever the store takes
-    #[default]
-    Auto,
-    /// `http://store/bucket/key`
-    Path,
-    /// `http://bucket.store/key`
-    Host,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Checksums {
-    /// Where the store takes them
-    #[default]
-    Auto,
-    /// On every upload
-    Always,
-    /// On none
-    Never,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AttachBy {

@@ -3,11 +3,12 @@
 mod detach;
 mod tracer;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::Connection;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -21,7 +22,6 @@ use crate::{
     config::{Config, HttpAddress},
     http, preflight,
     recorder::{self, Totals},
-    s3::Connection,
     signals::Signals,
     spool::Spool,
     state::State,
@@ -62,8 +62,13 @@ pub async fn run(mut config: Config) -> Result<()> {
             state.uploads().end_closing();
         }
     });
-    let uploads = (config.upload_enabled && config.s3_bucket.is_some())
-        .then(|| tokio::spawn(upload(config.clone(), spool.clone(), state, leftovers, stopped)));
+    // It has one if it uploads: the settings were checked.
+    let destination = config.destination().ok().filter(|_| config.upload_enabled);
+    let period = config.upload_interval;
+    let uploads = destination.map(|destination| {
+        let store = Connection::new(destination);
+        tokio::spawn(upload(store, period, spool.clone(), state, leftovers, stopped))
+    });
 
     let told = if told.is_some() {
         told
@@ -123,14 +128,14 @@ async fn drain(
 /// Uploads until told to stop; returns the number of uploads. A store that is down, wrong settings and
 /// keys, and a task that ends by itself make nothing else end: what waits is kept, and told of.
 async fn upload(
-    config: Config,
+    store: Connection,
+    period: Duration,
     spool: Spool,
     state: Arc<State>,
     leftovers: JoinHandle<()>,
     stopped: watch::Receiver<bool>,
 ) -> u64 {
-    let period = config.upload_interval;
-    let store = Arc::new(Connection::new(config));
+    let store = Arc::new(store);
     let wake = Arc::new(Notify::new());
     beside_leftovers(leftovers, Arc::clone(&wake), move || {
         let (spool, store, wake) = (spool.clone(), Arc::clone(&store), Arc::clone(&wake));

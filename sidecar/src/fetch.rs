@@ -9,22 +9,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Error, Result, bail};
+use store::{ATTEMPTS, Bucket, FetchError, Listing, MAX_FAILURES_IN_A_ROW};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-use crate::{
-    config::Config,
-    s3::{ATTEMPTS, Bucket, FetchError, Listing},
-    signals::Signals,
-};
+use crate::{config::Config, signals::Signals};
 use names::local_paths;
 
 /// Downloads at a time: one that is paused must not hold up the others.
 const MAX_DOWNLOADS: usize = 8;
-
-/// After this many in a row that the store did not deliver it is tried once each: what is wrong is
-/// most likely wrong for all, and thousands of objects must not take days to say so.
-const MAX_FAILURES_IN_A_ROW: usize = 8;
 
 /// Downloads everything under the prefix into a directory, and prints the path of each file. What
 /// cannot be had is named at the end, and does not keep the others from being downloaded.
@@ -46,7 +39,7 @@ struct Running {
 async fn fetch_all(config: &Config, directory: &Path) -> Result<()> {
     let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
     let prefix = config.s3_prefix.fixed();
-    let bucket = Bucket::open(config).await?;
+    let bucket = Bucket::open(&config.destination()?).await?;
     let Listing { objects, stopped } = bucket.list_what_can_be().await?;
     if objects.is_empty() && stopped.is_none() {
         bail!(

@@ -1,7 +1,7 @@
 //! The sidecar as a library, so that tests and benchmarks reach its parts.
 //!
 //! Data flows one way: [`probes`] → ring buffer → [`recorder`] → [`segment`] → [`spool`] →
-//! [`upload`] → [`s3`]. Beside it [`discovery`] attaches probes, told by [`sideband`]. All of them
+//! [`upload`] → [`store`]. Beside it [`discovery`] attaches probes, told by [`sideband`]. All of them
 //! write to [`state`], which [`http`] reads.
 
 #[cfg(test)]
@@ -31,8 +31,6 @@ pub mod probes;
 pub mod process;
 pub mod record;
 pub mod recorder;
-#[cfg(feature = "store")]
-pub mod s3;
 pub mod segment;
 pub mod sideband;
 #[cfg(feature = "store")]

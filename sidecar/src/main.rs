@@ -56,7 +56,7 @@ fn start_runtime(config: &Config) -> anyhow::Result<Runtime> {
 }
 
 fn start_logging(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::new(filter);
+    let filter = EnvFilter::new(with_store(filter));
     let is_coloured =
         format == LogFormat::Human && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log =
@@ -64,5 +64,32 @@ fn start_logging(format: LogFormat, filter: &str) {
     match format {
         LogFormat::Human => log.with_target(false).with_ansi(is_coloured).init(),
         LogFormat::Json => log.json().init(),
+    }
+}
+
+/// The crate `store` is a part of the sidecar: a level for the one holds for the other.
+fn with_store(filter: &str) -> String {
+    let of_store = |directive: &str| {
+        let (module, level) = directive.split_once('=')?;
+        matches!(module.trim(), "sidecar" | "sidecar::s3").then(|| format!("store={level},"))
+    };
+    // What is said of the store itself comes later, and holds.
+    let more: String = filter.split(',').filter_map(of_store).collect();
+    format!("{more}{filter}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_for_the_sidecar_is_one_for_the_store() {
+        for (written, read) in [
+            ("info,aws_config=error", "info,aws_config=error"),
+            ("warn,sidecar=debug", "store=debug,warn,sidecar=debug"),
+            ("sidecar=info,store=off", "store=info,sidecar=info,store=off"),
+        ] {
+            assert_eq!(with_store(written), read);
+        }
     }
 }

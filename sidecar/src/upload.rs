@@ -10,6 +10,7 @@ mod watched;
 use std::{collections::HashSet, fs, io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use store::{Connection, PutError};
 use tokio::{
     select,
     sync::{Notify, watch},
@@ -20,7 +21,6 @@ use trace::segment_name::SegmentName;
 use tracing::{debug, info, warn};
 
 use crate::{
-    s3::PutError,
     spool::{Closed, Spool},
     state::State,
 };
@@ -41,6 +41,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Fails if uploads would surely fail.
     fn check(&self) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Store for Connection {
+    async fn put(&self, file: &Path, name: &str, look_first: bool) -> Result<(), PutError> {
+        self.put(file, name, look_first).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.check().await
+    }
 }
 
 /// The wait after the first failure; it doubles up to [`MAX_RETRY`].

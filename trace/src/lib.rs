@@ -10,6 +10,7 @@ pub mod check;
 pub mod error_name;
 pub mod frames;
 pub mod function;
+pub mod key_prefix;
 pub mod line;
 pub mod reader;
 pub mod secrets;

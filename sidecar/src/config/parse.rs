@@ -4,10 +4,10 @@ use std::{env, ffi::OsString};
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, builder::Resettable, error::ErrorKind};
 
-use trace::secrets::mask;
+use anyhow::Context as _;
+use store::{Destination, names_the_bucket, settings::sdk_endpoint};
 
-use super::names_the_bucket;
-use super::{Command, Config, HTTP_ADDRESS, complaint::name_the_variable, values::endpoint};
+use super::{Command, Config, HTTP_ADDRESS, complaint::name_the_variable};
 
 impl Config {
     /// Reads arguments and environment. An error names the variable, the value and what is
@@ -25,13 +25,25 @@ impl Config {
         };
         let mut config = Self::from_arg_matches(&matches).map_err(name_the_variable)?;
         if config.s3_endpoint.is_none() {
-            config.s3_endpoint = sdk_endpoint()?;
+            config.s3_endpoint = sdk_endpoint()
+                .map_err(|message| Self::command().error(ErrorKind::ValueValidation, message))?;
         }
         if config.s3_bucket.is_none() {
             config.refuse_without_bucket()?;
         }
         config.refuse_bucket_in_endpoint()?;
         Ok(config)
+    }
+
+    /// Fails without a bucket.
+    pub fn destination(&self) -> anyhow::Result<Destination> {
+        Ok(Destination {
+            bucket: self.s3_bucket.clone().context("S3_BUCKET is not set")?,
+            prefix: self.s3_prefix.clone(),
+            endpoint: self.s3_endpoint.clone(),
+            addressing: self.s3_addressing,
+            checksums: self.s3_checksums,
+        })
     }
 
     /// Objects would go to `bucket/bucket/...`, be confirmed there, and be deleted here.
@@ -71,19 +83,6 @@ fn ignoring_empty(command: clap::Command) -> clap::Command {
         variable.and_then(env::var_os).is_some_and(|value| value.is_empty())
     };
     command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
-}
-
-/// The SDK reads these too, but would check them only when it sends something.
-fn sdk_endpoint() -> Result<Option<String>, clap::Error> {
-    for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
-        let Some(value) = env::var_os(variable).filter(|value| !value.is_empty()) else { continue };
-        let value = value.to_string_lossy();
-        return endpoint(&value).map(Some).map_err(|accepted| {
-            let message = format!("{variable} is {:?}: {accepted}", mask(&value));
-            Config::command().error(ErrorKind::ValueValidation, message)
-        });
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

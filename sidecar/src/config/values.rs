@@ -32,50 +32,6 @@ pub(super) fn directory(value: &str) -> Result<PathBuf, String> {
     without_control(value).map(PathBuf::from)
 }
 
-/// The rules that all S3 stores share; the store has the last word.
-pub(super) fn bucket(value: &str) -> Result<String, String> {
-    if value.starts_with("s3://") {
-        return Err("accepted: the bucket's name alone, without s3://".to_owned());
-    }
-    let is_arn = value.starts_with("arn:");
-    if value.contains('/') && !is_arn {
-        return Err("accepted: the bucket's name alone; what follows it goes into S3_PREFIX".into());
-    }
-    let allowed = |c: char| {
-        c.is_ascii_alphanumeric()
-            || matches!(c, '-' | '.' | '_')
-            || is_arn && matches!(c, ':' | '/')
-    };
-    let lengths = if is_arn { 3..=255 } else { 3..=63 };
-    if !lengths.contains(&value.len()) || !value.chars().all(allowed) {
-        return Err("accepted: 3 to 63 letters, digits, - and ., or an access point ARN".to_owned());
-    }
-    Ok(value.to_owned())
-}
-
-pub(super) fn endpoint(value: &str) -> Result<String, String> {
-    let is_host = |host: &str| {
-        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c))
-    };
-    let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
-    let accepted = rest.is_some_and(|rest| {
-        let authority = rest.split('/').next().unwrap_or(rest);
-        // The colons of an IPv6 address stand in brackets.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (authority, None),
-        };
-        is_host(host)
-            && port.is_none_or(|port| port.parse::<u16>().is_ok())
-            && !rest.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#'))
-    });
-    if accepted {
-        Ok(value.to_owned())
-    } else {
-        Err("accepted: a URL such as http://minio:9000".to_owned())
-    }
-}
-
 pub(super) fn seconds(value: &str) -> Result<Duration, String> {
     const ACCEPTED: &str = "accepted: seconds, 0.1 to 86400, such as 60 or 0.5";
     let number: f64 = value.parse().map_err(|_| ACCEPTED)?;
@@ -203,17 +159,6 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_a_name_or_an_arn() {
-        for good in ["my-traces.1", "arn:aws:s3:us-east-1:123456789012:accesspoint/traces"] {
-            assert_eq!(bucket(good), Ok(good.to_owned()));
-        }
-        assert!(bucket("traces/k3s").unwrap_err().contains("S3_PREFIX"));
-        for bad in ["ab", "a b c", "traces:1", &"a".repeat(64)] {
-            assert!(bucket(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
     fn an_http_address_is_numeric_or_empty() {
         for good in ["127.0.0.1:0", "0.0.0.0:9420", "[::]:9420"] {
             assert_eq!(http_address(good).unwrap().0.unwrap().to_string(), good);
@@ -221,22 +166,6 @@ mod tests {
         assert_eq!(http_address(""), Ok(HttpAddress(None)));
         for bad in [":9420", "9420", "localhost:9420", "127.0.0.1", "127.0.0.1:99999", "off"] {
             assert!(http_address(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn an_endpoint_is_a_url_with_a_host() {
-        for good in [
-            "http://minio:9000",
-            "https://s3.example.com/base",
-            "http://[::1]:9000",
-            "http://[::1]",
-        ] {
-            assert_eq!(endpoint(good), Ok(good.to_owned()));
-        }
-        for bad in ["minio:9000", "http://", "http://:9000", "http://a:x", "http://a b", "ftp://a"]
-        {
-            assert!(endpoint(bad).is_err(), "{bad:?}");
         }
     }
 

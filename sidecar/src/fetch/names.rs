@@ -6,8 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-
-use crate::s3::PARTIAL;
+use store::PARTIAL;
 
 /// Of a file or folder, in bytes.
 const MAX_NAME: usize = 255;

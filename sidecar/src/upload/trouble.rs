@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use trace::segment_name::SegmentName;
 
 use super::{FIRST_RETRY, MAX_RETRY, Which};
-use crate::{s3::PutError, state::Blocked};
+use store::PutError;
+
+use crate::state::Blocked;
 
 /// The longest wait of a segment that fails while others are stored.
 const MAX_OWN_RETRY: Duration = Duration::from_secs(300);

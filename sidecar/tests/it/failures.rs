@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidecar::s3::PutError;
+use store::PutError;
 use testbed::s3::{ACCESS_KEY, Fault, SECRET_KEY};
 use tokio::time::timeout;
 

@@ -16,10 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidecar::{
-    s3::{Connection, PutError},
-    upload::Store as _,
-};
+use store::{Connection, PutError};
 use tempfile::TempDir;
 use testbed::s3::{ACCESS_KEY, SECRET_KEY};
 

@@ -10,11 +10,11 @@ use std::{
 };
 
 use sidecar::{
-    s3::{Bucket, PutError},
     spool::Spool,
     state::State,
     upload::{Store, Uploader},
 };
+use store::{Bucket, PutError};
 use testbed::s3::Fault;
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tracing::subscriber::DefaultGuard;

@@ -1,5 +1,7 @@
 //! Names: of images, models, paths, objects, and those of S3.
 
+use trace::key_prefix::KeyPrefix;
+
 /// A tag or a digest is a must: without, the image is whatever `latest` is on the node.
 pub(in crate::config) fn image(value: &str) -> Result<String, String> {
     let (tagged, digest) = match value.split_once('@') {
@@ -99,22 +101,9 @@ pub(in crate::config) fn bucket(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-/// What the tracer fills in.
-const PREFIX_FIELDS: [&str; 5] = ["{date}", "{hour}", "{node}", "{pod}", "{host}"];
-
+/// As typed, if the tracer takes it.
 pub(in crate::config) fn prefix(value: &str) -> Result<String, String> {
-    let folder = value.strip_suffix('/').unwrap_or(value);
-    let is_odd = |part: &str| matches!(part, "" | "." | "..") || part.contains(char::is_control);
-    if value != "/" && folder.split('/').any(is_odd) {
-        return Err("accepted: a key prefix such as k3s-vllm/, without a leading /; or / for none"
-            .to_owned());
-    }
-    let without_fields =
-        PREFIX_FIELDS.iter().fold(value.to_owned(), |rest, field| rest.replace(field, ""));
-    if without_fields.contains(['{', '}']) {
-        return Err(format!("fields are {}", PREFIX_FIELDS.join(", ")));
-    }
-    Ok(value.to_owned())
+    value.parse::<KeyPrefix>().map(|_| value.to_owned())
 }
 
 pub(in crate::config) fn endpoint(value: &str) -> Result<String, String> {

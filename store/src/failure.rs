@@ -9,10 +9,10 @@ use aws_sdk_s3::{
     operation::{list_objects::ListObjectsError, list_objects_v2::ListObjectsV2Error},
 };
 
-pub(super) type SdkError<E> = AnySdkError<E, HttpResponse>;
-pub(super) type ListError = SdkError<ListObjectsV2Error>;
+pub(crate) type SdkError<E> = AnySdkError<E, HttpResponse>;
+pub(crate) type ListError = SdkError<ListObjectsV2Error>;
 
-pub(super) trait Cause: ProvideErrorMetadata + Error + Send + Sync + 'static {}
+pub(crate) trait Cause: ProvideErrorMetadata + Error + Send + Sync + 'static {}
 impl<E: ProvideErrorMetadata + Error + Send + Sync + 'static> Cause for E {}
 
 /// Why a file was not put, which tells whether another file would fare better.
@@ -32,7 +32,7 @@ pub enum PutError {
 
 impl PutError {
     /// Of an answer to a PUT.
-    pub(super) fn of<E: Cause>(error: &SdkError<E>, explained: Explained) -> Self {
+    pub(crate) fn of<E: Cause>(error: &SdkError<E>, explained: Explained) -> Self {
         if status(error) == Some(TOO_LARGE) || error.code() == Some(ENTITY_TOO_LARGE) {
             Self::TooLarge(explained)
         } else {
@@ -53,13 +53,13 @@ impl fmt::Display for PutError {
 }
 
 /// Who asked, and for what.
-pub(super) struct Caller<'a> {
-    pub(super) bucket: &'a str,
-    pub(super) store: &'a str,
-    pub(super) permission: &'a str,
+pub(crate) struct Caller<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) store: &'a str,
+    pub(crate) permission: &'a str,
 }
 
-pub(super) const CREDENTIALS: &str = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, \
+pub(crate) const CREDENTIALS: &str = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, \
                            or ~/.aws, or the role of the instance, in this order";
 
 const NETWORK: &str = "check S3_ENDPOINT or AWS_REGION, and the network between";
@@ -86,7 +86,7 @@ const ENTITY_TOO_LARGE: &str = "EntityTooLarge";
 const TOO_LARGE: u16 = 413;
 
 /// The SDK's own Display says "service error", its Debug fills a screen.
-pub(super) fn explain<E: Cause>(error: &SdkError<E>, caller: &Caller<'_>) -> Explained {
+pub(crate) fn explain<E: Cause>(error: &SdkError<E>, caller: &Caller<'_>) -> Explained {
     let root = root_cause(error);
     let store = caller.store;
     match error {
@@ -118,21 +118,21 @@ pub(super) fn explain<E: Cause>(error: &SdkError<E>, caller: &Caller<'_>) -> Exp
 }
 
 /// Credentials may lack the permission to ask, and yet do for what they are meant for.
-pub(super) fn is_access_denied<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn is_access_denied<E: Cause>(error: &SdkError<E>) -> bool {
     error.code() == Some("AccessDenied")
 }
 
-pub(super) fn status<E>(error: &SdkError<E>) -> Option<u16> {
+pub(crate) fn status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|answer| answer.status().as_u16())
 }
 
 /// The store does not answer this, whoever asks how often.
-pub(super) fn is_refusal<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn is_refusal<E: Cause>(error: &SdkError<E>) -> bool {
     matches!(status(error), Some(400..=499 | 501)) && !matches!(status(error), Some(408 | 429))
 }
 
 /// The answer is about the keys, or there are none: others may be there by now.
-pub(super) fn is_about_keys<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn is_about_keys<E: Cause>(error: &SdkError<E>) -> bool {
     match error.code() {
         Some(code) => KEY_CODES.contains(&code),
         None => {
@@ -142,7 +142,7 @@ pub(super) fn is_about_keys<E: Cause>(error: &SdkError<E>) -> bool {
 }
 
 /// A PUT may be refused because the object is there: by a lock, or by a rule of the bucket.
-pub(super) fn may_be_there<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn may_be_there<E: Cause>(error: &SdkError<E>) -> bool {
     let is_refused = matches!(status(error), Some(400 | 403 | 405 | 409 | 412 | 423));
     let is_other = [ENTITY_TOO_LARGE, "BadDigest", "NoSuchBucket", "RequestTimeTooSkewed"];
     is_refused
@@ -151,7 +151,7 @@ pub(super) fn may_be_there<E: Cause>(error: &SdkError<E>) -> bool {
 }
 
 /// The store may not know a header or a parameter of the request, whatever it says.
-pub(super) fn may_be_a_header<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn may_be_a_header<E: Cause>(error: &SdkError<E>) -> bool {
     const OTHER: [&str; 8] = [
         "AccessDenied",
         "AuthorizationHeaderMalformed",
@@ -170,7 +170,7 @@ pub(super) fn may_be_a_header<E: Cause>(error: &SdkError<E>) -> bool {
 }
 
 /// The store may not know the bucket by this way of naming it.
-pub(super) fn may_be_the_place<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn may_be_the_place<E: Cause>(error: &SdkError<E>) -> bool {
     let is_other = ["AccessDenied", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed"];
     matches!(status(error), Some(300..=499))
         && !is_about_keys(error)
@@ -178,7 +178,7 @@ pub(super) fn may_be_the_place<E: Cause>(error: &SdkError<E>) -> bool {
 }
 
 /// Where the store says that the bucket is, in an answer that refuses for that reason.
-pub(super) fn region_of<E: Cause>(error: &SdkError<E>) -> Option<String> {
+pub(crate) fn region_of<E: Cause>(error: &SdkError<E>) -> Option<String> {
     let answer = error.raw_response()?;
     let is_elsewhere = matches!(answer.status().as_u16(), 301 | 307)
         || error.code() == Some("AuthorizationHeaderMalformed");
@@ -196,20 +196,20 @@ pub(super) fn region_of<E: Cause>(error: &SdkError<E>) -> Option<String> {
 }
 
 /// About how it was asked, not about who asked for what.
-pub(super) fn is_about_the_way<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn is_about_the_way<E: Cause>(error: &SdkError<E>) -> bool {
     asks_for_the_host(error) || region_of(error).is_some()
 }
 
-pub(super) fn asks_for_the_host<E: Cause>(error: &SdkError<E>) -> bool {
+pub(crate) fn asks_for_the_host<E: Cause>(error: &SdkError<E>) -> bool {
     error.code().is_some_and(|code| HOST_CODES.contains(&code))
 }
 
-pub(super) fn not_there() -> Explained {
+pub(crate) fn not_there() -> Explained {
     anyhow!("NotFound (HTTP 404): the store has taken it, and does not have it")
 }
 
 /// The old form of listings fails for the reasons of the new one.
-pub(super) fn as_new_listing(error: SdkError<ListObjectsError>) -> ListError {
+pub(crate) fn as_new_listing(error: SdkError<ListObjectsError>) -> ListError {
     error.map_service_error(|error| ListObjectsV2Error::generic(error.meta().clone()))
 }
 
@@ -333,14 +333,14 @@ fn origin_of(url: &str) -> Option<&str> {
 const MAX_CAUSE: usize = 300;
 
 /// What is at the end of the chain says it; what is before it repeats that something failed.
-pub(super) fn root_cause(error: &dyn Error) -> String {
+pub(crate) fn root_cause(error: &dyn Error) -> String {
     let root = chain(error).last().map_or_else(|| error.to_string(), ToString::to_string);
     let mut root = root.lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ");
     root.truncate(root.floor_char_boundary(MAX_CAUSE));
     root
 }
 
-pub(super) fn is_about_credentials(error: &dyn Error) -> bool {
+pub(crate) fn is_about_credentials(error: &dyn Error) -> bool {
     chain(error).any(|cause| cause.to_string().contains("credential"))
 }
 

@@ -12,16 +12,21 @@ use aws_sdk_s3::{
 };
 use tokio::time::timeout;
 
-use super::{ANSWER_TIMEOUT, Bucket, Habit, SLOWEST_UPLOAD, digest::Digest, failure};
+use crate::{
+    bucket::{ANSWER_TIMEOUT, Bucket, SLOWEST_UPLOAD},
+    digest::Digest,
+    failure,
+    habits::Habit,
+};
 
 /// What a PUT was answered with.
 #[derive(Debug, Default)]
-pub(super) struct Stored {
-    pub(super) sha256: Option<String>,
+pub(crate) struct Stored {
+    pub(crate) sha256: Option<String>,
 }
 
 #[derive(Debug)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     Same,
     Missing,
     /// And in what it differs.
@@ -49,7 +54,7 @@ impl Bucket {
     /// `own` is the answer to an upload that was made just now: the store has checked its MD5, so that
     /// the size is enough where it tells no more. For an older object only a checksum is, or the
     /// content itself.
-    pub(super) async fn look(
+    pub(crate) async fn look(
         &self,
         key: &str,
         digest: &Digest,
@@ -190,7 +195,7 @@ impl Bucket {
     }
 
     /// The first object whose key begins so, by the form of listings that the store knows.
-    pub(super) async fn list_first(
+    pub(crate) async fn list_first(
         &self,
         prefix: &str,
     ) -> Result<ListObjectsV2Output, failure::ListError> {

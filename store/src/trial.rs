@@ -7,10 +7,13 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Credentials, ProvideCredentials as _};
 use jiff::Timestamp;
 
-use super::{
-    Bucket, CONNECT_TIMEOUT, Content, Destination, Seen, Stored, digest::Digest, failure, loader,
+use crate::{
+    bucket::{Bucket, CONNECT_TIMEOUT, Content, loader},
+    confirm::{Seen, Stored},
+    digest::Digest,
+    failure,
+    settings::Destination,
 };
-use crate::config::Config;
 
 /// Somebody waits for the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,12 +35,12 @@ pub enum Permitted {
 
 impl Bucket {
     /// [`Self::open`] for somebody who waits.
-    pub async fn open_briefly(config: &Config) -> Result<Self> {
+    pub async fn open_briefly(destination: &Destination) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(ANSWER_TIMEOUT)
             .build();
-        Self::open_with(loader().timeout_config(timeouts), &Destination::of(config)?).await
+        Self::open_with(loader().timeout_config(timeouts), destination).await
     }
 
     /// Where objects go, in words.

@@ -7,8 +7,7 @@ use anyhow::{Context as _, Result};
 use tokio::{sync::Mutex, time::timeout};
 use tracing::info;
 
-use super::{Bucket, PutError};
-use crate::{config::Config, upload::Store};
+use crate::{bucket::Bucket, failure::PutError, settings::Destination};
 
 /// For finding region, proxy and certificates, and for asking the store how it names buckets.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
@@ -22,11 +21,11 @@ type Opening = Pin<Box<dyn Future<Output = Result<Bucket>> + Send>>;
 
 impl Connection {
     /// Contacts nothing yet.
-    pub fn new(config: Config) -> Self {
-        let config = Arc::new(config);
+    pub fn new(destination: Destination) -> Self {
+        let destination = Arc::new(destination);
         Self::by(move || {
-            let config = Arc::clone(&config);
-            async move { Bucket::open(&config).await }
+            let destination = Arc::clone(&destination);
+            async move { Bucket::open(&destination).await }
         })
     }
 
@@ -74,10 +73,9 @@ impl Connection {
     ) -> Result<(), PutError> {
         if look_first { bucket.put_again(file, name).await } else { bucket.put(file, name).await }
     }
-}
 
-impl Store for Connection {
-    async fn put(&self, file: &Path, name: &str, look_first: bool) -> Result<(), PutError> {
+    /// [`Bucket::put`], or with `look_first` [`Bucket::put_again`].
+    pub async fn put(&self, file: &Path, name: &str, look_first: bool) -> Result<(), PutError> {
         let bucket = self.bucket().await.map_err(PutError::Store)?;
         let outcome = Self::put_to(&bucket, file, name, look_first).await;
         if outcome.is_err()
@@ -88,7 +86,8 @@ impl Store for Connection {
         outcome
     }
 
-    async fn check(&self) -> Result<()> {
+    /// [`Bucket::check`].
+    pub async fn check(&self) -> Result<()> {
         let bucket = self.bucket().await?;
         let outcome = bucket.check().await;
         if outcome.is_err()

@@ -19,10 +19,10 @@ use tokio::{
 };
 use tracing::info;
 
-use super::{
-    Bucket, Object,
+use crate::{
+    bucket::{Bucket, Object},
     digest::Digest,
-    failure::{SdkError, is_about_credentials},
+    failure::{SdkError, is_about_credentials, status},
     sums::Sums,
 };
 
@@ -45,8 +45,12 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const MIN_PROGRESS: u64 = 64 << 10;
 
 /// Bytes a second, beyond the first [`SLOW_START`]: a store that trickles must not hold up the end.
-const SLOWEST_DOWNLOAD: u64 = 1 << 10;
-const SLOW_START: Duration = Duration::from_secs(60);
+pub(crate) const SLOWEST_DOWNLOAD: u64 = 1 << 10;
+pub(crate) const SLOW_START: Duration = Duration::from_secs(60);
+
+/// After this many in a row that the store did not deliver, objects are tried once each: what is wrong
+/// is most likely wrong for all, and thousands of objects must not take days to say so.
+pub const MAX_FAILURES_IN_A_ROW: usize = 8;
 
 /// What begins and ends the names of files that are not whole yet.
 pub const PARTIAL: (&str, &str) = (".fetch_", ".partial");
@@ -98,10 +102,9 @@ impl Bucket {
             .map_err(FetchError::Final)?;
         let mut download =
             Download { bucket: self, object, folder, partial: None, sums: Sums::default() };
-        let (mut failures, mut best) = (0, 0);
+        let mut patience = Patience::new(attempts);
         loop {
-            let idle = IDLE_TIMEOUTS[failures.min(ATTEMPTS - 1)];
-            let error = match download.attempt(idle).await {
+            let error = match download.attempt(patience.idle()).await {
                 Ok(partial) => return Ok(partial),
                 Err(FetchError::Transfer(error)) => error,
                 Err(error) => {
@@ -112,17 +115,19 @@ impl Bucket {
                 }
             };
             let length = download.partial.as_ref().map_or(0, |partial| partial.length);
-            if length >= best + MIN_PROGRESS {
-                failures = 0;
-            }
-            best = best.max(length);
-            failures += 1;
-            if failures >= attempts {
-                return Err(FetchError::Transfer(error));
-            }
-            let pause = FIRST_RETRY * (1 << (failures - 1));
-            info!("{}: {error:#}; trying again in {pause:?}", object.key.escape_debug());
-            sleep(pause).await;
+            patience.wait(object, length, error).await?;
+        }
+    }
+
+    /// Whether the same request may fare better.
+    pub(crate) fn not_had(&self, error: &SdkError<GetObjectError>) -> FetchError {
+        let explained = self.explain(error, "s3:GetObject");
+        match status(error) {
+            // Of 200 and the like: it was cut, or is none of S3.
+            Some(200..300 | 408 | 429 | 500..) => FetchError::Transfer(explained),
+            Some(_) => FetchError::Final(explained),
+            None if is_about_credentials(error) => FetchError::Final(explained),
+            None => FetchError::Transfer(explained),
         }
     }
 
@@ -147,6 +152,46 @@ impl Bucket {
             return Ok(false);
         }
         Ok(sums.complaint(&digest_of(path).await?).is_none())
+    }
+}
+
+/// How long an object is tried.
+pub(crate) struct Patience {
+    attempts: usize,
+    failures: usize,
+    /// The most that had come after any attempt.
+    best: u64,
+}
+
+impl Patience {
+    pub(crate) fn new(attempts: usize) -> Self {
+        Self { attempts, failures: 0, best: 0 }
+    }
+
+    /// The longest pause within the next attempt.
+    pub(crate) fn idle(&self) -> Duration {
+        IDLE_TIMEOUTS[self.failures.min(ATTEMPTS - 1)]
+    }
+
+    /// After an attempt that failed, when `length` bytes are there: waits for the next one, or gives up.
+    pub(crate) async fn wait(
+        &mut self,
+        object: &Object,
+        length: u64,
+        error: Error,
+    ) -> Result<(), FetchError> {
+        if length >= self.best + MIN_PROGRESS {
+            self.failures = 0;
+        }
+        self.best = self.best.max(length);
+        self.failures += 1;
+        if self.failures >= self.attempts {
+            return Err(FetchError::Transfer(error));
+        }
+        let pause = FIRST_RETRY * (1 << (self.failures - 1));
+        info!("{}: {error:#}; trying again in {pause:?}", object.key.escape_debug());
+        sleep(pause).await;
+        Ok(())
     }
 }
 
@@ -260,31 +305,23 @@ impl Download<'_> {
     }
 
     fn failed(&mut self, error: &SdkError<GetObjectError>) -> FetchError {
-        let explained = self.bucket.explain(error, "s3:GetObject");
-        let status = error.raw_response().map(|answer| answer.status().as_u16());
-        match status {
-            // Precondition failed, range not satisfiable: what is here is of another object.
-            Some(412 | 416) if self.partial.is_some() => {
-                if let Some(mut partial) = self.partial.take() {
-                    partial.is_useless = true;
-                }
-                FetchError::Transfer(explained)
-            }
-            // Of 200 and the like: it was cut, or is none of S3.
-            Some(200..300 | 408 | 429 | 500..) => FetchError::Transfer(explained),
-            Some(_) => FetchError::Final(explained),
-            None if is_about_credentials(error) => FetchError::Final(explained),
-            None => FetchError::Transfer(explained),
+        // Precondition failed, range not satisfiable: what is here is of another object.
+        if matches!(status(error), Some(412 | 416))
+            && let Some(mut partial) = self.partial.take()
+        {
+            partial.is_useless = true;
+            return FetchError::Transfer(self.bucket.explain(error, "s3:GetObject"));
         }
+        self.bucket.not_had(error)
     }
 }
 
-fn transfer(message: impl Into<String>) -> FetchError {
+pub(crate) fn transfer(message: impl Into<String>) -> FetchError {
     FetchError::Transfer(anyhow!(message.into()))
 }
 
 /// Of `bytes 5-9/10`.
-fn start_of(range: &str) -> Option<u64> {
+pub(crate) fn start_of(range: &str) -> Option<u64> {
     range.strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
 }
 

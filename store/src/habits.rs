@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::info;
 
-use crate::config::Checksums;
+use crate::settings::Checksums;
 
 #[derive(Debug)]
-pub(super) struct Habits {
+pub(crate) struct Habits {
     checksums: Checksums,
     no_checksums: AtomicBool,
     no_head: AtomicBool,
@@ -16,7 +16,7 @@ pub(super) struct Habits {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Habit {
+pub(crate) enum Habit {
     /// Refuses `x-amz-checksum-...`.
     NoChecksums,
     /// Does not answer HEAD with the size of the object.
@@ -26,7 +26,7 @@ pub(super) enum Habit {
 }
 
 impl Habits {
-    pub(super) fn new(checksums: Checksums) -> Self {
+    pub(crate) fn new(checksums: Checksums) -> Self {
         Self {
             checksums,
             no_checksums: AtomicBool::new(checksums == Checksums::Never),
@@ -35,20 +35,20 @@ impl Habits {
         }
     }
 
-    pub(super) fn sends_checksums(&self) -> bool {
+    pub(crate) fn sends_checksums(&self) -> bool {
         !self.has(Habit::NoChecksums)
     }
 
     /// Whether the setting leaves it to the store.
-    pub(super) fn may_omit_checksums(&self) -> bool {
+    pub(crate) fn may_omit_checksums(&self) -> bool {
         self.checksums == Checksums::Auto
     }
 
-    pub(super) fn has(&self, habit: Habit) -> bool {
+    pub(crate) fn has(&self, habit: Habit) -> bool {
         self.flag(habit).load(Ordering::Relaxed)
     }
 
-    pub(super) fn learn(&self, habit: Habit, store: &str) {
+    pub(crate) fn learn(&self, habit: Habit, store: &str) {
         if self.flag(habit).swap(true, Ordering::Relaxed) {
             return;
         }

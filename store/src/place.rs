@@ -6,13 +6,17 @@ use aws_config::Region;
 use aws_sdk_s3::Client;
 use tracing::info;
 
-use super::{Bucket, Destination, failure};
-use crate::config::{Addressing, host_of};
+use crate::{
+    bucket::Bucket,
+    endpoint::host_of,
+    failure,
+    settings::{Addressing, Destination},
+};
 
 impl Bucket {
     /// Asks the store once, and follows it: to the bucket in the host instead of the path, if it knows it
     /// only so, and to the region that it says. Only what is not set, and only to what answers better.
-    pub(super) async fn settled(mut self, destination: &Destination) -> Self {
+    pub(crate) async fn settled(mut self, destination: &Destination) -> Self {
         let error = match self.list_one().await {
             Ok(()) => return self,
             Err(error) => error,

@@ -10,8 +10,8 @@ use sha2::Sha256;
 
 /// In base64, as headers have them.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Digest {
-    pub(super) bytes: u64,
+pub(crate) struct Digest {
+    pub(crate) bytes: u64,
     sha256: String,
     md5: String,
     md5_hex: String,
@@ -20,34 +20,52 @@ pub(super) struct Digest {
 /// Between two pieces of an object.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// Takes content piece by piece.
+#[derive(Default)]
+pub(crate) struct Hasher {
+    bytes: u64,
+    sha256: Sha256,
+    md5: Md5,
+}
+
+impl Hasher {
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.bytes += piece.len() as u64;
+        sha2::Digest::update(&mut self.sha256, piece);
+        md5::Digest::update(&mut self.md5, piece);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest::finish(self.bytes, self.sha256, self.md5)
+    }
+}
+
 impl Digest {
     /// [`Self::of`] for those who must not be held up.
-    pub(super) async fn read(path: &Path) -> Result<Self> {
+    pub(crate) async fn read(path: &Path) -> Result<Self> {
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || Self::of(&path)).await?
     }
 
     /// Of what comes; reads no further where it is longer than `most`.
-    pub(super) async fn of_stream(mut stream: ByteStream, most: u64) -> Result<Self> {
-        let (mut bytes, mut sha256, mut md5) = (0, Sha256::default(), Md5::default());
+    pub(crate) async fn of_stream(mut stream: ByteStream, most: u64) -> Result<Self> {
+        let mut hasher = Hasher::default();
         loop {
             let next = tokio::time::timeout(MAX_PAUSE, stream.try_next()).await;
             let next = next.context("the transfer stands still")?;
             let Some(piece) = next.context("the transfer failed")? else { break };
-            bytes += piece.len() as u64;
-            sha2::Digest::update(&mut sha256, &piece);
-            md5::Digest::update(&mut md5, &piece);
-            if bytes > most {
+            hasher.update(&piece);
+            if hasher.bytes > most {
                 break;
             }
         }
-        Ok(Self::finish(bytes, sha256, md5))
+        Ok(hasher.finish())
     }
 
-    pub(super) fn of(path: &Path) -> Result<Self> {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
         let mut file =
             File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let (mut bytes, mut sha256, mut md5) = (0, Sha256::default(), Md5::default());
+        let mut hasher = Hasher::default();
         let mut buffer = vec![0; 1 << 18];
         loop {
             let read = file
@@ -56,12 +74,9 @@ impl Digest {
             if read == 0 {
                 break;
             }
-            let piece = &buffer[..read];
-            bytes += piece.len() as u64;
-            sha2::Digest::update(&mut sha256, piece);
-            md5::Digest::update(&mut md5, piece);
+            hasher.update(&buffer[..read]);
         }
-        Ok(Self::finish(bytes, sha256, md5))
+        Ok(hasher.finish())
     }
 
     fn finish(bytes: u64, sha256: Sha256, md5: Md5) -> Self {
@@ -74,7 +89,7 @@ impl Digest {
         }
     }
 
-    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         Self::finish(
             bytes.len() as u64,
             <Sha256 as sha2::Digest>::new_with_prefix(bytes),
@@ -82,11 +97,11 @@ impl Digest {
         )
     }
 
-    pub(super) fn sha256(&self) -> &str {
+    pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    pub(super) fn sha256_hex(&self) -> String {
+    pub(crate) fn sha256_hex(&self) -> String {
         let bytes = BASE64.decode(&self.sha256).unwrap_or_default();
         bytes.iter().fold(String::new(), |mut hex, byte| {
             let _: std::fmt::Result = write!(hex, "{byte:02x}");
@@ -94,12 +109,12 @@ impl Digest {
         })
     }
 
-    pub(super) fn md5(&self) -> &str {
+    pub(crate) fn md5(&self) -> &str {
         &self.md5
     }
 
     /// As entity tags have it.
-    pub(super) fn md5_hex(&self) -> String {
+    pub(crate) fn md5_hex(&self) -> String {
         self.md5_hex.clone()
     }
 }

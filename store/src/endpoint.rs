@@ -2,14 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::Addressing;
+use crate::settings::Addressing;
 
 /// Why an endpoint cannot be meant, with the way out: objects would go to `bucket/bucket/...`.
-pub(crate) fn names_the_bucket(
-    endpoint: &str,
-    bucket: &str,
-    addressing: Addressing,
-) -> Option<String> {
+pub fn names_the_bucket(endpoint: &str, bucket: &str, addressing: Addressing) -> Option<String> {
     // Whoever says that the bucket goes into the path has thought of it.
     if addressing == Addressing::Path {
         return None;

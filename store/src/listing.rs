@@ -1,11 +1,17 @@
 //! What lies under the prefix, page by page; where a store does not go on, what was listed until then.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher as _, RandomState},
+};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aws_sdk_s3::types::{EncodingType, Object as Listed};
 
-use super::{Bucket, Object, failure::SdkError};
+use crate::{
+    bucket::{Bucket, Object},
+    failure::SdkError,
+};
 
 /// More would not fit into memory with their keys, and no store of traces has as many.
 const MAX_OBJECTS: usize = 5_000_000;
@@ -51,38 +57,50 @@ impl Bucket {
 
     /// The same, as far as the store goes on. Fails if it does not even begin.
     pub async fn list_what_can_be(&self) -> Result<Listing> {
-        let mut listing = Listing::default();
+        let mut objects = Vec::new();
+        let keep = |object| {
+            objects.push(object);
+            Ok(())
+        };
+        let stopped = self.list_each(self.prefix.fixed(), keep).await?;
+        Ok(Listing { objects, stopped })
+    }
+
+    /// Every object whose key begins so, one by one, but for the markers that stand for folders. Returns
+    /// why these are not all: also where `visit` wants no more.
+    pub async fn list_each(
+        &self,
+        prefix: &str,
+        mut visit: impl FnMut(Object) -> Result<()>,
+    ) -> Result<Option<Error>> {
         let mut next = Next::First;
+        let mut count = 0;
+        let mut unsized_object = None;
         // By the first key of each: a store may go round in circles.
-        let mut pages = HashSet::new();
+        let (mut pages, hashes) = (HashSet::new(), RandomState::new());
         let mut empty_pages = 0;
         loop {
-            let page = match self.page(&next).await {
+            let page = match self.page(prefix, &next).await {
                 Ok(page) => page,
                 Err(error) if next == Next::First => {
-                    return Err(error.context(self.cannot_list()));
+                    return Err(error.context(self.cannot_list_below(prefix)));
                 }
-                Err(error) => {
-                    listing.stopped = Some(error);
-                    return Ok(listing);
-                }
+                Err(error) => return Ok(Some(error)),
             };
             let keys = match page.keys() {
                 Ok(keys) => keys,
-                Err(error) => {
-                    listing.stopped = Some(error);
-                    return Ok(listing);
-                }
+                Err(error) => return Ok(Some(error)),
             };
-            let is_repeated = keys.first().is_some_and(|first| !pages.insert(first.clone()));
+            let is_repeated =
+                keys.first().is_some_and(|first| !pages.insert(hashes.hash_one(first)));
+            count += keys.len();
             empty_pages = if keys.is_empty() { empty_pages + 1 } else { 0 };
-            if is_repeated || empty_pages > MAX_EMPTY_PAGES || listing.objects.len() > MAX_OBJECTS {
-                listing.stopped = Some(match (is_repeated, empty_pages) {
+            if is_repeated || empty_pages > MAX_EMPTY_PAGES || count > MAX_OBJECTS {
+                return Ok(Some(match (is_repeated, empty_pages) {
                     (true, _) => anyhow!("{} lists the same keys again", self.store),
                     (false, 0) => anyhow!("there are more than {MAX_OBJECTS} objects"),
                     _ => anyhow!("{} sends one empty page after the other", self.store),
-                });
-                return Ok(listing);
+                }));
             }
             let last = keys.last().cloned();
             for (key, listed) in keys.into_iter().zip(&page.listed) {
@@ -90,14 +108,17 @@ impl Bucket {
                     continue;
                 }
                 if let Some(bytes) = listed.size().and_then(|size| u64::try_from(size).ok()) {
-                    listing.objects.push(Object { key, bytes });
+                    let etag = listed.e_tag().map(str::to_owned);
+                    if let Err(enough) = visit(Object { key, bytes, etag }) {
+                        return Ok(Some(enough));
+                    }
                 } else {
                     let key = key.escape_debug();
-                    listing.stopped = Some(anyhow!("the listing tells no size of {key}"));
+                    unsized_object = Some(anyhow!("the listing tells no size of {key}"));
                 }
             }
             if !page.is_truncated {
-                return Ok(listing);
+                return Ok(unsized_object);
             }
             // Without a token the store knows the first form only, whatever it was asked for.
             next = match (page.token, page.marker.or(last)) {
@@ -105,23 +126,28 @@ impl Bucket {
                 (None, Some(key)) => Next::Marker(key),
                 (None, None) => {
                     let store = &self.store;
-                    listing.stopped =
-                        Some(anyhow!("{store} says that there is more, but not how to ask for it"));
-                    return Ok(listing);
+                    let reason = "says that there is more, but not how to ask for it";
+                    return Ok(Some(anyhow!("{store} {reason}")));
                 }
             };
         }
     }
 
     fn cannot_list(&self) -> String {
-        format!("cannot list s3://{}/{}", self.name, self.prefix.fixed())
+        self.cannot_list_below(self.prefix.fixed())
+    }
+
+    fn cannot_list_below(&self, prefix: &str) -> String {
+        format!("cannot list s3://{}/{}", self.name, prefix.escape_debug())
     }
 
     /// Keys may have characters that XML has not; a page that cannot be read is asked for again with
     /// its keys encoded. Not at once, as some stores say that they have encoded, and have not.
-    async fn page(&self, next: &Next) -> Result<Page> {
-        let asked = match self.ask(next, None).await {
-            Err(error) if is_unreadable(&error) => self.ask(next, Some(EncodingType::Url)).await,
+    async fn page(&self, prefix: &str, next: &Next) -> Result<Page> {
+        let asked = match self.ask(prefix, next, None).await {
+            Err(error) if is_unreadable(&error) => {
+                self.ask(prefix, next, Some(EncodingType::Url)).await
+            }
             asked => asked,
         };
         asked.map_err(|error| self.explain(&error, "s3:ListBucket"))
@@ -129,15 +155,16 @@ impl Bucket {
 
     async fn ask(
         &self,
+        prefix: &str,
         next: &Next,
         encoding: Option<EncodingType>,
     ) -> Result<Page, SdkError<ListError>> {
         let token = match next {
             Next::First => None,
             Next::Token(token) => Some(token.clone()),
-            Next::Marker(key) => return self.ask_in_the_first_form(key, encoding).await,
+            Next::Marker(key) => return self.ask_in_the_first_form(prefix, key, encoding).await,
         };
-        let request = self.client.list_objects_v2().bucket(&self.name).prefix(self.prefix.fixed());
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let answer = request
             .set_continuation_token(token)
             .set_encoding_type(encoding)
@@ -155,10 +182,11 @@ impl Bucket {
 
     async fn ask_in_the_first_form(
         &self,
+        prefix: &str,
         key: &str,
         encoding: Option<EncodingType>,
     ) -> Result<Page, SdkError<ListError>> {
-        let request = self.client.list_objects().bucket(&self.name).prefix(self.prefix.fixed());
+        let request = self.client.list_objects().bucket(&self.name).prefix(prefix);
         let answer = request
             .marker(key)
             .set_encoding_type(encoding)

@@ -6,11 +6,11 @@ use aws_sdk_s3::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
-use super::digest::Digest;
+use crate::digest::Digest;
 
 /// In base64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     sha256: Option<String>,
     md5: Option<String>,
 }
@@ -35,16 +35,16 @@ macro_rules! sums_of {
 }
 
 impl Sums {
-    pub(super) fn of_answer(answer: &GetObjectOutput) -> Self {
+    pub(crate) fn of_answer(answer: &GetObjectOutput) -> Self {
         sums_of!(answer)
     }
 
-    pub(super) fn of_head(answer: &HeadObjectOutput) -> Self {
+    pub(crate) fn of_head(answer: &HeadObjectOutput) -> Self {
         sums_of!(answer)
     }
 
     /// What is wrong with a file that has this digest. Of two sums the stronger one decides.
-    pub(super) fn complaint(&self, digest: &Digest) -> Option<String> {
+    pub(crate) fn complaint(&self, digest: &Digest) -> Option<String> {
         let (name, stored, found) = match self {
             Self { sha256: Some(sha256), .. } => ("SHA-256", sha256, digest.sha256()),
             Self { md5: Some(md5), .. } => ("MD5 (by its ETag)", md5, digest.md5()),

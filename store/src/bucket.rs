@@ -1,17 +1,4 @@
-//! The object store: puts a file and makes sure of it, lists, downloads. The only user of the SDK.
-
-mod confirm;
-mod connection;
-mod credentials;
-mod digest;
-mod download;
-mod failure;
-mod habits;
-mod listing;
-mod place;
-mod sums;
-mod transport;
-mod trial;
+//! The bucket: connects to it, puts a file and makes sure of it.
 
 use std::{
     path::Path,
@@ -35,30 +22,31 @@ use aws_sdk_s3::{
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use jiff::Timestamp;
 use tokio::time::timeout;
-use trace::{secrets::mask, segment_name::Format};
+use trace::{key_prefix::KeyPrefix, secrets::mask, segment_name::Format};
 use tracing::info;
 
-use crate::config::{Addressing, Checksums, Config, FieldValues, KeyPrefix, names_the_bucket};
-use confirm::{Seen, Stored};
-pub use connection::Connection;
-use digest::Digest;
-pub use download::{ATTEMPTS, FetchError, PARTIAL};
-use failure::Caller;
-pub use failure::PutError;
-use habits::{Habit, Habits};
-pub use listing::Listing;
-pub use trial::{Permitted, Trial};
+use crate::{
+    confirm::{Seen, Stored},
+    credentials,
+    digest::Digest,
+    endpoint::names_the_bucket,
+    failure::{self, Caller, PutError},
+    field_values::FieldValues,
+    habits::{Habit, Habits},
+    settings::{Addressing, Destination},
+    transport,
+};
 
 /// A store that has not answered by then does not answer. Uploads get the time for their bytes on
 /// top, at [`SLOWEST_UPLOAD`]; transfers that stall are found sooner, by the SDK.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A store that does not say by then how it wants to be asked is asked at the next failure.
 const MAX_QUESTION: Duration = Duration::from_secs(20);
 
 /// Bytes a second. A slower line could not keep up with any trace.
-const SLOWEST_UPLOAD: u64 = 64 << 10;
+pub(crate) const SLOWEST_UPLOAD: u64 = 64 << 10;
 
 /// Of an object, by its name.
 fn content_type(key: &str) -> &'static str {
@@ -72,30 +60,20 @@ fn content_type(key: &str) -> &'static str {
 /// One bucket, and the prefix that all keys begin with.
 #[derive(Clone)]
 pub struct Bucket {
-    client: Client,
-    name: String,
-    prefix: KeyPrefix,
+    pub(crate) client: Client,
+    pub(crate) name: String,
+    pub(crate) prefix: KeyPrefix,
     /// For fields in the prefix.
-    field_values: FieldValues,
+    pub(crate) field_values: FieldValues,
     /// For messages: the endpoint, or the region at AWS.
-    store: String,
+    pub(crate) store: String,
     /// The client has them too, but does not tell.
-    credentials: Option<SharedCredentialsProvider>,
-    habits: Arc<Habits>,
+    pub(crate) credentials: Option<SharedCredentialsProvider>,
+    pub(crate) habits: Arc<Habits>,
     /// The store refuses the keys, or the place: another connection may fare better.
-    is_stale: Arc<AtomicBool>,
+    pub(crate) is_stale: Arc<AtomicBool>,
     /// Whether the store was there to be asked how it wants to be.
-    is_settled: bool,
-}
-
-/// Where objects go, and how the store wants to be asked.
-#[derive(Debug, Clone, Default)]
-pub struct Destination {
-    pub bucket: String,
-    pub prefix: KeyPrefix,
-    pub endpoint: Option<String>,
-    pub addressing: Addressing,
-    pub checksums: Checksums,
+    pub(crate) is_settled: bool,
 }
 
 /// An object as a listing shows it.
@@ -103,16 +81,18 @@ pub struct Destination {
 pub struct Object {
     pub key: String,
     pub bytes: u64,
+    /// Tells one version from another, if the listing has it.
+    pub etag: Option<String>,
 }
 
 /// What is put: read anew for each attempt.
 #[derive(Clone, Copy)]
-enum Content<'a> {
+pub(crate) enum Content<'a> {
     File(&'a Path),
     Text(&'a str),
 }
 
-/// How the sidecar talks to a store: region and credentials are found as the AWS SDK does.
+/// How this program talks to a store: region and credentials are found as the AWS SDK does.
 pub fn loader() -> ConfigLoader {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
@@ -124,27 +104,14 @@ pub fn loader() -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).timeout_config(timeouts)
 }
 
-impl Destination {
-    /// Fails without a bucket.
-    pub fn of(config: &Config) -> Result<Self> {
-        Ok(Self {
-            bucket: config.s3_bucket.clone().context("S3_BUCKET is not set")?,
-            prefix: config.s3_prefix.clone(),
-            endpoint: config.s3_endpoint.clone(),
-            addressing: config.s3_addressing,
-            checksums: config.s3_checksums,
-        })
-    }
-}
-
 impl Bucket {
     /// Where the settings say. Asks the store how it wants the bucket to be named, if that is not set;
     /// a store that is down is no error here.
-    pub async fn open(config: &Config) -> Result<Self> {
-        Self::open_with(loader(), &Destination::of(config)?).await
+    pub async fn open(destination: &Destination) -> Result<Self> {
+        Self::open_with(loader(), destination).await
     }
 
-    async fn open_with(loader: ConfigLoader, destination: &Destination) -> Result<Self> {
+    pub(crate) async fn open_with(loader: ConfigLoader, destination: &Destination) -> Result<Self> {
         let transport = transport::found(destination.endpoint.as_deref()).await?;
         let loader = loader.http_client(transport.for_credentials.clone());
         let bucket = Self::build(loader, destination, Some(&transport)).await?;
@@ -319,12 +286,12 @@ impl Bucket {
     }
 
     /// Of an object that was made at `time`.
-    fn key(&self, object_name: &str, time: Timestamp) -> String {
-        format!("{}{object_name}", self.prefix.at(time, &self.field_values))
+    pub(crate) fn key(&self, object_name: &str, time: Timestamp) -> String {
+        format!("{}{object_name}", self.field_values.fill(&self.prefix, time))
     }
 
     /// With the checksum of S3, and without it where the store does not know it.
-    async fn put_object(
+    pub(crate) async fn put_object(
         &self,
         key: &str,
         digest: &Digest,
@@ -398,7 +365,7 @@ impl Bucket {
     }
 
     /// Asks for as little as a listing can be.
-    async fn list_one(&self) -> Result<(), failure::ListError> {
+    pub(crate) async fn list_one(&self) -> Result<(), failure::ListError> {
         self.list_first(self.prefix.fixed()).await.map(drop)
     }
 
@@ -407,7 +374,11 @@ impl Bucket {
         &self.store
     }
 
-    fn explain<E: failure::Cause>(&self, error: &failure::SdkError<E>, permission: &str) -> Error {
+    pub(crate) fn explain<E: failure::Cause>(
+        &self,
+        error: &failure::SdkError<E>,
+        permission: &str,
+    ) -> Error {
         let is_new = !self.is_settled && failure::status(error).is_some();
         if is_new || failure::is_about_keys(error) {
             self.is_stale.store(true, Ordering::Relaxed);

@@ -27,15 +27,15 @@ const MAX_BUNDLE: u64 = 16 << 20;
 /// A file on a network that does not answer must not hold up more than uploads.
 const MAX_READ: Duration = Duration::from_secs(20);
 
-pub(super) struct Transport {
-    pub(super) for_objects: SharedHttpClient,
-    pub(super) for_credentials: SharedHttpClient,
+pub(crate) struct Transport {
+    pub(crate) for_objects: SharedHttpClient,
+    pub(crate) for_credentials: SharedHttpClient,
     /// What messages say behind the name of the store.
-    pub(super) told: String,
+    pub(crate) told: String,
 }
 
 /// What leads to a store; without an endpoint to AWS.
-pub(super) async fn found(endpoint: Option<&str>) -> Result<Transport> {
+pub(crate) async fn found(endpoint: Option<&str>) -> Result<Transport> {
     let endpoint = endpoint.unwrap_or("https://s3.amazonaws.com").to_owned();
     let read = tokio::task::spawn_blocking(move || read(&endpoint));
     match timeout(MAX_READ, read).await {
