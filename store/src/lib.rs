@@ -25,7 +25,11 @@ mod habits;
 #[cfg(feature = "client")]
 mod listing;
 #[cfg(feature = "client")]
+mod part;
+#[cfg(feature = "client")]
 mod place;
+#[cfg(feature = "client")]
+mod reader;
 pub mod settings;
 #[cfg(feature = "client")]
 mod sums;
@@ -45,6 +49,8 @@ pub use endpoint::names_the_bucket;
 pub use failure::PutError;
 #[cfg(feature = "client")]
 pub use listing::Listing;
+#[cfg(feature = "client")]
+pub use reader::{Content, Reader};
 pub use settings::{Addressing, Checksums, Destination};
 #[cfg(feature = "client")]
 pub use trial::{Permitted, Trial};
