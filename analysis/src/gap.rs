@@ -33,6 +33,10 @@ pub enum Cause {
     NoOpening { file: PathBuf },
     /// The file ends before its content does.
     Unreadable { file: PathBuf, reason: String },
+    /// What came is not what was stored.
+    Altered { file: PathBuf, reason: String },
+    /// A listing broke off: segments may be there that it did not tell.
+    NotListed { place: String, reason: String },
     /// Lines that are none, of which the first is told; `count` of them in this file.
     BadLines { file: PathBuf, line: u64, reason: String, count: u64 },
     /// Another file of the same segment was used.
@@ -87,6 +91,8 @@ impl Gap {
                 | Cause::NotClosed { .. }
                 | Cause::NoOpening { .. }
                 | Cause::Unreadable { .. }
+                | Cause::Altered { .. }
+                | Cause::NotListed { .. }
                 | Cause::BadLines { .. }
                 | Cause::OtherRun { .. }
                 | Cause::Dropped { .. }
@@ -96,7 +102,10 @@ impl Gap {
 
     /// Whether lines may stand twice, or where they do not belong.
     pub fn may_add_lines(&self) -> bool {
-        matches!(self.cause, Cause::LinesExtra { .. } | Cause::OutOfOrder { .. })
+        matches!(
+            self.cause,
+            Cause::LinesExtra { .. } | Cause::OutOfOrder { .. } | Cause::Altered { .. }
+        )
     }
 
     /// Whether calls may have been made where no probe was: nothing has counted them.
@@ -115,12 +124,16 @@ impl Gap {
     pub fn may_reorder_lines(&self) -> bool {
         matches!(
             self.cause,
-            Cause::OutOfOrder { .. } | Cause::Late { .. } | Cause::Misplaced { .. }
+            Cause::OutOfOrder { .. }
+                | Cause::Late { .. }
+                | Cause::Misplaced { .. }
+                | Cause::Altered { .. }
         )
     }
 }
 
 impl fmt::Display for Gap {
+    #[expect(clippy::too_many_lines, reason = "an arm for each cause")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(function) = &self.function {
             write!(f, "{}: ", function.escape_debug())?;
@@ -153,6 +166,17 @@ impl fmt::Display for Gap {
             ),
             Cause::Unreadable { file, reason } => {
                 write!(f, "{}: {reason}; what stands before was used", file.display())
+            }
+            Cause::Altered { file, reason } => write!(
+                f,
+                "{}: {reason}; it was used, and figures may be wrong by what was changed",
+                file.display()
+            ),
+            Cause::NotListed { place, reason } => {
+                write!(
+                    f,
+                    "{place}: the listing broke off, so that segments may be missing: {reason}"
+                )
             }
             Cause::BadLines { file, line, reason, count: 1 } => {
                 write!(f, "{}:{line}: {reason}; the line was not used", file.display())

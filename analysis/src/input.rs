@@ -1,27 +1,35 @@
 //! Finds what is to be read: the segments of each run, in their order.
 
+#[cfg(feature = "s3")]
+mod bucket;
 pub mod exported;
+pub mod location;
 pub mod pieces;
+mod pool;
+pub mod progress;
 
 use std::{
-    collections::BTreeMap,
     fs,
-    io::Read as _,
+    panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
 use trace::{
     line::{Line, Meta, SegmentOpen},
-    reader::{Reader, open_content},
+    reader::Reader,
     segment_name::{Run, SegmentName},
     segments,
 };
 
 use crate::gap::{Cause, Gap};
-use exported::{EXTENSION, Exported, Kind};
+use exported::{EXTENSION, Exported};
+use location::Location;
 use pieces::Source;
+pub use pool::Choice;
+use pool::{Pool, start_of};
 
 /// Stands for standard input.
 pub const STDIN: &str = "-";
@@ -35,9 +43,9 @@ pub struct RunFiles {
     pub gaps: Vec<Gap>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Segment {
-    pub path: PathBuf,
+    pub location: Location,
     /// By its opening line, else by its name; `None` for what is no segment.
     pub sequence: Option<u64>,
     pub opening: Option<SegmentOpen>,
@@ -53,64 +61,23 @@ pub struct Found {
     pub not_read: Vec<String>,
 }
 
-/// Looks into directories at any depth; a file is read whatever its name.
+/// Looks into directories at any depth, and into buckets; a file is read whatever its name.
 pub fn find(paths: &[PathBuf]) -> Result<Found> {
-    let mut found = Found::default();
-    let mut by_run: BTreeMap<Run, Vec<Segment>> = BTreeMap::new();
+    find_chosen(paths, &Choice::default())
+}
+
+/// The same, and of what is not wanted no more is read than tells so.
+pub fn find_chosen(paths: &[PathBuf], choice: &Choice) -> Result<Found> {
+    let mut pool = Pool::default();
     for path in paths {
-        if path.as_os_str() == STDIN {
-            found.runs.push(single(path));
-            continue;
-        }
-        let metadata =
-            fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if !metadata.is_dir() {
-            fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            if path.extension().is_some_and(|extension| extension == EXTENSION) {
-                match exported::look(path).with_context(|| path.display().to_string())? {
-                    Kind::Calls(run) => found.runs.push(of_export(*run)),
-                    Kind::Other(table) => bail!(
-                        "{}: it is the table {table:?} of an export: give the directory of the \
-                         export, or its table calls",
-                        path.display()
-                    ),
-                    Kind::Foreign => bail!("{}: not written by export", path.display()),
-                }
-                continue;
-            }
-            add(path.clone(), &mut by_run, &mut found.runs);
-            continue;
-        }
-        let segments::Found { segments, open, others } = segments::look(path)?;
-        let is_table = |name: &&String| name.ends_with(&format!(".{EXTENSION}\""));
-        let is_told = |name: &&String| !name.ends_with("(still being written)") && !is_table(name);
-        found.not_read.extend(others.names.iter().filter(is_told).cloned());
-        let tables = tables(path);
-        let told = others.names.len();
-        let told_tables = others.names.iter().filter(is_table).count();
-        let not_told = (others.count - told).saturating_sub(tables.len() - told_tables);
-        if not_told > 0 {
-            found.not_read.push(format!("{not_told} more"));
-        }
-        for table in tables {
-            let name = format!("{:?}", table.display().to_string());
-            match exported::look(&table) {
-                Ok(Kind::Calls(run)) => found.runs.push(of_export(*run)),
-                Ok(Kind::Other(_)) => {}
-                Ok(Kind::Foreign) => found.not_read.push(format!("{name} (not written by export)")),
-                Err(error) if exported::is_below_calls(&table) => {
-                    found.runs.push(damaged(&table, &error));
-                }
-                Err(error) => found.not_read.push(format!("{name} ({error:#})")),
-            }
-        }
-        for file in segments.into_iter().chain(open) {
-            add(file, &mut by_run, &mut found.runs);
+        if is_url(path) {
+            look_into_bucket(path, choice, &mut pool)?;
+        } else {
+            look(path, &mut pool)?;
         }
     }
-    found.runs.extend(by_run.into_iter().map(|(run, files)| of_run(&run, files)));
-    if found.runs.is_empty() {
-        let beside = match &found.not_read[..] {
+    if pool.is_empty() {
+        let beside = match &pool.not_read[..] {
             [] => String::new(),
             names => format!("; not read: {}", names.join(", ")),
         };
@@ -121,35 +88,81 @@ pub fn find(paths: &[PathBuf]) -> Result<Found> {
             paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
         );
     }
-    found.runs.sort_by_key(start_of);
-    Ok(found)
-}
-
-/// Runs of several hosts in the order of their time, not of their hosts.
-fn start_of(run: &RunFiles) -> (String, String) {
-    let start = run.name.rsplit_once('_').map_or("", |(_, start)| start);
-    (start.to_owned(), run.name.clone())
-}
-
-fn add(path: PathBuf, by_run: &mut BTreeMap<Run, Vec<Segment>>, others: &mut Vec<RunFiles>) {
-    let name = path.file_name().and_then(|name| name.to_str()).and_then(SegmentName::parse);
-    match name {
-        None => others.push(single(&path)),
-        Some(SegmentName { run, sequence, .. }) => {
-            let opening = opening(&path);
-            let sequence = opening.as_ref().map_or(sequence, |opening| opening.sequence);
-            let segment = Segment { path, sequence: Some(sequence), opening, exported: None };
-            by_run.entry(run).or_default().push(segment);
-        }
+    pool.choose(choice)?;
+    let Pool { by_run, others, not_read, unlisted, .. } = pool;
+    let mut runs = others;
+    runs.extend(by_run.into_iter().map(|(run, files)| of_run(&run, files)));
+    runs.sort_by_key(|run| start_of(&run.name));
+    for run in &mut runs {
+        run.gaps.extend(unlisted.iter().cloned());
     }
+    Ok(Found { runs, not_read })
 }
 
-fn single(path: &Path) -> RunFiles {
-    let name = match path.to_str() {
-        Some(STDIN) => "standard input".to_owned(),
-        _ => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+/// A path that names a bucket.
+fn is_url(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.starts_with("s3://"))
+}
+
+#[cfg(feature = "s3")]
+use bucket::look as look_into_bucket;
+
+#[cfg(not(feature = "s3"))]
+fn look_into_bucket(path: &Path, _: &Choice, _: &mut Pool) -> Result<()> {
+    bail!("cannot read {}: this program was built without its feature s3", path.display())
+}
+
+fn look(path: &Path, pool: &mut Pool) -> Result<()> {
+    if path.as_os_str() == STDIN {
+        pool.others.push(single(Location::Disk(path.to_owned())));
+        return Ok(());
+    }
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if !metadata.is_dir() {
+        fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = Location::Disk(path.to_owned());
+        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            return pool.add_table_by_path(&file, exported::look(&file, on_disk));
+        }
+        pool.add(file);
+        return Ok(());
+    }
+    let segments::Found { segments, open, others } = segments::look(path)?;
+    let is_table = |name: &&String| name.ends_with(&format!(".{EXTENSION}\""));
+    let is_told = |name: &&String| !name.ends_with("(still being written)") && !is_table(name);
+    pool.not_read.extend(others.names.iter().filter(is_told).cloned());
+    let tables = tables(path);
+    let told = others.names.len();
+    let told_tables = others.names.iter().filter(is_table).count();
+    let not_told = (others.count - told).saturating_sub(tables.len() - told_tables);
+    if not_told > 0 {
+        pool.not_read.push(format!("{not_told} more"));
+    }
+    for table in tables {
+        let table = Location::Disk(table);
+        let kind = exported::look(&table, on_disk);
+        pool.add_table(table, kind);
+    }
+    for file in segments.into_iter().chain(open) {
+        pool.add(Location::Disk(file));
+    }
+    Ok(())
+}
+
+/// Whether it is there is found when it is opened.
+#[expect(clippy::unnecessary_wraps, reason = "in a bucket it may be missing")]
+fn on_disk(path: &Path) -> Option<Location> {
+    Some(Location::Disk(path.to_owned()))
+}
+
+fn single(file: Location) -> RunFiles {
+    let path = file.path();
+    let name = if file.is_stdin() {
+        "standard input".to_owned()
+    } else {
+        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
     };
-    let segment = Segment { path: path.to_owned(), sequence: None, opening: None, exported: None };
+    let segment = Segment { location: file, sequence: None, opening: None, exported: None };
     RunFiles { name, files: vec![segment], gaps: Vec::new() }
 }
 
@@ -158,7 +171,7 @@ fn of_export(run: exported::Run) -> RunFiles {
     let exported::Run { name, tables, segments, gaps } = run;
     let tables = Arc::new(tables);
     let files = segments.into_iter().map(|exported::Segment { file, sequence }| Segment {
-        path: file.into(),
+        location: Location::Disk(file.into()),
         sequence,
         opening: None,
         exported: Some(Arc::clone(&tables)),
@@ -197,13 +210,19 @@ fn tables(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+impl Segment {
+    pub fn path(&self) -> &Path {
+        self.location.path()
+    }
+}
+
 impl RunFiles {
     /// What is to be read one after the other.
     pub(crate) fn sources(&self) -> Vec<Source> {
         let mut sources = Vec::new();
         for file in &self.files {
             match (&file.exported, sources.last_mut()) {
-                (None, _) => sources.push(Source::File(file.path.clone())),
+                (None, _) => sources.push(Source::File(file.location.clone())),
                 (Some(_), Some(Source::Exported { segments, .. })) => *segments += 1,
                 (Some(tables), _) => {
                     sources.push(Source::Exported { tables: Arc::clone(tables), segments: 1 });
@@ -214,9 +233,41 @@ impl RunFiles {
     }
 }
 
+/// Opened at a time where they lie in a store, which takes its time for each.
+const OPENED_AT_A_TIME: usize = 16;
+
+/// The segments of a run, each with its opening line.
+fn opened(files: Vec<Location>) -> Vec<Segment> {
+    let is_far = files.iter().any(|file| matches!(file, Location::Object(_)));
+    let threads = if is_far { OPENED_AT_A_TIME.min(files.len()) } else { 1 };
+    let waiting = Mutex::new(files.into_iter().enumerate());
+    let open = || {
+        let mut segments = Vec::new();
+        loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((at, location)) = next else { return segments };
+            let name = location.path().file_name().and_then(|name| name.to_str());
+            let of_name = name.and_then(SegmentName::parse).map(|name| name.sequence);
+            let opening = opening(&location);
+            let sequence = opening.as_ref().map(|opening| opening.sequence).or(of_name);
+            segments.push((at, Segment { location, sequence, opening, exported: None }));
+        }
+    };
+    let mut segments: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(open)).collect();
+        let segments = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        segments.flatten().collect()
+    });
+    segments.sort_by_key(|(at, _)| *at);
+    segments.into_iter().map(|(_, segment)| segment).collect()
+}
+
 /// The first line, if it is one: what the file is, whatever its name says.
-fn opening(path: &Path) -> Option<SegmentOpen> {
-    match Reader::open(path).ok()?.next()?.ok()? {
+fn opening(file: &Location) -> Option<SegmentOpen> {
+    let content = file.open_beginning().ok()?;
+    match Reader::new(content, file.path()).next()?.ok()? {
         Line::Meta(line) => match line.meta {
             Meta::SegmentOpen(opening) => Some(opening),
             _ => None,
@@ -226,23 +277,24 @@ fn opening(path: &Path) -> Option<SegmentOpen> {
 }
 
 /// Sorts the segments of a run, and tells which are missing and which are not used.
-fn of_run(run: &Run, mut files: Vec<Segment>) -> RunFiles {
+fn of_run(run: &Run, files: Vec<Location>) -> RunFiles {
+    let mut files = opened(files);
     let mut gaps = Vec::new();
     let start = |file: &Segment| Some(file.opening.as_ref()?.clock.start_monotonic_ns);
     let of_first = files.iter().find_map(start);
     files.retain(|file| {
         let is_of_run = start(file).is_none() || start(file) == of_first;
         if !is_of_run {
-            gaps.push(Gap::anywhere(Cause::OtherRun { file: file.path.clone() }));
+            gaps.push(Gap::anywhere(Cause::OtherRun { file: file.path().to_owned() }));
         }
         is_of_run
     });
-    files.sort_by(|one, other| (one.sequence, &one.path).cmp(&(other.sequence, &other.path)));
+    files.sort_by(|one, other| (one.sequence, one.path()).cmp(&(other.sequence, other.path())));
     let mut expected = 1;
     files.retain(|file| {
         let sequence = file.sequence.unwrap_or(expected);
         if sequence < expected {
-            let file = file.path.clone();
+            let file = file.path().to_owned();
             gaps.push(Gap::anywhere(Cause::Duplicate { file, sequence }));
             return false;
         }
@@ -254,13 +306,4 @@ fn of_run(run: &Run, mut files: Vec<Segment>) -> RunFiles {
         true
     });
     RunFiles { name: run.to_string(), files, gaps }
-}
-
-/// Opens a file, or standard input, unpacked if it is compressed.
-fn open(path: &Path) -> std::io::Result<Box<dyn std::io::BufRead + Send>> {
-    if path.as_os_str() == STDIN {
-        open_content(std::io::stdin().take(u64::MAX))
-    } else {
-        open_content(fs::File::open(path)?)
-    }
 }

@@ -14,7 +14,7 @@ use analysis::{
     answer::{json, text},
     context::Context,
     diff,
-    input::{self, Found, RunFiles, STDIN},
+    input::{self, Choice, Found, RunFiles, progress},
     pass::{self, Moment, Window},
     question::Question,
     questions::{Name, Settings},
@@ -48,7 +48,8 @@ struct Cli {
     )]
     questions: Vec<Name>,
 
-    /// Directories with segments, at any depth; files, compressed or not; - for standard input
+    /// Directories with segments, at any depth; s3://bucket/prefix; files, compressed or not; - for
+    /// standard input
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 
@@ -80,7 +81,7 @@ enum Command {
 /// Exit codes: 0 no difference, 1 nothing could be compared, 2 wrong usage, 3 differences.
 #[derive(Debug, clap::Args)]
 struct Diff {
-    /// A directory with segments, a file, or a file with what --json has printed
+    /// A directory with segments, s3://bucket/prefix, a file, or a file with what --json has printed
     #[arg(value_name = "OLD")]
     old: PathBuf,
 
@@ -102,7 +103,8 @@ struct Diff {
 /// The file loads nothing from anywhere, so it can be sent to others and opened without a network.
 #[derive(Debug, clap::Args)]
 struct Report {
-    /// Directories with segments, at any depth; files, compressed or not; - for standard input
+    /// Directories with segments, at any depth; s3://bucket/prefix; files, compressed or not; - for
+    /// standard input
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 
@@ -146,8 +148,12 @@ cuda-trace report traces/ --out report.html     everything on one page for a bro
 cuda-trace diff old/ new/ --threshold 5%        what has changed; exit code 3 if anything has
 cuda-trace summary traces/ --json | jq '.functions[] | select(.calls > 1000) | .function'
 zstdcat trace_*.zst | cuda-trace summary -
+cuda-trace summary s3://my-traces/k3s-vllm --last   from a bucket; nothing is written to disk
 cuda-trace timeline traces/ --last              a file to open at https://ui.perfetto.dev
 cuda-trace export traces/ --out tables/         Parquet, for DuckDB, Spark, Athena, pandas
+
+Buckets are found as the sidecar finds them: S3_ENDPOINT and S3_ADDRESSING name a store that is not AWS,
+AWS_REGION, AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and ~/.aws are those of the AWS SDK.
 
 A figure that is not exact says so: ~ is an estimate, >= and a..b are bounds, ? is not known.
 Exit codes: 0 answered, 1 nothing could be answered, 2 wrong usage, 3 differences (diff)";
@@ -159,6 +165,7 @@ fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
+            progress::clear();
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -256,19 +263,13 @@ fn write_report(Report { paths, part, settings }: &Report) -> Result<()> {
 
 /// The runs that were asked for.
 fn find(paths: &[PathBuf], part: &Part) -> Result<Found> {
-    let Found { mut runs, not_read } = input::find(paths)?;
-    if let Some(text) = &part.run {
-        runs.retain(|run| run.name.contains(text));
-        ensure!(!runs.is_empty(), "no run is called {text:?}");
-    }
-    if part.last {
-        runs.drain(..runs.len() - 1);
-    }
-    Ok(Found { runs, not_read })
+    let choice = Choice { run: part.run.clone(), is_last: part.last };
+    input::find_chosen(paths, &choice)
 }
 
 fn tell_not_read(not_read: &[String]) {
     if !not_read.is_empty() {
+        progress::clear();
         eprintln!("not read: {}", not_read.join(", "));
     }
 }
@@ -310,6 +311,7 @@ impl Output {
         if self.is_closed {
             return Ok(());
         }
+        progress::clear();
         let mut stdout = io::stdout().lock();
         match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_closed = true,
@@ -322,11 +324,10 @@ impl Output {
 fn window(run: &RunFiles, part: &Part) -> Result<Window> {
     let Part { since, from, to, .. } = part;
     let Some(since) = since else { return Ok(Window { from: *from, to: *to }) };
-    if run.files.iter().any(|file| file.path.as_os_str() == STDIN) {
+    if run.files.iter().any(|file| file.location.is_stdin()) {
         bail!("--since reads the trace twice, to find its end: give a file, or --from");
     }
-    let last = pass::read(run, &Window::default(), &mut []).time.last_ns;
-    let Some(last) = last else { bail!("run {}: no call is in it", run.name) };
+    let Some(last) = pass::last_call_ns(run) else { bail!("run {}: no call is in it", run.name) };
     Ok(Window { from: Some(Moment::Run(last.saturating_sub(*since))), to: None })
 }
 

@@ -12,7 +12,8 @@ use crate::{
     context::{Context, Place, function::Hasher},
     gap::{Cause, Gap},
     input::{
-        RunFiles,
+        RunFiles, Segment,
+        location::Altered,
         pieces::{Piece, Pieces},
     },
     question::{Call, Question},
@@ -73,8 +74,8 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
     let mut pieces = Pieces::of(run.sources());
     let mut parser = Parser::default();
     for file in &run.files {
-        pass.segment = State::new(file.path.clone(), file.sequence.is_some());
-        pass.context.files.push(file.path.clone());
+        pass.segment = State::new(file.path().to_owned(), file.sequence.is_some());
+        pass.context.files.push(file.path().to_owned());
         let mut number = 0;
         loop {
             match pieces.receive() {
@@ -87,8 +88,14 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
                     pass.bad(number, &Reason::TooLong);
                 }
                 Some(Piece::Failed(error)) => {
-                    let (file, reason) = (file.path.clone(), error.to_string());
-                    pass.gap(Gap::anywhere(Cause::Unreadable { file, reason }));
+                    let (file, reason) = (file.path().to_owned(), error.to_string());
+                    let is_altered =
+                        error.get_ref().and_then(|error| error.downcast_ref::<Altered>()).is_some();
+                    pass.gap(Gap::anywhere(if is_altered {
+                        Cause::Altered { file, reason }
+                    } else {
+                        Cause::Unreadable { file, reason }
+                    }));
                 }
                 Some(Piece::End) | None => break,
             }
@@ -97,6 +104,19 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
     }
     pass.ended(run);
     pass.context
+}
+
+/// When the last call of the run ended, since its start. Reads no more than its end, where that can be.
+pub fn last_call_ns(run: &RunFiles) -> Option<i64> {
+    let read = |files: &[Segment]| {
+        let (name, gaps) = (run.name.clone(), Vec::new());
+        let part = RunFiles { name, files: files.to_vec(), gaps };
+        read(&part, &Window::default(), &mut []).time.last_ns
+    };
+    if run.files.iter().any(|file| file.exported.is_some()) {
+        return read(&run.files);
+    }
+    run.files.iter().rev().find_map(|file| read(std::slice::from_ref(file)))
 }
 
 struct Pass<'a> {

@@ -2,6 +2,7 @@
 //!
 //! [`schema`] is the one definition of the tables, which `docs/parquet.md` describes for people.
 
+mod content;
 pub mod read;
 pub mod schema;
 pub mod write;

@@ -33,6 +33,7 @@ use crate::{
     failure::{self, Caller, PutError},
     field_values::FieldValues,
     habits::{Habit, Habits},
+    limit::Limit,
     settings::{Addressing, Destination},
     transport,
 };
@@ -164,6 +165,7 @@ impl Bucket {
         let mut config = Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .interceptor(Limit::Refusals)
             .region(region);
         config.set_credentials_provider(credentials.clone());
         if let Some(transport) = transport {

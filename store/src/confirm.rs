@@ -17,6 +17,7 @@ use crate::{
     digest::Digest,
     failure,
     habits::Habit,
+    limit::Limit,
 };
 
 /// What a PUT was answered with.
@@ -201,6 +202,7 @@ impl Bucket {
     ) -> Result<ListObjectsV2Output, failure::ListError> {
         let is_old = self.habits.has(Habit::OldListings);
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
+        let request = request.customize().interceptor(Limit::All);
         let error = if is_old {
             None
         } else {
@@ -211,6 +213,7 @@ impl Bucket {
             }
         };
         let old = self.client.list_objects().bucket(&self.name).prefix(prefix).max_keys(1);
+        let old = old.customize().interceptor(Limit::All);
         match (old.send().await, error) {
             (Ok(listing), _) => {
                 self.habits.learn(Habit::OldListings, &self.store);

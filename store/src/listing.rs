@@ -11,6 +11,7 @@ use aws_sdk_s3::types::{EncodingType, Object as Listed};
 use crate::{
     bucket::{Bucket, Object},
     failure::SdkError,
+    limit::Limit,
 };
 
 /// More would not fit into memory with their keys, and no store of traces has as many.
@@ -168,6 +169,8 @@ impl Bucket {
         let answer = request
             .set_continuation_token(token)
             .set_encoding_type(encoding)
+            .customize()
+            .interceptor(Limit::All)
             .send()
             .await
             .map_err(|error| error.map_service_error(ListError::from))?;
@@ -190,6 +193,8 @@ impl Bucket {
         let answer = request
             .marker(key)
             .set_encoding_type(encoding)
+            .customize()
+            .interceptor(Limit::All)
             .send()
             .await
             .map_err(|error| error.map_service_error(ListError::from))?;

@@ -92,7 +92,7 @@ pub fn look(directory: &Path) -> io::Result<Found> {
     }
     segments.sort();
     open.sort();
-    let (segments, copies) = without_copies(segments);
+    let (segments, copies) = without_copies(segments, are_equal);
     for (path, first) in copies {
         let shown = first.strip_prefix(directory).unwrap_or(&first);
         let name = path.strip_prefix(directory).unwrap_or(&path);
@@ -109,7 +109,10 @@ pub fn look(directory: &Path) -> io::Result<Found> {
 
 /// Of files with one name and one content only the first counts, and copies are told with it; of
 /// another content it is for the check to say that a segment is there twice.
-fn without_copies(files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<(PathBuf, PathBuf)>) {
+pub fn without_copies(
+    files: Vec<PathBuf>,
+    are_equal: impl Fn(&Path, &Path) -> io::Result<bool>,
+) -> (Vec<PathBuf>, Vec<(PathBuf, PathBuf)>) {
     let mut first_by_name = HashMap::new();
     let (mut kept, mut copies) = (Vec::new(), Vec::new());
     for file in files {

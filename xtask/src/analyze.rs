@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Analyze {
-    /// For `cuda-trace`: questions, directories or files, --json
+    /// For `cuda-trace`: questions, directories, files or s3://bucket/prefix, --json
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }
@@ -30,7 +30,7 @@ pub(crate) fn run(ctx: &Ctx, Analyze { arguments }: &Analyze) -> Result<ExitCode
 }
 
 fn exit_code(ctx: &Ctx, arguments: &[String]) -> Result<u8> {
-    let program = program().args(arguments.iter().cloned());
+    let program = program(arguments).args(arguments.iter().cloned());
     if ctx.dry_run {
         ctx.change(&program).map(|()| 0)
     } else {
@@ -70,7 +70,13 @@ pub(crate) fn load_arguments(directory: &Path) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
-/// As a release: a trace has many million lines.
-fn program() -> Command {
-    Command::new("cargo run --release --quiet --locked --package analysis --")
+/// As a release: a trace has many million lines. Without what reads buckets, which takes minutes to
+/// build, unless one is asked for.
+fn program(arguments: &[String]) -> Command {
+    let reads_bucket = arguments.iter().any(|argument| argument.starts_with("s3://"));
+    Command::new(if reads_bucket {
+        "cargo run --release --quiet --locked --package analysis --"
+    } else {
+        "cargo run --release --quiet --locked --no-default-features --package analysis --"
+    })
 }

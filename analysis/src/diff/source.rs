@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use crate::{
     answer::json,
-    input,
+    input::{self, Choice},
     pass::{self, Window},
     questions::{Name, Settings},
 };
@@ -39,7 +39,8 @@ pub fn read(path: &Path) -> Result<Source> {
 }
 
 fn asked(path: &Path) -> Result<Source> {
-    let runs = input::find(&[PathBuf::from(path)])?.runs;
+    let choice = Choice { is_last: true, ..Choice::default() };
+    let runs = input::find_chosen(&[PathBuf::from(path)], &choice)?.runs;
     let Some(run) = runs.last() else { bail!("{} has no trace", path.display()) };
     let settings = Settings::default();
     let questions = QUESTIONS.into_iter().map(|name| name.question(&settings));

@@ -1,6 +1,8 @@
 //! Reads what `export` has written back: rows become the lines that they were.
 
 use std::{
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -8,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::location::Location;
 use crate::{
     gap::{Cause, Gap},
     table_file::{
@@ -30,9 +33,9 @@ pub struct Segment {
 /// The tables of a run, as far as they are needed.
 #[derive(Debug, Clone)]
 pub struct Exported {
-    pub calls: PathBuf,
+    pub calls: Location,
     /// `None` if there is none that belongs to the calls.
-    pub meta: Option<PathBuf>,
+    pub meta: Option<Location>,
 }
 
 /// What the files say of the run.
@@ -53,8 +56,9 @@ pub enum Kind {
 }
 
 /// An error if it is no Parquet file, or says that it holds calls, but nothing can be made of it.
-pub fn look(path: &Path) -> Result<Kind> {
-    unless_damaged(|| look_into(path))
+/// `at` finds what lies at a path beside it.
+pub fn look(table: &Location, at: impl Fn(&Path) -> Option<Location>) -> Result<Kind> {
+    unless_damaged(|| look_into(table, at))
 }
 
 /// The library that reads Parquet may panic on what no writer makes.
@@ -62,8 +66,8 @@ pub(super) fn unless_damaged<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| bail!("the file is damaged"))
 }
 
-fn look_into(path: &Path) -> Result<Kind> {
-    let file = TableReader::open(path)?;
+fn look_into(location: &Location, at: impl Fn(&Path) -> Option<Location>) -> Result<Kind> {
+    let file = TableReader::open(location)?;
     let Some(table) = file.told(schema::TABLE_KEY) else { return Ok(Kind::Foreign) };
     if table != schema::CALLS.name {
         return Ok(Kind::Other(table.to_owned()));
@@ -74,24 +78,26 @@ fn look_into(path: &Path) -> Result<Kind> {
         serde_json::from_str(told(schema::SEGMENTS_KEY)?).context(schema::SEGMENTS_KEY)?;
     let mut gaps: Vec<Gap> =
         serde_json::from_str(told(schema::GAPS_KEY)?).context(schema::GAPS_KEY)?;
-    let meta = meta_of(path);
-    let belongs = TableReader::open(&meta).context("cannot be read").and_then(|other| {
+    let meta = meta_of(location.path());
+    let found = at(&meta).context("it is not there");
+    let opened = found.and_then(|found| Ok((TableReader::open(&found)?, found)));
+    let belongs = opened.context("cannot be read").and_then(|(other, found)| {
         ensure!(
             other.is(&schema::META)
                 && other.told(schema::EXPORT_KEY) == file.told(schema::EXPORT_KEY),
             "it is of another export than the calls"
         );
-        Ok(())
+        Ok(found)
     });
     let meta = match belongs {
-        Ok(()) => Some(meta),
+        Ok(found) => Some(found),
         Err(error) => {
             let reason = format!("{error:#}");
             gaps.push(Gap::anywhere(Cause::Unreadable { file: meta, reason }));
             None
         }
     };
-    let tables = Exported { calls: path.to_owned(), meta };
+    let tables = Exported { calls: location.clone(), meta };
     Ok(Kind::Calls(Box::new(Run { name, tables, segments, gaps })))
 }
 
@@ -102,12 +108,15 @@ pub(super) fn is_below_calls(path: &Path) -> bool {
 
 /// It lies as the calls do, below `meta` instead of `calls`.
 fn meta_of(calls: &Path) -> PathBuf {
-    let parts: Vec<_> = calls.components().collect();
-    let at = parts.iter().rposition(|part| part.as_os_str() == schema::CALLS.name);
-    let renamed = parts.iter().enumerate().map(|(index, part)| {
-        if Some(index) == at { schema::META.name.as_ref() } else { part.as_os_str() }
-    });
-    renamed.collect()
+    // Not by the components of paths, which would write `s3://` with one slash.
+    let parts: Vec<&[u8]> = calls.as_os_str().as_bytes().split(|&byte| byte == b'/').collect();
+    let at = parts.iter().rposition(|part| *part == schema::CALLS.name.as_bytes());
+    let renamed = parts
+        .iter()
+        .enumerate()
+        .map(|(index, part)| if Some(index) == at { schema::META.name.as_bytes() } else { part });
+    let renamed: Vec<&[u8]> = renamed.collect();
+    OsString::from_vec(renamed.join(&b'/')).into()
 }
 
 /// Columns of calls, in the order of a line's fields.
@@ -164,9 +173,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(path: &Path, table: &schema::Table, columns: &[&str]) -> Result<Self> {
-        let cannot = || path.display().to_string();
-        let file = TableReader::open(path).with_context(cannot)?;
+    fn new(location: &Location, table: &schema::Table, columns: &[&str]) -> Result<Self> {
+        let cannot = || location.path().display().to_string();
+        let file = TableReader::open(location).with_context(cannot)?;
         let mut rows = Self { rows: file.rows(table, columns).with_context(cannot)?, next: None };
         rows.advance().with_context(cannot)?;
         Ok(rows)
@@ -188,7 +197,7 @@ impl Lines {
     pub(super) fn new(Exported { calls, meta }: &Exported) -> Result<Self> {
         let columns = [&CALL_COLUMNS[..], &["stream"]].concat();
         let calls = Rows::new(calls, &schema::CALLS, &columns)?;
-        let meta = meta.as_deref().map(|meta| Rows::new(meta, &schema::META, &META_COLUMNS));
+        let meta = meta.as_ref().map(|meta| Rows::new(meta, &schema::META, &META_COLUMNS));
         Ok(Self { calls, meta: meta.transpose()?, segment: 1, line: 0 })
     }
 
@@ -384,5 +393,7 @@ mod tests {
         let calls = Path::new("/calls/out/calls/date=2026-11-24/host=a/r.parquet");
         let meta = Path::new("/calls/out/meta/date=2026-11-24/host=a/r.parquet");
         assert_eq!(meta_of(calls), meta);
+        let [calls, meta] = ["calls", "meta"].map(|table| format!("s3://b/{table}/r.parquet"));
+        assert_eq!(meta_of(Path::new(&calls)).to_str(), Some(&*meta));
     }
 }

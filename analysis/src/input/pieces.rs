@@ -1,8 +1,8 @@
 //! Reads and unpacks files in a thread of its own, in pieces of whole lines.
 
 use std::{
+    collections::VecDeque,
     io::{self, BufRead, Read},
-    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -10,11 +10,11 @@ use std::{
     thread,
 };
 
-use trace::reader::MAX_LINE_BYTES;
+use trace::reader::{MAX_LINE_BYTES, open_content};
 
 use super::{
     exported::{Exported, Lines, unless_damaged},
-    open,
+    location::Location,
 };
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -24,7 +24,7 @@ const WAITING: usize = 4;
 
 /// What is read.
 pub(crate) enum Source {
-    File(PathBuf),
+    File(Location),
     /// So many files, read from tables.
     Exported {
         tables: Arc<Exported>,
@@ -114,7 +114,9 @@ impl Pieces {
 }
 
 fn read_all(sources: &[Source], sender: &SyncSender<Piece>, free: &Receiver<Buffer>) {
-    for source in sources {
+    let mut ahead = Ahead { sources, next: 0, started: VecDeque::new() };
+    for (at, source) in sources.iter().enumerate() {
+        ahead.start(at);
         let file = match source {
             Source::File(file) => file,
             Source::Exported { tables, segments } => {
@@ -124,13 +126,46 @@ fn read_all(sources: &[Source], sender: &SyncSender<Piece>, free: &Receiver<Buff
                 continue;
             }
         };
-        let read = open(file).map_or_else(
+        let read = ahead.open(file).map_or_else(
             |error| sender.send(Piece::Failed(error)).is_ok(),
             |input| read_file(input, sender, free).is_some(),
         );
         if !read || sender.send(Piece::End).is_err() {
             // Nobody listens any more.
             return;
+        }
+    }
+}
+
+/// Objects that are on their way before they are read.
+struct Ahead<'a> {
+    sources: &'a [Source],
+    /// The first one that may have to be started.
+    next: usize,
+    started: VecDeque<Box<dyn Read + Send>>,
+}
+
+/// Each of them holds no more than its first part.
+const OBJECTS_AHEAD: usize = 3;
+
+impl Ahead<'_> {
+    /// Up to those behind the one that is read now.
+    fn start(&mut self, at: usize) {
+        while self.next < self.sources.len() && self.next <= at + OBJECTS_AHEAD {
+            if let Source::File(Location::Object(object)) = &self.sources[self.next] {
+                self.started.push_back(object.store.start(object));
+            }
+            self.next += 1;
+        }
+    }
+
+    fn open(&mut self, file: &Location) -> io::Result<Box<dyn BufRead + Send>> {
+        match file {
+            Location::Disk(_) => file.open(),
+            Location::Object(_) => match self.started.pop_front() {
+                Some(content) => open_content(content),
+                None => file.open(),
+            },
         }
     }
 }
@@ -191,7 +226,7 @@ fn read_tables(
     match read {
         Ok(is_heard) => is_heard?,
         Err(error) => {
-            let reason = format!("{}: {error:#}", tables.calls.display());
+            let reason = format!("{}: {error:#}", tables.calls.path().display());
             sender.send(Piece::Failed(io::Error::other(reason))).ok()?;
         }
     }
@@ -245,7 +280,9 @@ mod tests {
         let file = directory.path().join("t.jsonl");
         std::fs::write(&file, text).unwrap();
         let mut pieces = Pieces::of(
-            [file.clone(), directory.path().join("none"), file].map(Source::File).into(),
+            [file.clone(), directory.path().join("none"), file]
+                .map(|path| Source::File(Location::Disk(path)))
+                .into(),
         );
         let mut found = Vec::new();
         while let Some(piece) = pieces.receive() {

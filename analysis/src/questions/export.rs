@@ -524,6 +524,8 @@ fn hidden_gaps(context: &Context) -> Result<String> {
             gap.cause,
             Cause::MissingSegments { .. }
                 | Cause::Unreadable { .. }
+                | Cause::Altered { .. }
+                | Cause::NotListed { .. }
                 | Cause::BadLines { .. }
                 | Cause::Duplicate { .. }
                 | Cause::OtherRun { .. }

@@ -1,6 +1,6 @@
 //! Reads the rows of one table, a bounded number of them at a time.
 
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{collections::BTreeMap, ops::Range};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use parquet::{
@@ -15,8 +15,10 @@ use parquet::{
 
 use super::{
     Values,
+    content::Content,
     schema::{Kind, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY},
 };
+use crate::input::location::Location;
 
 const BATCH_ROWS: usize = 4096;
 
@@ -24,20 +26,22 @@ const BATCH_ROWS: usize = 4096;
 const MAX_COLUMN_BYTES: i64 = 512 << 20;
 
 pub struct TableReader {
-    file: SerializedFileReader<File>,
+    file: SerializedFileReader<Content>,
+    content: Content,
     metadata: BTreeMap<String, String>,
 }
 
 impl TableReader {
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = SerializedFileReader::new(File::open(path)?).context("not a Parquet file")?;
+    pub fn open(location: &Location) -> Result<Self> {
+        let content = Content::open(location)?;
+        let file = SerializedFileReader::new(content.clone()).context("not a Parquet file")?;
         let told = file.metadata().file_metadata().key_value_metadata();
         let metadata = told
             .into_iter()
             .flatten()
             .filter_map(|told| Some((told.key.clone(), told.value.clone()?)))
             .collect();
-        Ok(Self { file, metadata })
+        Ok(Self { file, content, metadata })
     }
 
     /// Of the file's own metadata.
@@ -79,13 +83,21 @@ impl TableReader {
             ensure!(fits, "its column {name} is of another type");
             columns.push(Column::new(Some(at), of_table.kind));
         }
-        Ok(RowReader { file: self.file, group: 0, left: 0, in_batch: 0, columns })
+        Ok(RowReader {
+            file: self.file,
+            content: self.content,
+            group: 0,
+            left: 0,
+            in_batch: 0,
+            columns,
+        })
     }
 }
 
 /// Goes from row to row.
 pub struct RowReader {
-    file: SerializedFileReader<File>,
+    file: SerializedFileReader<Content>,
+    content: Content,
     /// The next one.
     group: usize,
     /// Rows of the current group that are not in a batch yet.
@@ -130,6 +142,9 @@ impl RowReader {
     fn next_group(&mut self) -> Result<()> {
         let group = self.file.get_row_group(self.group)?;
         let rows = group.metadata().num_rows();
+        let ranges = self.columns.iter().filter_map(|column| column.range(&*group));
+        let all = ranges.reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
+        self.content.hold(all.unwrap_or_default())?;
         self.left = usize::try_from(rows).context("a number of rows below zero")?;
         self.group += 1;
         for column in &mut self.columns {
@@ -161,6 +176,12 @@ impl Column {
     fn new(at: Option<usize>, kind: Kind) -> Self {
         let (values, levels) = (Values::of(kind), Vec::new());
         Self { at, reader: None, values, levels, row: 0, value: 0, is_optional: false }
+    }
+
+    /// Where its values lie in the file.
+    fn range(&self, group: &dyn RowGroupReader) -> Option<Range<u64>> {
+        let (start, length) = group.metadata().column(self.at?).byte_range();
+        Some(start..start.saturating_add(length))
     }
 
     fn open(&mut self, group: &dyn RowGroupReader) -> Result<()> {

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod bucket;
 mod command_line;
 mod counts;
 mod cupti;
@@ -17,6 +18,9 @@ mod mutations;
 mod perfetto;
 mod random;
 mod scene;
+#[path = "../../../sidecar/tests/it/scripted.rs"]
+#[expect(dead_code, reason = "the sidecar's tests use more of it")]
+mod scripted;
 mod startup;
 mod timeline;
 

@@ -89,9 +89,12 @@ pub(crate) fn run(ctx: &Ctx, task: &Analyze) -> Result<()> {
     let interrupt = Interrupt::watch()?;
     let sh = &ctx.sh;
     ctx.step("build", || {
-        as_from_shell(cmd!(sh, "cargo build --locked --release --package analysis"))
-            .run()
-            .context("cannot build what is measured")
+        as_from_shell(cmd!(
+            sh,
+            "cargo build --locked --release --no-default-features --package analysis"
+        ))
+        .run()
+        .context("cannot build what is measured")
     })?;
     let made = ctx.step("trace", || make(task, &interrupt))?;
     let traces = made.directory.display().to_string();

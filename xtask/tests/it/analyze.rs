@@ -19,3 +19,19 @@ fn the_codes_of_the_program_are_passed_on() {
     }
     assert_eq!(analyze(101), Some(1), "cargo itself has failed");
 }
+
+#[test]
+fn what_reads_buckets_is_built_for_who_asks_for_one() {
+    let machine = Machine::bare();
+    machine.tool("cargo", "exit 0");
+    machine.run(&["analyze", "diff", "traces", "s3://traces/k3s-vllm"]);
+    machine.run(&["analyze", "summary", "traces"]);
+    let [bucket, directory] =
+        ["diff traces s3://traces/k3s-vllm", "summary traces"].map(|arguments| {
+            let calls = machine.calls();
+            let call = calls.iter().find(|call| call.ends_with(arguments));
+            call.unwrap_or_else(|| panic!("no {arguments} in {calls:?}")).clone()
+        });
+    assert!(!bucket.contains("--no-default-features"), "{bucket}");
+    assert!(directory.contains("--no-default-features"), "{directory}");
+}

@@ -166,7 +166,10 @@ pub(super) fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -
         // What was never written after the last line touches no step that has ended before.
         let is_behind = matches!(
             gap.cause,
-            Cause::MissingSegments { .. } | Cause::NotEnded | Cause::NotClosed { .. }
+            Cause::MissingSegments { .. }
+                | Cause::NotListed { .. }
+                | Cause::NotEnded
+                | Cause::NotClosed { .. }
         );
         (gap.may_cut_lines() || gap.may_add_lines())
             && gap.function.as_deref().is_none_or(matters)

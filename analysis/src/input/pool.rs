@@ -1,0 +1,107 @@
+//! What was found, and which runs of it are wanted.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use trace::segment_name::{Run, SegmentName};
+
+use super::{
+    RunFiles, damaged,
+    exported::{self, Kind},
+    location::Location,
+    of_export, single,
+};
+use crate::gap::Gap;
+
+/// Which runs are wanted.
+#[derive(Debug, Default, Clone)]
+pub struct Choice {
+    /// Those whose name holds this.
+    pub run: Option<String>,
+    /// The latest alone.
+    pub is_last: bool,
+}
+
+/// What was found, before anything is read of it but what tells its run.
+#[derive(Default)]
+pub(super) struct Pool {
+    pub(super) by_run: BTreeMap<Run, Vec<Location>>,
+    /// Files that are no segments by their names, and exported runs.
+    pub(super) others: Vec<RunFiles>,
+    /// Files that lie beside and are not read, in words.
+    pub(super) not_read: Vec<String>,
+    /// What a listing may have left out.
+    pub(super) unlisted: Vec<Gap>,
+    /// Runs were left out that are not wanted.
+    pub(super) has_unwanted: bool,
+}
+
+impl Pool {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_run.is_empty() && self.others.is_empty() && !self.has_unwanted
+    }
+
+    pub(super) fn add(&mut self, file: Location) {
+        let name = file.path().file_name().and_then(|name| name.to_str());
+        match name.and_then(SegmentName::parse) {
+            Some(SegmentName { run, .. }) => self.by_run.entry(run).or_default().push(file),
+            None => self.others.push(single(file)),
+        }
+    }
+
+    pub(super) fn add_table(&mut self, table: Location, kind: Result<Kind>) {
+        let name = || format!("{:?}", table.path().display().to_string());
+        match kind {
+            Ok(Kind::Calls(run)) => self.others.push(of_export(*run)),
+            Ok(Kind::Other(_)) => {}
+            Ok(Kind::Foreign) => self.not_read.push(format!("{} (not written by export)", name())),
+            Err(error) if exported::is_below_calls(table.path()) => {
+                self.others.push(damaged(table.path(), &error));
+            }
+            Err(error) => self.not_read.push(format!("{} ({error:#})", name())),
+        }
+    }
+
+    /// A table that was given by its own path has to be one.
+    pub(super) fn add_table_by_path(&mut self, table: &Location, kind: Result<Kind>) -> Result<()> {
+        let path = table.path().display();
+        match kind.with_context(|| path.to_string())? {
+            Kind::Calls(run) => self.others.push(of_export(*run)),
+            Kind::Other(name) => bail!(
+                "{path}: it is the table {name:?} of an export: give the directory of the export, or \
+             its table calls"
+            ),
+            Kind::Foreign => bail!("{path}: not written by export"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn choose(&mut self, Choice { run: text, is_last }: &Choice) -> Result<()> {
+        if let Some(text) = text {
+            self.by_run.retain(|run, _| run.to_string().contains(text));
+            self.others.retain(|run| run.name.contains(text));
+            let is_none = self.by_run.is_empty() && self.others.is_empty();
+            ensure!(!is_none, "no run is called {text:?}");
+        }
+        if *is_last {
+            let of_segments = self.by_run.keys().map(|run| start_of(&run.to_string())).max();
+            let of_others = self.others.iter().map(|run| start_of(&run.name)).max();
+            let last = of_segments.max(of_others);
+            self.by_run.retain(|run, _| Some(start_of(&run.to_string())) == last);
+            self.others.retain(|run| Some(start_of(&run.name)) == last);
+            // Of several of one name the last one, as in their order.
+            if self.by_run.is_empty() {
+                self.others.drain(..self.others.len() - 1);
+            } else {
+                self.others.clear();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs of several hosts in the order of their time, not of their hosts.
+pub(super) fn start_of(run: &str) -> (String, String) {
+    let start = run.rsplit_once('_').map_or("", |(_, start)| start);
+    (start.to_owned(), run.to_owned())
+}
