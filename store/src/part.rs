@@ -17,6 +17,9 @@ use crate::{
     sums::Sums,
 };
 
+/// Room that is made before anything has come.
+const MAX_RESERVED: usize = 16 << 20;
+
 /// Some of an object's bytes.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -125,6 +128,10 @@ impl Request<'_> {
             to_skip -= skip as u64;
             let missing = usize::try_from(self.length() - self.got()).unwrap_or(usize::MAX);
             let piece = &piece[skip..];
+            // At once, as a vector that grows holds up to twice as much.
+            if self.bytes.capacity() - self.bytes.len() < piece.len() {
+                self.bytes.reserve_exact(missing.min(MAX_RESERVED));
+            }
             self.bytes.extend_from_slice(&piece[..piece.len().min(missing)]);
             if piece.len() > missing {
                 return self.ends_elsewhere("more than that", encoding.as_deref());

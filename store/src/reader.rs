@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What is asked for at once: large enough that the time between request and answer hardly counts.
-const PART_BYTES: u64 = 8 << 20;
+const PART_BYTES: u64 = 4 << 20;
 
 /// Where only the beginning is wanted, the first request is for so much, and each further one for four
 /// times as much.

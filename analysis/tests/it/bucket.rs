@@ -202,9 +202,9 @@ fn an_object_larger_than_a_part_is_read_in_parts_and_a_single_one_by_its_key() {
     Scene::new(7, 1, 40_000).write(&stage.traces());
     let file = stage.traces().join(segment_name(1));
     let bytes = fs::metadata(&file).unwrap().len();
-    assert!(bytes > 2 * (8 << 20), "{bytes} bytes are no three parts");
+    assert!(bytes > 3 * (4 << 20), "{bytes} bytes are no four parts");
     stage.assert_same(&[]);
-    assert!(stage.gets_of(&segment_name(1)) >= 4, "its beginning, and three parts");
+    assert!(stage.gets_of(&segment_name(1)) >= 5, "its beginning, and four parts");
     let object = stage.ask(&["summary", &format!("{URL}/{}", segment_name(1)), "--json"]);
     let same = stage.ask(&["summary", URL, "--json"]);
     assert_eq!((object.code, object.stdout), (0, same.stdout));
