@@ -52,6 +52,11 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub vllm_log: Option<PathBuf>,
 
+    /// memory: set beside what NVML says, by stage: the output of
+    /// `TZ=UTC nvidia-smi --query-gpu=timestamp,index,memory.used --format=csv -lms 500`
+    #[arg(long, value_name = "FILE")]
+    pub nvml: Option<PathBuf>,
+
     /// timeline: the file to write; else RUN.perfetto-trace in the current directory.
     /// report: the file to write; else report.html.
     /// export: the directory for its tables
@@ -92,7 +97,7 @@ impl Name {
     }
 
     pub fn question(self, settings: &Settings) -> Result<Box<dyn Question>> {
-        let Settings { vllm_log, out, load } = settings;
+        let Settings { vllm_log, nvml, out, load } = settings;
         Ok(match self {
             Self::Summary => Box::new(summary::Summary::default()),
             Self::Steps => Box::new(steps::Steps::default()),
@@ -101,7 +106,7 @@ impl Name {
             Self::Launches => Box::new(launches::Launches::default()),
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Findings => Box::new(findings::Findings::default()),
-            Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref())?),
+            Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref(), nvml.as_deref())?),
             Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref())?),
             Self::Export => {
                 let out = out.as_deref().context("export writes files: give --out DIRECTORY")?;

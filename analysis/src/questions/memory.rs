@@ -1,11 +1,13 @@
 //! `memory`: what is allocated, by whom and how, the peak and what held it, what is never freed.
 
 pub(in crate::questions) mod live;
+mod nvml;
 mod vllm_log;
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
+use trace::line::MetaLine;
 
 use crate::{
     answer::{
@@ -19,6 +21,7 @@ use crate::{
     timeline::Timeline,
 };
 use live::{Action, Change, Group, Kind};
+use nvml::beside::{Beside, Known};
 use vllm_log::{About, Statement};
 
 const SHOWN_GROUPS: usize = 15;
@@ -46,6 +49,7 @@ pub struct Memory {
     /// The time that was asked for has begun.
     has_begun: bool,
     log: Vec<Logged>,
+    nvml: Option<Beside>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -107,9 +111,19 @@ impl Question for Memory {
         self.follow(call, context);
     }
 
-    fn finish(self: Box<Self>, context: &Context) -> Answer {
+    fn meta(&mut self, line: &MetaLine, context: &Context) {
+        if let Some(nvml) = &mut self.nvml {
+            nvml.startup().meta(line, context);
+        }
+    }
+
+    fn finish(mut self: Box<Self>, context: &Context) -> Answer {
         let mut answer = Answer::new("memory");
         let standing = self.standing(context);
+        let nvml = self
+            .nvml
+            .take()
+            .map(|nvml| nvml.answer(&self.known(&|value| standing.live(value)), context));
         self.figures(&standing, context, &mut answer);
         answer.sentences = self.sentences(context);
         let peak = self.live.peak.bytes;
@@ -145,12 +159,17 @@ impl Question for Memory {
              the driver keep are not among them. Calls do not tell the device: count by process"
                 .to_owned(),
         );
+        if let Some((table, sentence, notes)) = nvml {
+            answer.sentences.push(sentence);
+            answer.tables.push(table);
+            answer.notes.extend(notes);
+        }
         answer
     }
 }
 
 impl Memory {
-    pub fn new(log: Option<&Path>) -> Result<Self> {
+    pub fn new(log: Option<&Path>, nvml: Option<&Path>) -> Result<Self> {
         let log = log.map(vllm_log::read).transpose()?.unwrap_or_default();
         let logged = |statement| Logged {
             statement,
@@ -174,6 +193,7 @@ impl Memory {
             implicit: (0, 0),
             has_begun: false,
             log: log.into_iter().map(logged).collect(),
+            nvml: nvml.map(Beside::read).transpose()?,
         })
     }
 
@@ -197,7 +217,17 @@ impl Memory {
         if call.line.graph.is_some() || call.line.stream.is_some() {
             self.watch_captures(call, context);
         }
+        if let Some(nvml) = &mut self.nvml {
+            nvml.call(call, context);
+        }
         self.account(call, context);
+    }
+
+    /// For what is set beside: who holds a hundredth of the peak or more.
+    fn known<'a>(&self, live: &'a dyn Fn(u64) -> Grade) -> Known<'a> {
+        let peak = self.live.peak.bytes;
+        let holders = self.processes.iter().filter(|(_, it)| it.peak > peak / 100);
+        Known { holders: holders.map(|(id, _)| *id).collect(), peak, live }
     }
 
     /// What is live on the device after a call of the process; `None` if it has nothing to do with
@@ -246,6 +276,11 @@ impl Memory {
         };
         match change {
             Change::Allocated(kind, bytes) => {
+                if kind == Kind::Managed
+                    && let Some(nvml) = &mut self.nvml
+                {
+                    nvml.has_managed();
+                }
                 let sizes = self.sizes.entry(bytes.max(1).ilog2()).or_default();
                 sizes.allocations += 1;
                 sizes.bytes = sizes.bytes.saturating_add(bytes);
@@ -314,10 +349,14 @@ impl Memory {
             let timeline = of_process.device.get_or_insert_with(Timeline::levels);
             timeline.add(ts_ns, device_bytes as f64);
         }
-        let pid = context.processes.get(process).pid;
-        let Some(now) = context.time.unix_ns(ts_ns).filter(|_| !self.log.is_empty()) else {
+        if self.log.is_empty() && self.nvml.is_none() {
             return;
-        };
+        }
+        let pid = context.processes.get(process).pid;
+        let Some(now) = context.time.unix_ns(ts_ns) else { return };
+        if let Some(nvml) = &mut self.nvml {
+            nvml.change(now, all);
+        }
         for logged in &mut self.log {
             let is_traced =
                 logged.statement.pid.is_some_and(|pid| context.processes.find(pid).is_some());

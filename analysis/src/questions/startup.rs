@@ -74,6 +74,45 @@ impl Question for Startup {
     }
 
     fn finish(mut self: Box<Self>, context: &Context) -> Answer {
+        self.settle_all(context);
+        self.answer(context)
+    }
+}
+
+/// A stage of a process, for questions that tell by stage.
+pub(super) struct Span {
+    pub process: ProcessId,
+    pub name: &'static str,
+    pub begin_ns: i64,
+    /// `None` is the end of the trace: behind the start comes `serving`.
+    pub end_ns: Option<i64>,
+    pub grade: Grade,
+}
+
+impl Startup {
+    /// The stages of each process that launches anything, when no more lines come.
+    pub(super) fn spans(mut self, context: &Context) -> Vec<Span> {
+        self.settle_all(context);
+        let mut spans = Vec::new();
+        for (process, Process { has_steps, .. }, stages) in self.told() {
+            let pid = context.processes.get(process).pid;
+            let start = (stages[0].begin.at_ns, stages[stages.len() - 1].end.at_ns);
+            let mut add = |name, begin_ns, end_ns, grade| {
+                spans.push(Span { process, name, begin_ns, end_ns, grade });
+            };
+            for stage in stages {
+                let grade = grade(pid, stage, start, context);
+                add(stage.name.as_str(), stage.begin.at_ns, Some(stage.end.at_ns), grade);
+            }
+            if *has_steps {
+                let grade = grade(pid, &stages[stages.len() - 1], start, context);
+                add("serving", start.1, None, grade);
+            }
+        }
+        spans
+    }
+
+    fn settle_all(&mut self, context: &Context) {
         let mut first_steps = BTreeMap::new();
         for step in std::mem::take(&mut self.steps).found(context).steps {
             first_steps.entry(step.process).or_insert(step.row.start);
@@ -90,11 +129,15 @@ impl Question for Startup {
             }
             self.settle(id, end, context);
         }
-        self.answer(context)
     }
-}
 
-impl Startup {
+    /// Who launches nothing only looks around.
+    fn told(&self) -> impl Iterator<Item = (ProcessId, &Process, &[Stage])> {
+        let told = self.processes.iter().filter(|(_, process)| process.has_launched);
+        let stages = told.map(|(id, it)| (*id, it, it.stages.as_deref().unwrap_or_default()));
+        stages.filter(|(.., stages)| !stages.is_empty())
+    }
+
     fn follow(&mut self, call: &Call<'_>, context: &Context) {
         let Call { line, function, process: id } = call;
         let process = self.processes.entry(*id).or_default();
@@ -173,26 +216,21 @@ impl Startup {
                 Column::new("live_bytes", "live at its end", Unit::Bytes),
             ],
         );
-        for (id, process) in &self.processes {
-            let stages = process.stages.as_deref().unwrap_or_default();
-            // Who launches nothing only looks around.
-            if !process.has_launched || stages.is_empty() {
-                continue;
-            }
+        for (id, process, stages) in self.told() {
             let start = (stages[0].begin.at_ns, stages[stages.len() - 1].end.at_ns);
             let grade_of =
-                |stage: &Stage| grade(context.processes.get(*id).pid, stage, start, context);
+                |stage: &Stage| grade(context.processes.get(id).pid, stage, start, context);
             let is_known = stages.iter().any(|stage| grade_of(stage).is_exact());
             answer.sentences.push(match grade_of(&stages[0]) {
                 Grade::Unknown { reason } if !is_known => {
-                    format!("{}: {reason}.", context.processes.get(*id).label())
+                    format!("{}: {reason}.", context.processes.get(id).label())
                 }
-                _ => sentence(*id, stages, context),
+                _ => sentence(id, stages, context),
             });
             for (at, stage) in (1..).zip(stages) {
                 let is_before_step = at == stages.len() && process.has_steps;
                 let grade = grade_of(stage);
-                table.rows.push(row(*id, stage, is_before_step, &grade, context));
+                table.rows.push(row(id, stage, is_before_step, &grade, context));
             }
         }
         if answer.sentences.is_empty() {

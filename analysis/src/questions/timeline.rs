@@ -141,7 +141,7 @@ impl Timeline {
             state: State::NotBegun,
             clock: Clock::default(),
             steps: Steps::default(),
-            memory: Memory::new(None)?,
+            memory: Memory::new(None, None)?,
             calls: Calls::default(),
             launching: ByName::default(),
             processes: Vec::new(),

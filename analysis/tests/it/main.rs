@@ -15,6 +15,7 @@ mod diff;
 mod export;
 mod findings;
 mod mutations;
+mod nvml;
 mod perfetto;
 mod random;
 mod scene;

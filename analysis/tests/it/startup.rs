@@ -1,6 +1,6 @@
 //! Stages of a start: right where the trace is whole, never wrong where a line is missing.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use analysis::{pass::Window, questions::Name};
 use serde_json::{Value, json};
@@ -14,8 +14,8 @@ const CLOCK: &str =
 
 /// Lines in the order of their calls.
 #[derive(Default)]
-struct Start {
-    lines: Vec<String>,
+pub(super) struct Start {
+    pub(super) lines: Vec<String>,
     next_address: u64,
 }
 
@@ -45,7 +45,7 @@ impl Start {
     }
 
     /// As an engine starts: weights, a profile run with a compiler in it, the cache, captures.
-    fn engine() -> Self {
+    pub(super) fn engine() -> Self {
         let mut start = Self::default();
         let none = json!({});
         start.call(1000, "cuInit", &none);
@@ -84,7 +84,7 @@ impl Start {
     }
 
     /// Three segments: up to the cache, up to the second step, and the rest.
-    fn segments(&self) -> [Vec<String>; 3] {
+    pub(super) fn segments(&self) -> [Vec<String>; 3] {
         let at = |ms: u64| {
             let is_it = |line: &String| line.contains(&format!("\"ts\":{ms},"));
             self.lines.iter().position(is_it).unwrap()
@@ -95,9 +95,14 @@ impl Start {
         [one.to_vec(), two.to_vec(), three.to_vec()]
     }
 
-    /// `segments` is what is left of them.
     fn answer(segments: &[Vec<String>; 3]) -> Value {
         let directory = tempfile::tempdir().unwrap();
+        Self::write(segments, directory.path());
+        ask(&[directory.path()], &[Name::Startup], &Window::default()).remove(0)
+    }
+
+    /// `segments` is what is left of them.
+    pub(super) fn write(segments: &[Vec<String>; 3], directory: &Path) {
         let mut in_run = BTreeMap::new();
         for (sequence, (lines, whole)) in (1..).zip(segments.iter().zip(Self::engine().segments()))
         {
@@ -134,9 +139,8 @@ impl Start {
             )
             .unwrap();
             let name = format!("trace_node_20261124T042800.000Z_00000{sequence}.jsonl");
-            fs::write(directory.path().join(name), text).unwrap();
+            fs::write(directory.join(name), text).unwrap();
         }
-        ask(&[directory.path()], &[Name::Startup], &Window::default()).remove(0)
     }
 }
 
