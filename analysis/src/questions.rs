@@ -63,7 +63,8 @@ pub struct Settings {
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
 
-    /// tokens: the result of a load test: ours, vllm bench serve --save-detailed, GuideLLM, AIPerf
+    /// tokens, timeline: the result of a load test: ours, vllm bench serve --save-detailed, GuideLLM,
+    /// AIPerf
     #[arg(long, value_name = "FILE")]
     pub load: Vec<PathBuf>,
 }
@@ -107,7 +108,7 @@ impl Name {
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Findings => Box::new(findings::Findings::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref(), nvml.as_deref())?),
-            Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref())?),
+            Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref(), load)?),
             Self::Export => {
                 let out = out.as_deref().context("export writes files: give --out DIRECTORY")?;
                 Box::new(export::Export::new(out))

@@ -16,6 +16,7 @@ mod lanes;
 mod names;
 mod perfetto;
 mod protobuf;
+mod requests;
 
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,7 @@ use super::{
     launches::{self, kind_of},
     memory::Memory,
     steps::Steps,
+    tokens::Load,
 };
 use crate::{
     answer::{Answer, Unit, units::bytes},
@@ -56,6 +58,9 @@ pub struct Timeline {
     clock: Clock,
     steps: Steps,
     memory: Memory,
+    loads: Vec<Load>,
+    /// A closing line has said that nothing follows.
+    has_ended: bool,
     calls: Calls,
     launching: ByName<launches::Kind>,
     processes: Vec<OfProcess>,
@@ -105,6 +110,7 @@ impl Question for Timeline {
                     process.is_described = false;
                 }
             }
+            Meta::SegmentClose(closing) => self.has_ended |= closing.r#final,
             Meta::SegmentOpen(_) => {
                 if let State::Writing(file) = &mut self.state {
                     time_of_day(&mut file.buffer, from_milliseconds(line.ts), self.clock, context);
@@ -132,7 +138,7 @@ impl Question for Timeline {
 }
 
 impl Timeline {
-    pub fn new(path: Option<&Path>) -> Result<Self> {
+    pub fn new(path: Option<&Path>, loads: &[PathBuf]) -> Result<Self> {
         if let Some(path) = path {
             ensure!(path.file_name().is_some(), "{} names no file", path.display());
         }
@@ -142,6 +148,8 @@ impl Timeline {
             clock: Clock::default(),
             steps: Steps::default(),
             memory: Memory::new(None, None)?,
+            loads: loads.iter().map(|path| Load::read(path)).collect::<Result<_>>()?,
+            has_ended: false,
             calls: Calls::default(),
             launching: ByName::default(),
             processes: Vec::new(),
@@ -216,6 +224,9 @@ impl Timeline {
         let found = self.steps.found(context);
         let first_work = |owner: u32| self.processes.get(owner as usize)?.first_work;
         let engine = engine::write(&mut file, &found, context, first_work, self.clock)?;
+        let loads = std::mem::take(&mut self.loads);
+        let requests =
+            requests::write(&mut file, &loads, &found, self.has_ended, context, self.clock)?;
         gaps::about(&mut file.buffer, context, self.clock);
         gaps::write(&mut file.buffer, context, self.clock);
         let (path, size) = file.finish()?;
@@ -235,9 +246,17 @@ impl Timeline {
         add("flows_to_steps", "flows that end in a step", engine.flows);
         add("steps", "steps", engine.steps);
         add("steps_proven", "steps with a proven end on the GPU", engine.proven);
-        if self.left_out + engine.left_out > 0 {
-            add("left_out", "calls and steps that have no place", self.left_out + engine.left_out);
+        if !loads.is_empty() {
+            add("requests", "requests of load tests", requests.requests);
+            add("tokens", "tokens of these", requests.tokens);
+            add("tokens_explained", "tokens with what they waited for", requests.explained);
         }
+        let left_out = self.left_out + engine.left_out + requests.left_out;
+        if left_out > 0 {
+            let title = "calls, steps, requests and tokens that have no place";
+            add("left_out", title, left_out);
+        }
+        answer.notes.extend(requests.problems);
         let (live, grade) = self.memory.live_at_end(context);
         let title = "device memory live at the end, as the counters have it";
         answer.figure("live_bytes", title, Unit::Bytes, live, grade);

@@ -7,6 +7,7 @@ pub mod load;
 mod long_calls;
 mod requests;
 mod slowest;
+pub(super) mod spans;
 mod split;
 mod table;
 
@@ -18,10 +19,11 @@ use trace::line::{CloseReason, Meta, MetaLine};
 use self::{
     engine::Engine,
     join::{Asked, Certainty, Joined, Placed},
-    load::{Clock, Content, Load},
+    load::{Clock, Content},
     long_calls::{LongCall, LongCalls},
     split::Split,
 };
+pub(super) use self::{load::Load, spans::Requests};
 use super::steps::{Found, Steps, is_wait_for_event};
 use crate::{
     answer::Answer,

@@ -208,7 +208,8 @@ impl Sequence {
         let value_of = |annotation: &Message<'_>| {
             let number = annotation.number(3).or(annotation.number(7));
             let text = annotation.number(17).map(|iid| named(29, iid));
-            number.map(|number| number.to_string()).or(text).or(annotation.text(6))
+            let signed = annotation.number(4).map(|number| number.cast_signed().to_string());
+            number.map(|number| number.to_string()).or(signed).or(text).or(annotation.text(6))
         };
         let arguments = event.messages(4).map(|annotation| {
             let name =

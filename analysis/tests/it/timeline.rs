@@ -24,9 +24,17 @@ use super::{
 
 /// The answer, how many calls were read, and the file; `None` if nothing was written.
 fn timeline(traces: &Path, window: Window) -> (Value, u64, Option<Timeline>) {
+    timeline_with(traces, window, Settings::default())
+}
+
+fn timeline_with(
+    traces: &Path,
+    window: Window,
+    settings: Settings,
+) -> (Value, u64, Option<Timeline>) {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("a file");
-    let settings = Settings { out: Some(out.clone()), ..Settings::default() };
+    let settings = Settings { out: Some(out.clone()), ..settings };
     let found = input::find(&[traces.to_owned()]).unwrap();
     let mut asked = vec![Name::Timeline.question(&settings).unwrap()];
     let context = pass::read(&found.runs[0], &window, &mut asked);
@@ -266,4 +274,92 @@ fn a_foreign_file_stays() {
     let answer = asked.remove(0).finish(&context);
     assert!(answer.failure.unwrap().contains("was not written by this program"));
     assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
+}
+
+fn tests_data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// A length of a slice's arguments, which may be less than nothing.
+fn ns(slice: &Slice, argument: &str) -> i64 {
+    slice.arguments[argument].parse().unwrap()
+}
+
+#[test]
+fn requests_and_tokens_are_spans_with_what_they_waited_for() {
+    let (trace, load) = (tests_data("h200-graphs.jsonl.zst"), tests_data("h200-graphs.load.json"));
+    let settings = || Settings { load: vec![load.clone()], ..Settings::default() };
+    let (answer, _, timeline) = timeline_with(&trace, Window::default(), settings());
+    let timeline = timeline.unwrap();
+    let told: Value = serde_json::from_slice(&fs::read(&load).unwrap()).unwrap();
+    let run = &input::find(&[trace]).unwrap().runs[0];
+    let mut asked = vec![Name::Tokens.question(&settings()).unwrap()];
+    let context = pass::read(run, &Window::default(), &mut asked);
+    let tokens = to_json(&asked.remove(0).finish(&context), &context);
+
+    let slices: Vec<&Slice> = timeline.on("requests of h200-graphs.load.json").collect();
+    let (requests, spans): (Vec<&Slice>, Vec<&Slice>) =
+        slices.iter().partition(|slice| slice.depth == 0);
+    assert_eq!(requests.len(), 32);
+    assert_eq!(figure(&answer, "requests"), 32);
+    assert_eq!((spans.len(), figure(&answer, "tokens_explained")), (32 * 64, 32 * 64));
+    for request in requests {
+        let number: usize = request.name.strip_prefix("request ").unwrap().parse().unwrap();
+        let told = &told["requests"][number - 1];
+        // The client's clock is that of the node, whose clocks moved by less than this.
+        let sent = told["start_unix_ns"].as_u64().unwrap();
+        assert!(request.begin.abs_diff(sent) < 100_000, "{request:?} {told}");
+        let is_in = |slice: &&&Slice| {
+            slice.track == request.track && slice.begin >= request.begin && slice.end <= request.end
+        };
+        let spans: Vec<&&Slice> = spans.iter().filter(is_in).collect();
+        let offsets = told["chunk_offsets_ms"].as_array().unwrap();
+        assert_eq!(spans.len(), offsets.len());
+        for (span, offset) in spans.iter().zip(offsets) {
+            let offset = offset.as_f64().unwrap() * 1e6;
+            let arrived = (span.end.unwrap() - request.begin) as f64;
+            assert!((arrived - offset).abs() < 2.0, "{span:?} {offset}");
+            let parts = ["before", "queue", "host", "gpu", "wait", "after"];
+            let sum: i64 = parts.iter().map(|part| ns(span, &format!("{part}_ns"))).sum();
+            assert_eq!(sum.cast_unsigned(), span.end.unwrap() - span.begin, "{span:?}");
+            // The step is on the engine's own track, and was handed out before the token came.
+            let step = &span.arguments["step"];
+            let mut flights = timeline.on("steps in flight");
+            let flight = flights.find(|flight| &flight.arguments["step"] == step).unwrap();
+            assert!(flight.end <= span.end, "{flight:?} {span:?}");
+        }
+        // As the question `tokens` says.
+        let rows = tokens["requests"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["request"] == number).unwrap();
+        assert_eq!(row["match"].as_str(), Some(&*request.arguments["match"]));
+        let sum = |spans: &[&&Slice], part: &str| -> i64 {
+            spans.iter().map(|span| ns(span, part)).sum()
+        };
+        for part in ["host_ns", "gpu_ns", "wait_ns"] {
+            assert_eq!(row[format!("decode_{part}")].as_i64(), Some(sum(&spans[1..], part)));
+        }
+        for part in ["before_ns", "queue_ns"] {
+            assert_eq!(row[part].as_i64(), Some(sum(&spans[..1], part)), "{row}");
+        }
+    }
+    let notes = answer["notes"].as_array().unwrap();
+    assert!(
+        notes.iter().any(|note| note.as_str().unwrap().contains("64 requests of")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn a_load_test_of_another_day_is_named_and_the_timeline_is_written() {
+    let trace = tests_data("h200-graphs.jsonl.zst");
+    let directory = tempfile::tempdir().unwrap();
+    let load = directory.path().join("load.json");
+    let text = fs::read_to_string(tests_data("h200-graphs.load.json")).unwrap();
+    fs::write(&load, text.replace("\"start_unix_ns\": 1795", "\"start_unix_ns\": 1794")).unwrap();
+    let settings = Settings { load: vec![load], ..Settings::default() };
+    let (answer, calls, timeline) = timeline_with(&trace, Window::default(), settings);
+    assert_eq!(figure(&answer, "requests"), 0);
+    assert_eq!(timeline.unwrap().calls().count() as u64, calls);
+    let notes = answer["notes"].as_array().unwrap();
+    assert!(notes.iter().any(|note| note.as_str().unwrap().contains("is not used: it ran from")));
 }

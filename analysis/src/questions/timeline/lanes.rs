@@ -3,25 +3,38 @@
 /// More are not shown.
 const MAX_LANES: usize = 32;
 
-/// When the latest slice of each lane ends.
-#[derive(Debug, Default)]
-pub(super) struct Lanes(Vec<u64>);
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// When the latest slice of each lane ends.
+    busy: Vec<u64>,
+    most: usize,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self::up_to(MAX_LANES)
+    }
+}
 
 impl Lanes {
+    pub(super) fn up_to(most: usize) -> Self {
+        Self { busy: Vec::new(), most: most.min(usize::from(u16::MAX)) }
+    }
+
     /// The first lane that is free at `begin`, and whether it is new; `None` if too many overlap.
     /// Slices must come in the order of their beginnings, or lie behind all others.
     pub(super) fn place(&mut self, begin: u64, end: u64) -> Option<(u16, bool)> {
-        let free = self.0.iter().position(|&busy| busy <= begin);
+        let free = self.busy.iter().position(|&busy| busy <= begin);
         let (lane, is_new) = match free {
             Some(lane) => (lane, false),
-            None if self.0.len() < MAX_LANES => {
-                self.0.push(0);
-                (self.0.len() - 1, true)
+            None if self.busy.len() < self.most => {
+                self.busy.push(0);
+                (self.busy.len() - 1, true)
             }
             None => return None,
         };
-        self.0[lane] = end.max(begin);
-        Some((u16::try_from(lane).expect("at most MAX_LANES"), is_new))
+        self.busy[lane] = end.max(begin);
+        Some((u16::try_from(lane).expect("at most u16::MAX"), is_new))
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) mod event {
 pub(super) mod annotation {
     pub(in super::super) const NAME_IID: u32 = 1;
     pub(in super::super) const UINT: u32 = 3;
+    pub(in super::super) const INT: u32 = 4;
     pub(in super::super) const STRING: u32 = 6;
     pub(in super::super) const POINTER: u32 = 7;
     pub(in super::super) const NAME: u32 = 10;
@@ -151,6 +152,7 @@ pub(super) enum Kind {
     Memory,
     LaunchRate,
     Gaps,
+    Requests,
 }
 
 impl Kind {
@@ -195,11 +197,23 @@ pub(super) fn slice(
     uuid: u64,
     write: impl FnOnce(&mut Vec<u8>),
 ) {
-    let r#type = if end.is_some() { event::SLICE_BEGIN } else { event::INSTANT };
-    event(out, begin, r#type, uuid, write);
-    if let Some(end) = end {
-        event(out, end.max(begin), event::SLICE_END, uuid, |_| {});
-    }
+    let Some(end) = end else { return event(out, begin, event::INSTANT, uuid, write) };
+    slice_begin(out, begin, uuid, write);
+    slice_end(out, end.max(begin), uuid);
+}
+
+/// Others may lie in it: they begin and end before its end is written.
+pub(super) fn slice_begin(
+    out: &mut Vec<u8>,
+    begin: u64,
+    uuid: u64,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    event(out, begin, event::SLICE_BEGIN, uuid, write);
+}
+
+pub(super) fn slice_end(out: &mut Vec<u8>, end: u64, uuid: u64) {
+    event(out, end, event::SLICE_END, uuid, |_| {});
 }
 
 /// `value` is cut to what Perfetto can show.
@@ -214,6 +228,9 @@ pub(super) fn argument(out: &mut Vec<u8>, name: &str, value: impl Into<Argument>
         text(out, annotation::NAME, name);
         match value.into() {
             Argument::Number(number) => uint(out, annotation::UINT, number),
+            Argument::Signed(number) => {
+                uint(out, annotation::INT, number.cast_unsigned());
+            }
             Argument::Text(value) => text(out, annotation::STRING, &value),
         }
     });
@@ -221,12 +238,20 @@ pub(super) fn argument(out: &mut Vec<u8>, name: &str, value: impl Into<Argument>
 
 pub(super) enum Argument {
     Number(u64),
+    /// A length that may be less than nothing.
+    Signed(i64),
     Text(String),
 }
 
 impl From<u64> for Argument {
     fn from(number: u64) -> Self {
         Self::Number(number)
+    }
+}
+
+impl From<i64> for Argument {
+    fn from(number: i64) -> Self {
+        Self::Signed(number)
     }
 }
 

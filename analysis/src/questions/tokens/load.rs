@@ -28,7 +28,7 @@ const MAX_TIME_NS: f64 = 4.0e18;
 
 /// One file, or why it cannot be used.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(in crate::questions) struct Load {
     pub path: PathBuf,
     pub content: Result<Content, String>,
 }
@@ -93,7 +93,7 @@ impl Format {
 
 impl Load {
     /// An error is a file that cannot be opened; what is wrong inside stands in the load.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(in crate::questions) fn read(path: &Path) -> Result<Self> {
         let cannot = || format!("cannot read {}", path.display());
         let mut bytes = Vec::new();
         let file = File::open(path).with_context(cannot)?;

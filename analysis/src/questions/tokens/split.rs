@@ -34,7 +34,7 @@ pub(super) const PARTS: [Part; 6] =
 
 /// Lengths in nanoseconds: a best guess, and between what the truth lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Length {
+pub(in crate::questions) struct Length {
     pub ns: i64,
     pub low: i64,
     pub high: i64,
@@ -77,7 +77,7 @@ impl Length {
         Self { ns, low: ns, high: ns }
     }
 
-    pub(super) fn is_exact(self) -> bool {
+    pub(in crate::questions) fn is_exact(self) -> bool {
         self.low == self.high
     }
 
