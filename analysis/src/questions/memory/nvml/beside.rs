@@ -335,7 +335,9 @@ impl Beside {
             let took = duration(stage.end_ns.saturating_sub(stage.begin_ns).max(0) as f64);
             return Err(format!("none of NVML's samples lies in its {took}: record more often"));
         };
-        let most = within().max_by_key(|at| fitting.used(recording, *at)).unwrap_or(last);
+        // Of equals one around which nothing changed.
+        let most = within().max_by_key(|at| (fitting.used(recording, *at), is_settled(at)));
+        let most = most.unwrap_or(last);
         Ok((last, most))
     }
 
