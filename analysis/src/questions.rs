@@ -67,6 +67,11 @@ pub struct Settings {
     /// AIPerf
     #[arg(long, value_name = "FILE")]
     pub load: Vec<PathBuf>,
+
+    /// timeline: what torch.profiler has written of a part of the same run (.json, .json.gz): adds what
+    /// the GPU did
+    #[arg(long, value_name = "FILE")]
+    pub merge: Option<PathBuf>,
 }
 
 /// In the report: what to act on first.
@@ -98,7 +103,7 @@ impl Name {
     }
 
     pub fn question(self, settings: &Settings) -> Result<Box<dyn Question>> {
-        let Settings { vllm_log, nvml, out, load } = settings;
+        let Settings { vllm_log, nvml, out, load, merge } = settings;
         Ok(match self {
             Self::Summary => Box::new(summary::Summary::default()),
             Self::Steps => Box::new(steps::Steps::default()),
@@ -108,7 +113,9 @@ impl Name {
             Self::Startup => Box::new(startup::Startup::default()),
             Self::Findings => Box::new(findings::Findings::default()),
             Self::Memory => Box::new(memory::Memory::new(vllm_log.as_deref(), nvml.as_deref())?),
-            Self::Timeline => Box::new(timeline::Timeline::new(out.as_deref(), load)?),
+            Self::Timeline => {
+                Box::new(timeline::Timeline::new(out.as_deref(), load, merge.as_deref())?)
+            }
             Self::Export => {
                 let out = out.as_deref().context("export writes files: give --out DIRECTORY")?;
                 Box::new(export::Export::new(out))

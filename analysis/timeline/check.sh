@@ -55,11 +55,12 @@ scratch=$(mktemp -d)
 trap 'rm -r "$scratch"' EXIT
 check() { "$python" analysis/timeline/check.py "$@"; }
 check_import() { "$python" analysis/timeline/check_import.py "$1" "$2" "$processor/package"; }
-# The timeline, with the load test that lies beside the trace, and what other questions say.
+# The timeline, with the load test and the profile that lie beside the trace, and what other questions say.
 write() {
-    local load=${1%.jsonl.zst}.load.json
+    local beside=${1%.jsonl.zst}
     local with=()
-    if [ -e "$load" ]; then with=(--load "$load"); fi
+    if [ -e "$beside.load.json" ]; then with+=(--load "$beside.load.json"); fi
+    if [ -e "$beside.profile.json.gz" ]; then with+=(--merge "$beside.profile.json.gz"); fi
     cargo run --release --quiet --locked --package analysis -- summary,launches,timeline "$1" --json \
         --out "$scratch/timeline" "${with[@]}" >"$scratch/answers"
 }

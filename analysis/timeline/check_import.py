@@ -15,9 +15,9 @@ import pathlib
 import subprocess
 import sys
 
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from perfetto.trace_processor.platform import PlatformDelegate
 from perfetto.trace_processor.protos import ProtoFactory
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket
 
 APPEND, FINALIZE, QUERY = 1, 2, 3
 NULL, VARINT, FLOAT, STRING, BLOB = range(1, 6)
@@ -128,9 +128,15 @@ QUERIES = {
     "flows to steps": """select count(*), count(distinct f.slice_out), sum(o.ts <= i.ts + i.dur)
         from flow f join slice i on f.slice_in = i.id join slice o on f.slice_out = o.id
         join track t on i.track_id = t.id where t.name = 'steps in flight'""",
+    # A flow to the GPU comes from a launch that had begun.
+    "flows to the GPU": f"""select count(*), count(distinct f.slice_out), sum(s.ts <= i.ts)
+        from flow f join slice i on f.slice_in = i.id join slice s on f.slice_out = s.id
+        join track t on i.track_id = t.id where t.name like 'stream %' and {IS_CALL}""",
+    "GPU": """select count(*) from slice s join track t on s.track_id = t.id
+        where t.name like 'stream %'""",
     "other flows": f"""select count(*) from flow f join slice s on f.slice_in = s.id
         where not {IS_CALL} and s.track_id not in
-            (select id from track where name = 'steps in flight')""",
+            (select id from track where name = 'steps in flight' or name like 'stream %')""",
     "launch rate": """select sum(value) from counter c join counter_track t on c.track_id = t.id
         where t.name = 'launches per second'""",
     "live memory": """select sum(value) from (select value, row_number() over
@@ -161,12 +167,13 @@ def main():
 
     expect(found["errors"], [], "errors of the import")
     instants = timeline["instants"]
-    by_function = {row["function"]: (row["lines"], row["total_ns"]) for row in told["summary"]["functions"]}
-    calls = {name: (count, ns) for name, count, ns in found["calls"]}
-    expect({name: it[0] for name, it in calls.items()}, {name: it[0] for name, it in by_function.items()}, "slices by function")
+    functions = told["summary"]["functions"]
+    count = {row["function"]: row["lines"] for row in functions}
+    expect({name: calls for name, calls, _ in found["calls"]}, count, "slices by function")
     if instants == 0:
-        expect(calls, by_function, "time of the slices by function")
-    expect(sum(count for count, _ in calls.values()), timeline["slices"] + instants, "slices of calls")
+        took = {row["function"]: row["total_ns"] for row in functions}
+        expect({name: ns for name, _, ns in found["calls"]}, took, "time of slices by function")
+    expect(sum(count.values()), timeline["slices"] + instants, "slices of calls")
     expect(found["unfinished"], [(0,)], "slices without an end")
     [(nested, inside)] = found["nested"]
     expect(inside or 0, nested, "calls that lie in another")
@@ -176,6 +183,10 @@ def main():
         (flows, callers, begun or 0), (timeline["flows_to_steps"],) * 3, "flows that arrive at a step"
     )
     expect(found["other flows"], [(0,)], "flows to what is neither call nor step")
+    [(flows_to_gpu, callers, begun)] = found["flows to the GPU"]
+    expected = (timeline.get("flows_to_gpu", 0),) * 3
+    expect((flows_to_gpu, callers, begun or 0), expected, "flows that arrive at the GPU")
+    expect(found["GPU"], [(timeline.get("gpu_slices", 0),)], "slices of the GPU")
     launches = figures["launches"]
     [(rate,)] = found["launch rate"]
     expect((rate or 0) / 100, launches["launches"] + launches["replays"], "launches by their rate")
@@ -186,13 +197,14 @@ def main():
         expect(found["requests"], expected, "requests and tokens")
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
-    requests = f", {timeline['tokens']} tokens" if "tokens" in timeline else ""
-    print(
-        f"{arguments.file}: trace_processor has {timeline['slices']} slices of {len(calls)} functions in "
-        f"{found['threads'][0][0]} threads, {flows} flows to {timeline['steps']} steps{requests}, no error"
-        if not failures
-        else f"{arguments.file}: {len(failures)} differences"
-    )
+    more = f", {timeline['tokens']} tokens" if "tokens" in timeline else ""
+    more += f", {flows_to_gpu} flows to the GPU" if flows_to_gpu else ""
+    if not failures:
+        print(
+            f"{arguments.file}: trace_processor has {timeline['slices']} slices of {len(count)} "
+            f"functions in {found['threads'][0][0]} threads, {flows} flows to {timeline['steps']} "
+            f"steps{more}, no error"
+        )
     return 1 if failures else 0
 
 

@@ -13,6 +13,7 @@ mod engine;
 mod file;
 mod gaps;
 mod lanes;
+mod merge;
 mod names;
 mod perfetto;
 mod protobuf;
@@ -28,10 +29,11 @@ use trace::{
 };
 
 use self::{
-    calls::{Calls, is_shown},
+    calls::{Calls, Flows, is_shown},
     clock::Clock,
     counters::Counters,
     file::TimelineFile,
+    merge::Merge,
     perfetto::{Kind, MAIN_SEQUENCE, clock as clocks, clock_snapshot, describe, track},
     protobuf::{message, text, uint},
 };
@@ -61,6 +63,7 @@ pub struct Timeline {
     loads: Vec<Load>,
     /// A closing line has said that nothing follows.
     has_ended: bool,
+    merge: Option<Merge>,
     calls: Calls,
     launching: ByName<launches::Kind>,
     processes: Vec<OfProcess>,
@@ -138,7 +141,7 @@ impl Question for Timeline {
 }
 
 impl Timeline {
-    pub fn new(path: Option<&Path>, loads: &[PathBuf]) -> Result<Self> {
+    pub fn new(path: Option<&Path>, loads: &[PathBuf], merge: Option<&Path>) -> Result<Self> {
         if let Some(path) = path {
             ensure!(path.file_name().is_some(), "{} names no file", path.display());
         }
@@ -150,6 +153,7 @@ impl Timeline {
             memory: Memory::new(None, None)?,
             loads: loads.iter().map(|path| Load::read(path)).collect::<Result<_>>()?,
             has_ended: false,
+            merge: merge.map(Merge::read).transpose()?,
             calls: Calls::default(),
             launching: ByName::default(),
             processes: Vec::new(),
@@ -198,7 +202,8 @@ impl Timeline {
         }
         // Without a duration nothing tells when it returned.
         let times = (begin, line.dur_ns.filter(|_| !line.is_entry()).map(|_| end));
-        self.calls.call(out, call, times, flow, context);
+        let to_gpu = self.merge.as_mut().and_then(|merge| merge.call(call, times, context));
+        self.calls.call(out, call, times, Flows { to_step: flow, to_gpu }, context);
         if let Some(bytes) = live {
             process.counters.live_memory(out, owner, end, bytes);
         } else if !process.has_memory {
@@ -227,6 +232,7 @@ impl Timeline {
         let loads = std::mem::take(&mut self.loads);
         let requests =
             requests::write(&mut file, &loads, &found, self.has_ended, context, self.clock)?;
+        let merge = self.merge.take().map(|merge| merge.write(&mut file)).transpose()?;
         gaps::about(&mut file.buffer, context, self.clock);
         gaps::write(&mut file.buffer, context, self.clock);
         let (path, size) = file.finish()?;
@@ -251,12 +257,16 @@ impl Timeline {
             add("tokens", "tokens of these", requests.tokens);
             add("tokens_explained", "tokens with what they waited for", requests.explained);
         }
-        let left_out = self.left_out + engine.left_out + requests.left_out;
+        let merged = merge.as_ref().map_or(0, |merge| merge.left_out);
+        let left_out = self.left_out + engine.left_out + requests.left_out + merged;
         if left_out > 0 {
-            let title = "calls, steps, requests and tokens that have no place";
+            let title = "calls, steps, requests, tokens and slices of the GPU that have no place";
             add("left_out", title, left_out);
         }
         answer.notes.extend(requests.problems);
+        if let Some(merge) = merge {
+            tell_merge(merge, answer);
+        }
         let (live, grade) = self.memory.live_at_end(context);
         let title = "device memory live at the end, as the counters have it";
         answer.figure("live_bytes", title, Unit::Bytes, live, grade);
@@ -269,6 +279,27 @@ impl Timeline {
         );
         Ok(())
     }
+}
+
+/// How a profile fits the trace, and what was made of it.
+fn tell_merge(merge: merge::Written, answer: &mut Answer) {
+    let mut add = |name, title, value: u64| {
+        answer.figure(name, title, Unit::Count, value, Grade::Exact);
+    };
+    add("profile_launches", "launches in the profile", merge.launches);
+    add("profile_launches_matched", "of these, calls of the trace", merge.matched);
+    add("profile_launches_missing", "calls of the trace that it lacks", merge.not_in_profile);
+    add("gpu_slices", "slices of the GPU", merge.slices);
+    add("gpu_slices_launched", "of these, with the call that launched them", merge.launched);
+    add("flows_to_gpu", "flows that end in a slice of the GPU", merge.flows);
+    if let Some((low, high)) = merge.offset {
+        let title = "the trace's clock less the profiler's";
+        let grade = Grade::between(low as f64, high as f64);
+        let offset = i64::midpoint(low, high);
+        answer.figure("profile_clock_offset_ns", title, Unit::Nanoseconds, offset, grade);
+    }
+    answer.notes.extend(merge.problem);
+    answer.notes.extend(merge.notes);
 }
 
 /// As the question `launches` counts: the outermost that succeeded, and is not captured.

@@ -14,6 +14,7 @@ mod cupti;
 mod diff;
 mod export;
 mod findings;
+mod merge;
 mod mutations;
 mod nvml;
 mod perfetto;

@@ -17,6 +17,9 @@ pub(crate) struct Slice {
     /// Slices of the track around it.
     pub(crate) depth: usize,
     pub(crate) arguments: BTreeMap<String, String>,
+    /// Flows that begin or go on here, and those that end.
+    pub(crate) flows: Vec<u64>,
+    pub(crate) ends: Vec<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -143,8 +146,6 @@ struct Event {
     r#type: u64,
     slice: Slice,
     value: Option<u64>,
-    flows: Vec<u64>,
-    ends: Vec<u64>,
 }
 
 pub(crate) fn read(path: &Path) -> Timeline {
@@ -229,8 +230,6 @@ impl Sequence {
             time,
             r#type: event.number(9).unwrap(),
             value: event.number(30),
-            flows: numbers(47).collect(),
-            ends: numbers(48).collect(),
             slice: Slice {
                 track: event.number(11).or(self.track).unwrap(),
                 name: name.unwrap_or_default(),
@@ -238,6 +237,8 @@ impl Sequence {
                 end: None,
                 depth: 0,
                 arguments: arguments.collect(),
+                flows: numbers(47).collect(),
+                ends: numbers(48).collect(),
             },
         }
     }
@@ -247,14 +248,14 @@ impl Timeline {
     /// An end is that of the innermost slice of its track.
     fn fill(&mut self, events: Vec<Event>) {
         let mut open: BTreeMap<u64, Vec<Slice>> = BTreeMap::new();
-        for Event { time, r#type, mut slice, value, flows, ends } in events {
-            for flow in flows {
+        for Event { time, r#type, mut slice, value } in events {
+            for &flow in &slice.flows {
                 let (calls, steps) = self.flows.entry(flow).or_default();
                 *calls += 1;
                 assert_eq!(*steps, 0, "a flow goes on behind its end: {slice:?}");
             }
-            for flow in ends {
-                let (_, steps) = self.flows.get_mut(&flow).expect("a flow begins before it ends");
+            for flow in &slice.ends {
+                let (_, steps) = self.flows.get_mut(flow).expect("a flow begins before it ends");
                 *steps += 1;
             }
             let stack = open.entry(slice.track).or_default();

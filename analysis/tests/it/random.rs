@@ -1,6 +1,6 @@
 //! Numbers of a seed: the same in every run of a test.
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

@@ -27,7 +27,7 @@ fn timeline(traces: &Path, window: Window) -> (Value, u64, Option<Timeline>) {
     timeline_with(traces, window, Settings::default())
 }
 
-fn timeline_with(
+pub(super) fn timeline_with(
     traces: &Path,
     window: Window,
     settings: Settings,
@@ -45,7 +45,7 @@ fn timeline_with(
     (to_json(&answer, &context), context.calls, file)
 }
 
-fn figure(answer: &Value, name: &str) -> u64 {
+pub(super) fn figure(answer: &Value, name: &str) -> u64 {
     answer["figures"][name]["value"].as_u64().unwrap()
 }
 

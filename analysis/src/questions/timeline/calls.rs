@@ -67,20 +67,35 @@ struct Waiting {
     end: u64,
     depth: u16,
     class: Class,
-    flow: Option<u64>,
+    flows: Flows,
     from: usize,
     to: usize,
 }
 
+/// What leads on from a call.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Flows {
+    /// Over the driver's part of it.
+    pub(super) to_step: Option<u64>,
+    pub(super) to_gpu: Option<u64>,
+}
+
+impl Flows {
+    fn write(self, out: &mut Vec<u8>) {
+        for id in [self.to_step, self.to_gpu].into_iter().flatten() {
+            flow(out, id);
+        }
+    }
+}
+
 impl Calls {
-    /// `begin` and `end` are times of the trace, `None` where the call's end is not known; `flow`
-    /// leads on from here.
+    /// `begin` and `end` are times of the trace, `None` where the call's end is not known.
     pub(super) fn call(
         &mut self,
         out: &mut Vec<u8>,
         call: &Call<'_>,
         (begin, end): (u64, Option<u64>),
-        flow: Option<u64>,
+        flows: Flows,
         context: &Context,
     ) {
         let line = call.line;
@@ -101,22 +116,22 @@ impl Calls {
         let Some(end) = end else {
             let place = (begin, None, "only its beginning is known");
             let Thread { sequence, ref bytes, .. } = *thread;
-            instant(out, sequence, &bytes[from..to], place, flow);
+            instant(out, sequence, &bytes[from..to], place, flows);
             thread.bytes.truncate(from);
             self.counts.instants += 1;
             return;
         };
         let (depth, class) = (line.depth.unwrap_or(0), context.functions.get(call.function).class);
-        if flow.is_some() {
+        if flows.to_step.is_some() {
             // The driver's part of the runtime's call.
             let is_inner = |inner: &&mut Waiting| inner.depth == depth + 1 && inner.class == class;
             if let Some(inner) = thread.waiting.iter_mut().rev().find(is_inner)
                 && inner.begin >= begin
             {
-                inner.flow = flow;
+                inner.flows.to_step = flows.to_step;
             }
         }
-        thread.waiting.push(Waiting { begin, end, depth, class, flow, from, to });
+        thread.waiting.push(Waiting { begin, end, depth, class, flows, from, to });
         if depth == 0 {
             self.waiting_bytes -= from;
             thread.settle(out, &mut self.counts);
@@ -244,7 +259,7 @@ impl Thread {
             } else {
                 let bytes = &self.bytes[call.from..call.to];
                 let place = (call.begin, Some(call.end), "its line stands in a wrong place");
-                instant(out, self.sequence, bytes, place, call.flow);
+                instant(out, self.sequence, bytes, place, call.flows);
                 counts.instants += 1;
             }
         }
@@ -280,9 +295,7 @@ impl Thread {
         self.event(out, since, |out| {
             uint(out, event::TYPE, event::SLICE_BEGIN);
             out.extend_from_slice(bytes);
-            if let Some(id) = call.flow {
-                flow(out, id);
-            }
+            call.flows.write(out);
         });
     }
 
@@ -313,7 +326,7 @@ fn instant(
     sequence: u64,
     bytes: &[u8],
     (begin, end, why): (u64, Option<u64>, &str),
-    flow_id: Option<u64>,
+    flows: Flows,
 ) {
     message(out, PACKET, |out| {
         uint(out, packet::TIMESTAMP, begin);
@@ -327,9 +340,7 @@ fn instant(
                 number(out, Argument::DurNs, end - begin);
             }
             argument(out, Argument::NoSlice, |out| text(out, annotation::STRING, why));
-            if let Some(id) = flow_id {
-                flow(out, id);
-            }
+            flows.write(out);
         });
     });
 }

@@ -153,6 +153,9 @@ pub(super) enum Kind {
     LaunchRate,
     Gaps,
     Requests,
+    /// By number of the device, and of the stream among all.
+    Device,
+    Stream,
 }
 
 impl Kind {
