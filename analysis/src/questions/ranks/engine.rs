@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::silence::{Late, Place, Silences};
 use crate::{
-    context::{function::Hasher, process::ProcessId},
+    context::process::ProcessId,
     quantiles::Quantiles,
-    questions::steps::ledger::Row,
+    questions::steps::ledger::{GraphMode, Row},
 };
 
 /// Steps of a rank that wait for the others'.
@@ -38,6 +38,25 @@ const MAX_ALIKE: usize = 32;
 /// Of the times of steps that launch the same, this part is usual.
 const USUAL: f64 = 0.9;
 
+/// Launches that a pause may move from one step to the next.
+const MAX_MOVED: usize = 8;
+
+/// Steps that take the same time on the GPU, as a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Model {
+    /// Graphs of one captured size, whatever little else is launched beside them.
+    Graphs(GraphMode, u32),
+    /// The same kernels with the same shapes.
+    Launches(u64),
+}
+
+impl Model {
+    fn of(row: &Row) -> Self {
+        row.graph_tokens
+            .map_or(Self::Launches(row.fingerprint), |tokens| Self::Graphs(row.mode, tokens))
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Member {
     rows: VecDeque<Row>,
@@ -58,7 +77,7 @@ pub(super) struct Engine {
     serving_since: Option<i64>,
     handed: Option<i64>,
     /// From when all had launched to the hand-over, of steps that launch the same.
-    usual: HashMap<u64, VecDeque<i64>, Hasher>,
+    usual: HashMap<Model, VecDeque<i64>>,
     pub steps: u64,
     /// Steps that the ranks seem to launch differently: only their outputs are compared.
     pub unlike: u64,
@@ -140,9 +159,11 @@ impl Engine {
             let Some(member) = self.members.get_mut(process) else { continue };
             member.steps += 1;
             member.last += u64::from(row.queued == all_queued);
+            let others = rows.iter().filter(|it| it.0 != *process).map(|it| &it.1);
             if is_alike {
-                member.launches(row, rows.iter().filter(|it| it.0 != *process).map(|it| &it.1));
+                member.measure(row, others.clone());
             }
+            member.blame(row, others);
             member.last_launch = row.launched.last().copied().or(member.last_launch);
         }
         self.output(rows, all_queued);
@@ -154,10 +175,11 @@ impl Engine {
         let Some((process, row, handed)) = waits.min_by_key(|it| it.2) else { return };
         let since = self.handed.map_or(all_queued, |before| before.max(all_queued));
         self.handed = Some(handed);
-        if self.usual.len() >= MAX_KINDS && !self.usual.contains_key(&row.fingerprint) {
+        let model = Model::of(row);
+        if self.usual.len() >= MAX_KINDS && !self.usual.contains_key(&model) {
             self.usual.clear();
         }
-        let alike = self.usual.entry(row.fingerprint).or_default();
+        let alike = self.usual.entry(model).or_default();
         let usual = usual(alike);
         if alike.len() == MAX_ALIKE {
             alike.pop_front();
@@ -182,18 +204,32 @@ impl Engine {
 }
 
 impl Member {
-    /// How late the launches of this rank are, and whether a silence is to blame.
-    fn launches<'a>(&mut self, row: &Row, others: impl Iterator<Item = &'a Row> + Clone) {
-        let first = |at: usize| others.clone().filter_map(|other| other.launched.get(at)).min();
+    /// How late the launches of this rank are behind the same ones of others.
+    fn measure<'a>(&mut self, row: &Row, others: impl Iterator<Item = &'a Row> + Clone) {
         for (at, &launched) in row.launched.iter().enumerate() {
-            let late = first(at).map_or(0, |&first| launched - first);
+            let first = others.clone().filter_map(|other| other.launched.get(at)).min();
+            let late = first.map_or(0, |&first| launched - first);
             self.late.add(u64::try_from(late).unwrap_or(0));
         }
+    }
+
+    /// Whether a silence of this rank is why its launches are late. A rank that is held up between two
+    /// steps may have launches of one in the other, as a pause parts them: so launches are the same
+    /// that are as many before the end of their step.
+    fn blame<'a>(&mut self, row: &Row, others: impl Iterator<Item = &'a Row> + Clone) {
         let Some(&last) = row.launched.last() else { return };
+        let count = row.launched.len();
+        let first = |at: usize| {
+            let others = others.clone().map(|other| &other.launched);
+            let near = others.filter(|launched| launched.len().abs_diff(count) <= MAX_MOVED);
+            near.filter_map(|launched| launched.get((at + launched.len()).saturating_sub(count)))
+                .min()
+                .copied()
+        };
         let before = self.last_launch.unwrap_or(i64::MIN);
         for silence in self.silences.open.iter_mut().filter(|it| before < it.to && it.to <= last) {
             let next = row.launched.partition_point(|&launched| launched < silence.to);
-            if let Some(&others) = first(next) {
+            if let Some(others) = first(next) {
                 let ns = silence.to - others.max(silence.from);
                 silence.is_late(Late { ns, at: Place::Launch, step: row.start });
             }
@@ -235,7 +271,7 @@ fn usual(alike: &VecDeque<i64>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{context::function::FunctionId, questions::steps::ledger::GraphMode};
+    use crate::{context::function::FunctionId, questions::steps::ledger::OutputRead};
 
     const MS: i64 = 1_000_000;
     const RANKS: [ProcessId; 2] = [ProcessId(0), ProcessId(1)];
@@ -262,6 +298,7 @@ mod tests {
             graph_tokens: None,
             requests: 1,
             tokens: None,
+            read: OutputRead::default(),
             is_fed: false,
             is_rested: false,
             is_polled: false,
@@ -307,6 +344,51 @@ mod tests {
         for number in 0..100 {
             for rank in RANKS {
                 engine.add(rank, row(number, rank, 0, if number == 60 { 15 * MS } else { 0 }));
+            }
+        }
+        engine.compare(true);
+        let late = engine.members[&RANKS[0]].silences.open[0].late.unwrap();
+        assert_eq!((late.ns, late.at), (15 * MS, Place::Output));
+    }
+
+    /// The longest pause parts two steps: that of a rank that stands still behind its output lies in
+    /// front of the launch with which it ends the step before.
+    #[test]
+    fn a_launch_that_a_pause_has_moved_does_not_hide_who_was_late() {
+        let mut engine = Engine::default();
+        let start = 60 * 5 * MS + MS / 10;
+        silence(&mut engine, RANKS[1], start - MS, start + 29 * MS);
+        for number in 0..100 {
+            for rank in RANKS {
+                let mut row = row(number, rank, 0, 0);
+                if rank == RANKS[1] && number == 59 {
+                    row.launched.pop();
+                }
+                if rank == RANKS[1] && number == 60 {
+                    row.launched.iter_mut().for_each(|at| *at += 30 * MS);
+                    row.launched.insert(0, start + 29 * MS);
+                }
+                engine.add(rank, row);
+            }
+            engine.compare(false);
+        }
+        engine.compare(true);
+        assert_eq!((engine.steps, engine.unlike), (100, 2));
+        let late = engine.members[&RANKS[1]].silences.open[0].late.unwrap();
+        assert_eq!((late.ns, late.at), (29 * MS + MS / 10, Place::Launch));
+    }
+
+    #[test]
+    fn an_output_of_a_usual_graph_is_overdue_whatever_is_launched_beside_it() {
+        let mut engine = Engine::default();
+        let end = 60 * 5 * MS + 5 * MS;
+        silence(&mut engine, RANKS[0], end - MS, end + 15 * MS);
+        for number in 0..100 {
+            for rank in RANKS {
+                let mut row = row(number, rank, 0, if number == 60 { 15 * MS } else { 0 });
+                (row.mode, row.graph_tokens) = (GraphMode::Full, Some(16));
+                row.fingerprint = if number == 60 { 7 } else { 1 };
+                engine.add(rank, row);
             }
         }
         engine.compare(true);

@@ -94,7 +94,8 @@ impl Widths {
     pub(super) fn tokens(&self, votes: &Votes) -> Option<u32> {
         let widths_of = |kernel: u64| self.0.get(&kernel).map_or(0, Vec::len);
         let most = votes.0.iter().map(|vote| widths_of(vote.kernel)).max()?;
-        let least = (most as f64 * OFTEN).max(2.0);
+        // Of a few sizes one more or less tells nothing.
+        let least = (most as f64 * OFTEN).min(most as f64 - 1.0).max(2.0);
         votes.winner(|kernel| widths_of(kernel) as f64 >= least).or_else(|| votes.winner(|_| true))
     }
 

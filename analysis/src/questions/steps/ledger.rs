@@ -29,6 +29,7 @@ const LONG_PAUSE_NS: i64 = 1_000_000_000;
 /// The least that is handed out for a request: a token id or a count, of 32 bits or of 64.
 const BYTES_OF_AN_OUTPUT: u64 = 4;
 const MAX_BYTES_OF_AN_OUTPUT: u64 = 8;
+const ITEM_SIZES: [u64; 2] = [BYTES_OF_AN_OUTPUT, MAX_BYTES_OF_AN_OUTPUT];
 
 /// Positions are numbers of 64 bits.
 const BYTES_OF_A_POSITION: u64 = 8;
@@ -92,10 +93,12 @@ pub(in crate::questions) struct Row {
     pub copies: u32,
     pub mode: GraphMode,
     pub graph_tokens: Option<u32>,
-    /// 0 if its output does not tell.
+    /// 0 if its output does not tell; known when all steps are.
     pub requests: u32,
-    /// Without padding.
+    /// Without padding; known when all steps are.
     pub tokens: Option<u32>,
+    /// What both are taken from.
+    pub read: OutputRead,
     /// It copies from what the step before has sampled.
     pub is_fed: bool,
     /// It follows a long pause.
@@ -136,12 +139,24 @@ struct Queued {
     part: Part,
     works: Range<u64>,
     since: i64,
-    output: OutputBytes,
-    /// Of tokens, by captures or grids.
-    most: Option<u32>,
-    tokens: Option<u32>,
+    read: OutputRead,
     mode: GraphMode,
     graph_tokens: Option<u32>,
+}
+
+/// What an output says if its items have 32 bits, and if they have 64.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::questions) struct OutputRead {
+    requests: [u32; 2],
+    tokens: [Option<u32>; 2],
+    vote: Option<ItemSize>,
+}
+
+/// Of an output's items, by what a step tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ItemSize {
+    Small,
+    Large,
 }
 
 /// What the copies of an output say of one request.
@@ -165,11 +180,19 @@ impl OutputBytes {
         self.least = least;
     }
 
-    /// Whether it holds fewer items than tokens only if these are large.
-    fn is_of_large_items(self, most: Option<u32>) -> bool {
-        let Some(most) = most else { return false };
-        let fits = |bytes: u64| self.least / bytes <= u64::from(most);
-        !self.has_double && !fits(BYTES_OF_AN_OUTPUT) && fits(MAX_BYTES_OF_AN_OUTPUT)
+    /// Small items are as many as the tokens in a step that decodes; large ones would be twice as
+    /// many as there are tokens if they were small. Captures pad, and single grids mislead: a step
+    /// tells of itself alone.
+    fn vote(self, most: Option<u32>) -> Option<ItemSize> {
+        let most = most.map(u64::from).filter(|_| !self.has_double)?;
+        let items = self.least / BYTES_OF_AN_OUTPUT;
+        if items == most {
+            Some(ItemSize::Small)
+        } else if items > most && self.least / MAX_BYTES_OF_AN_OUTPUT <= most {
+            Some(ItemSize::Large)
+        } else {
+            None
+        }
     }
 
     /// How many requests got a token; 0 if there are more than tokens, as of a model that embeds.
@@ -234,9 +257,6 @@ pub(in crate::questions) struct Ledger {
     /// What the latest output was copied from.
     sources: Vec<(u64, u64)>,
     queued: VecDeque<Queued>,
-    bytes_of_an_output: u64,
-    /// Somebody has waited for an output.
-    is_serving: bool,
     /// Rows have the times of their launches.
     keeps_launches: bool,
     pub rows: Vec<Row>,
@@ -258,8 +278,6 @@ impl Default for Ledger {
             works: 0,
             sources: Vec::new(),
             queued: VecDeque::new(),
-            bytes_of_an_output: BYTES_OF_AN_OUTPUT,
-            is_serving: false,
             keeps_launches: false,
             rows: Vec::new(),
             entries: 0,
@@ -333,6 +351,26 @@ impl Ledger {
     pub(in crate::questions) fn finish(&mut self) {
         while let Some(output) = self.order.next_left() {
             self.settle(output);
+        }
+        self.read_outputs();
+    }
+
+    /// All outputs of a process have items of the same size, that which more of its steps tell. What
+    /// was computed before the first step was a trial, of sizes that tell nothing.
+    fn read_outputs(&mut self) {
+        let first = self.rows.iter().position(|row| row.handed.is_some()).unwrap_or(0);
+        let votes = self.rows[first..].iter().filter_map(|row| row.read.vote);
+        let (mut small, mut large) = (0_usize, 0_usize);
+        for vote in votes {
+            match vote {
+                ItemSize::Small => small += 1,
+                ItemSize::Large => large += 1,
+            }
+        }
+        let size = usize::from(large > small);
+        for row in &mut self.rows {
+            row.requests = row.read.requests[size];
+            row.tokens = row.read.tokens[size];
         }
     }
 
@@ -600,15 +638,15 @@ impl Ledger {
             GraphMode::Full | GraphMode::Piecewise => None,
         };
         let most = graph_tokens.or(by_grids);
-        if output.is_of_large_items(most) {
-            self.bytes_of_an_output = MAX_BYTES_OF_AN_OUTPUT;
-        }
-        let requests = output.requests(self.bytes_of_an_output, most);
-        let is_possible = |tokens: &u32| {
-            *tokens >= requests && graph_tokens.is_none_or(|padded| *tokens <= padded)
-        };
-        let tokens = by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible));
-        Queued { part, works, since, output, most, tokens, mode, graph_tokens }
+        let requests = ITEM_SIZES.map(|bytes| output.requests(bytes, most));
+        let tokens = requests.map(|requests| {
+            let is_possible = |tokens: &u32| {
+                *tokens >= requests && graph_tokens.is_none_or(|padded| *tokens <= padded)
+            };
+            by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible))
+        });
+        let read = OutputRead { requests, tokens, vote: output.vote(most) };
+        Queued { part, works, since, read, mode, graph_tokens }
     }
 
     /// How the graphs of a step make up the model, and for how many tokens they were captured.
@@ -674,17 +712,7 @@ impl Ledger {
 
     fn settle(&mut self, output: Output) {
         let Some(queued) = self.queued.pop_front() else { return };
-        let Queued { part, works, since, output: bytes, most, tokens, mode, graph_tokens } = queued;
-        if output.handed.is_some() && !self.is_serving {
-            // What was computed before the first step was a trial, of sizes that tell nothing.
-            self.is_serving = true;
-            let behind = self.queued.iter().map(|queued| (queued.output, queued.most));
-            let is_large = std::iter::once((bytes, most))
-                .chain(behind)
-                .any(|(output, most)| output.is_of_large_items(most));
-            self.bytes_of_an_output =
-                if is_large { MAX_BYTES_OF_AN_OUTPUT } else { BYTES_OF_AN_OUTPUT };
-        }
+        let Queued { part, works, since, read, mode, graph_tokens } = queued;
         // Contradictions come from lines that are missing: then nothing is proved.
         let high = output.high.filter(|&high| high >= output.low);
         self.rows.push(Row {
@@ -703,8 +731,9 @@ impl Ledger {
             copies: part.copies,
             mode,
             graph_tokens,
-            requests: bytes.requests(self.bytes_of_an_output, most),
-            tokens,
+            requests: 0,
+            tokens: None,
+            read,
             is_fed: part.is_fed,
             is_rested: part.is_rested,
             is_polled: output.is_polled,

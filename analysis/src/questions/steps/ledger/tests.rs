@@ -14,6 +14,7 @@ const MAIN: u64 = 0;
 const COPIES: u64 = 0xc0;
 const NORM: u32 = 1;
 const ATTENTION: u32 = 2;
+const FILL: u32 = 3;
 const WAIT_THREAD: u32 = 9;
 
 /// Calls of a thread, one after the other, each of 2 us with 8 us behind it.
@@ -208,6 +209,43 @@ fn an_eager_engine() {
     assert!(rows.iter().all(|row| row.estimate.is_none() && row.high.is_some()));
     let fingerprints: Vec<_> = rows.iter().map(|row| row.fingerprint).collect();
     assert_ne!(fingerprints[2], fingerprints[3]);
+}
+
+/// An eager engine that fills buffers: before the first step in more sizes than it computed tokens in.
+fn filling(fills: &[u32], steps: &[(u64, u32)]) -> Vec<Row> {
+    let mut script = Script::new();
+    for &width in fills {
+        script.launch(FILL, width);
+    }
+    script.layers(8192);
+    script.layers(1024);
+    script.now += 3_000_000_000;
+    for &(requests, tokens) in steps {
+        script.input(u64::from(tokens) * 8);
+        script.input(u64::from(tokens) * 8);
+        for _ in 0..3 {
+            script.launch(FILL, 1);
+        }
+        script.layers(tokens);
+        let event = script.output(requests);
+        script.wait(event, 10_000);
+    }
+    script.rows()
+}
+
+#[test]
+fn a_kernel_of_more_sizes_than_the_trials_had_does_not_hide_the_tokens() {
+    let rows = filling(&[1, 128, 8, 2], &[(2, 491), (16, 3093), (16, 16), (16, 16)]);
+    let told: Vec<_> = rows.iter().map(|row| (row.requests, row.tokens)).collect();
+    assert_eq!(told, [(2, Some(491)), (16, Some(3093)), (16, Some(16)), (16, Some(16))]);
+}
+
+#[test]
+fn one_step_that_misleads_does_not_decide_the_size_of_an_item() {
+    let rows = filling(&[1, 128, 8, 2, 4], &[(2, 491), (16, 3093), (16, 16), (15, 15)]);
+    let told: Vec<_> = rows.iter().map(|row| (row.requests, row.tokens)).collect();
+    assert_eq!(told[1..], [(16, Some(3093)), (16, Some(16)), (15, Some(15))]);
+    assert!([0, 2].contains(&told[0].0), "not known, or right: {:?}", told[0]);
 }
 
 #[test]
