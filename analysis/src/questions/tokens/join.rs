@@ -42,6 +42,8 @@ pub(super) struct Placed {
     pub steps: Vec<usize>,
     /// It may have begun so many steps sooner: by the times alone.
     pub slack: usize,
+    /// It was moved by so many steps, and may be moved back.
+    moved: usize,
     pub certainty: Certainty,
 }
 
@@ -115,6 +117,7 @@ pub(super) fn join(engines: &[Engine], asked: &[Asked]) -> Joined {
     for (engine, steps) in engines.iter().enumerate() {
         let mut counts = Counts::of(steps, engine, &placed);
         counts.shift(engine, asked, &mut placed);
+        counts.explain_chunks(engine, steps, &placed);
         counts.explain_overruns(engine, asked, &placed);
         for (it, asked) in placed.iter_mut().zip(asked) {
             if let Some(it) = it.as_mut().filter(|it| it.engine == engine) {
@@ -146,7 +149,7 @@ fn place(engines: &[Engine], at: usize, asked: &Asked) -> Option<Placed> {
         .or_else(|| in_a_row(engine, asked).filter(is_possible))?;
     let first = steps[0];
     let slack = first.saturating_sub(engine.begun_before(asked.sent));
-    Some(Placed { engine: at, steps, slack, certainty: Certainty::Ambiguous })
+    Some(Placed { engine: at, steps, slack, moved: 0, certainty: Certainty::Ambiguous })
 }
 
 /// Chunks with more than one token: the server gave them out together.
@@ -182,6 +185,44 @@ fn gathered(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
     Some(steps)
 }
 
+/// A step sooner, or later again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shift {
+    Sooner,
+    Later,
+}
+
+/// Requests by the step in which they end, and by that in which they begin.
+#[derive(Debug, Default)]
+struct Ends {
+    last: HashMap<usize, Vec<usize>, Hasher>,
+    first: HashMap<usize, Vec<usize>, Hasher>,
+}
+
+impl Ends {
+    fn add(&mut self, request: usize, it: &Placed) {
+        self.last.entry(it.last()).or_default().push(request);
+        self.first.entry(it.first()).or_default().push(request);
+    }
+
+    fn remove(&mut self, request: usize, it: &Placed) {
+        for (by_step, step) in [(&mut self.last, it.last()), (&mut self.first, it.first())] {
+            if let Some(all) = by_step.get_mut(&step) {
+                all.retain(|&other| other != request);
+            }
+        }
+    }
+
+    /// What takes a token from a step: who ends there and begins sooner, or begins there and goes back.
+    fn shifts(&self, step: usize) -> impl Iterator<Item = (usize, Shift)> {
+        let of = |by_step: &HashMap<usize, Vec<usize>, Hasher>, shift| {
+            let all = by_step.get(&step).cloned().unwrap_or_default();
+            all.into_iter().map(move |request| (request, shift))
+        };
+        of(&self.last, Shift::Sooner).chain(of(&self.first, Shift::Later))
+    }
+}
+
 /// By step: tokens that were placed there, less the requests that it had.
 struct Counts {
     /// `None` where the number of requests is not known.
@@ -202,16 +243,17 @@ impl Counts {
     }
 
     /// Steps with more tokens than requests contradict the placing: a request that ends there began
-    /// sooner, if a step in front of it lacks one; or another that ends there did, and so on.
+    /// sooner, if a step in front of it lacks one; or another that ends there did, and so on. One that
+    /// was moved for the wrong step goes back.
     fn shift(&mut self, engine: usize, asked: &[Asked], placed: &mut [Option<Placed>]) {
-        let mut ends: HashMap<usize, Vec<usize>, Hasher> = HashMap::default();
+        let mut ends = Ends::default();
         for (at, it) in placed.iter().enumerate() {
             if let Some(it) = it.as_ref().filter(|it| it.engine == engine && it.slack > 0) {
-                ends.entry(it.last()).or_default().push(at);
+                ends.add(at, it);
             }
         }
         // Who was served first was sent first.
-        for requests in ends.values_mut() {
+        for requests in ends.last.values_mut() {
             requests.sort_by_key(|&at| (asked[at].arrivals[0].1, asked[at].sent));
         }
         let mut work = MAX_WORK;
@@ -222,8 +264,8 @@ impl Counts {
                     && let Some(path) = self.path(step, &ends, placed, &mut work)
                 {
                     is_changed = true;
-                    for request in path {
-                        self.shift_one(request, placed, &mut ends);
+                    for (request, shift) in path {
+                        self.shift_one(request, shift, placed, &mut ends);
                     }
                 }
             }
@@ -237,38 +279,46 @@ impl Counts {
         self.surplus[step].is_some_and(|count| count > 0)
     }
 
-    /// The fewest requests which, each a step sooner, take a token from this step and give one to a step
-    /// that lacks one.
+    /// The fewest requests which, each shifted by a step, take a token from this step and give one to a
+    /// step that lacks one.
     fn path(
         &self,
         step: usize,
-        ends: &HashMap<usize, Vec<usize>, Hasher>,
+        ends: &Ends,
         placed: &[Option<Placed>],
         work: &mut usize,
-    ) -> Option<Vec<usize>> {
-        let mut reached: HashMap<usize, (usize, usize), Hasher> = HashMap::default();
+    ) -> Option<Vec<(usize, Shift)>> {
+        let mut reached: HashMap<usize, (usize, (usize, Shift)), Hasher> = HashMap::default();
         let mut next = VecDeque::from([step]);
         while let Some(at) = next.pop_front() {
-            for &request in ends.get(&at).into_iter().flatten() {
+            for (request, shift) in ends.shifts(at) {
                 *work = work.checked_sub(1)?;
-                let Some(it) = placed[request].as_ref().filter(|it| it.slack > 0) else { continue };
-                let before = it.first() - 1;
-                if reached.contains_key(&before) || before == step {
+                let Some(it) = placed[request].as_ref() else { continue };
+                let to = match shift {
+                    Shift::Sooner if it.slack > 0 => it.first() - 1,
+                    Shift::Later if it.moved > 0 => it.last() + 1,
+                    Shift::Sooner | Shift::Later => continue,
+                };
+                if reached.contains_key(&to) || to == step {
                     continue;
                 }
-                reached.insert(before, (at, request));
-                match self.surplus[before] {
+                reached.insert(to, (at, (request, shift)));
+                match self.surplus.get(to).copied().flatten() {
                     Some(..0) => {
                         let mut path = Vec::new();
-                        let mut at = before;
+                        let mut at = to;
                         while at != step {
-                            let (from, request) = reached[&at];
-                            path.push(request);
+                            let (from, shift) = reached[&at];
+                            path.push(shift);
                             at = from;
                         }
-                        return Some(path);
+                        // The second shift of one request would be of other steps.
+                        let requests = || path.iter().map(|(request, _)| request);
+                        let is_once =
+                            requests().all(|one| requests().filter(|it| *it == one).count() == 1);
+                        return is_once.then_some(path);
                     }
-                    Some(_) => next.push_back(before),
+                    Some(_) => next.push_back(to),
                     None => {}
                 }
             }
@@ -279,22 +329,51 @@ impl Counts {
     fn shift_one(
         &mut self,
         request: usize,
+        shift: Shift,
         placed: &mut [Option<Placed>],
-        ends: &mut HashMap<usize, Vec<usize>, Hasher>,
+        ends: &mut Ends,
     ) {
         let Some(it) = &mut placed[request] else { return };
-        let (first, last) = (it.first(), it.last());
-        for (step, by) in [(first - 1, 1), (last, -1)] {
+        ends.remove(request, it);
+        let (gains, loses) = match shift {
+            Shift::Sooner => (it.first() - 1, it.last()),
+            Shift::Later => (it.last() + 1, it.first()),
+        };
+        for (step, by) in [(gains, 1), (loses, -1)] {
             if let Some(count) = &mut self.surplus[step] {
                 *count += by;
             }
         }
-        it.steps.iter_mut().for_each(|step| *step -= 1);
-        it.slack -= 1;
-        if let Some(all) = ends.get_mut(&last) {
-            all.retain(|&other| other != request);
+        match shift {
+            Shift::Sooner => {
+                it.steps.iter_mut().for_each(|step| *step -= 1);
+                (it.slack, it.moved) = (it.slack - 1, it.moved + 1);
+            }
+            Shift::Later => {
+                it.steps.iter_mut().for_each(|step| *step += 1);
+                (it.slack, it.moved) = (it.slack + 1, it.moved - 1);
+            }
         }
-        ends.entry(last - 1).or_default().push(request);
+        ends.add(request, it);
+    }
+
+    /// A prompt that did not fit into a step as a whole is a request of it, and its first token is of
+    /// the next step. An engine cuts one prompt in each step: the last.
+    fn explain_chunks(&mut self, at: usize, engine: &Engine, placed: &[Option<Placed>]) {
+        let mut sooner: HashMap<usize, usize, Hasher> = HashMap::default();
+        for it in placed.iter().flatten().filter(|it| it.engine == at) {
+            let most = sooner.entry(it.first()).or_default();
+            *most = it.slack.max(*most);
+        }
+        for step in (0..self.surplus.len()).rev().filter(|&step| !engine.steps[step].is_decode) {
+            let slack = sooner.get(&(step + 1)).copied().unwrap_or(0);
+            if self.surplus[step] == Some(-1) && slack > 0 {
+                self.surplus[step] = Some(0);
+                // It may have been cut before, too.
+                let most = sooner.entry(step).or_default();
+                *most = (slack - 1).max(*most);
+            }
+        }
     }
 
     /// An engine that queues steps ahead computes one more for a request that ends by a token: the

@@ -227,6 +227,41 @@ fn a_step_that_the_client_never_sees_is_explained() {
     assert_eq!(joined.placed[0].as_ref().unwrap().certainty, Certainty::Matched);
 }
 
+/// Of two requests that end in a step with too many, the one that was served first is taken sooner; a
+/// third one then needs its place.
+#[test]
+fn a_request_that_was_moved_for_the_wrong_step_goes_back() {
+    let all = [
+        asked(18, &[30, 35, 40, 45], Some(4)),
+        asked(13, &[25, 30, 35, 40, 45], Some(5)),
+        asked(13, &[25, 30, 35, 40, 45, 50], Some(6)),
+        asked(43, &[50, 55], Some(2)),
+    ];
+    let joined = join(&[engine(&[0, 1, 3, 3, 3, 3, 2, 1, 1])], &all);
+    let placed: Vec<&Placed> = joined.placed.iter().flatten().collect();
+    assert_eq!(placed.iter().map(|it| it.steps[0]).collect::<Vec<_>>(), [2, 2, 1, 7]);
+    assert!(placed.iter().all(|it| it.certainty == Certainty::Matched), "{placed:?}");
+}
+
+#[test]
+fn a_prompt_that_was_cut_is_a_request_of_the_step_before_its_first_token() {
+    let mut all = [
+        asked(8, &[15], Some(1)),
+        asked(8, &[20, 25, 30], Some(3)),
+        asked(9, &[25, 30, 35], Some(3)),
+    ];
+    all.iter_mut().for_each(|it| it.ends_by_length = true);
+    let joined = join(&[engine(&[1, 2, 2, 2, 1])], &all);
+    let placed: Vec<&Placed> = joined.placed.iter().flatten().collect();
+    assert_eq!(placed.iter().map(|it| it.steps[0]).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(placed.iter().all(|it| it.certainty == Certainty::Matched), "{placed:?}");
+    // A step that only decodes has cut none.
+    let mut other = engine(&[1, 2, 2, 2, 1]);
+    other.steps[1].is_decode = true;
+    let joined = join(&[other], &all);
+    assert_eq!(joined.placed[1].as_ref().unwrap().certainty, Certainty::Ambiguous);
+}
+
 #[test]
 fn more_tokens_than_requests_contradict() {
     let twice = [asked(8, &[15, 20], Some(2)), asked(8, &[15, 20], Some(2))];
