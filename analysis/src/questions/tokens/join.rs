@@ -28,6 +28,8 @@ pub(super) struct Asked {
     pub at: usize,
     pub sent: i64,
     pub arrivals: Vec<(u32, i64)>,
+    /// When its answer was over: tokens without text may have come behind the last arrival.
+    pub ended: Option<i64>,
     pub tokens: Option<u32>,
     pub ends_by_length: bool,
     pub is_warmup: bool,
@@ -40,6 +42,8 @@ pub(super) struct Placed {
     pub engine: usize,
     /// Of each known token, in the order of the arrivals.
     pub steps: Vec<usize>,
+    /// Of its last token, which may be none of the arrivals.
+    until: usize,
     /// It may have begun so many steps sooner: by the times alone.
     pub slack: usize,
     /// It was moved by so many steps, and may be moved back.
@@ -70,6 +74,7 @@ impl Asked {
             at,
             sent,
             arrivals: request.arrivals.iter().map(|&(token, ns)| (token, to_ts(ns))).collect(),
+            ended: request.ended_ns.map(to_ts),
             tokens: request.tokens,
             ends_by_length: request.ends_by_length,
             is_warmup: request.is_warmup,
@@ -88,7 +93,7 @@ impl Placed {
     }
 
     pub(super) fn last(&self) -> usize {
-        self.steps[self.steps.len() - 1]
+        self.until
     }
 }
 
@@ -143,13 +148,16 @@ fn best(engines: &[Engine], asked: &Asked) -> Option<Placed> {
 fn place(engines: &[Engine], at: usize, asked: &Asked) -> Option<Placed> {
     let engine = &engines[at];
     let earliest = engine.queued_before(asked.sent);
-    let is_possible = |steps: &Vec<usize>| steps[0] >= earliest;
-    let steps = gathered(engine, asked)
-        .filter(is_possible)
-        .or_else(|| in_a_row(engine, asked).filter(is_possible))?;
+    let is_possible = |steps: &[usize]| steps[0] >= earliest;
+    let (steps, until) =
+        gathered(engine, asked).filter(|(steps, _)| is_possible(steps)).or_else(|| {
+            let steps = in_a_row(engine, asked).filter(|steps| is_possible(steps))?;
+            let until = steps[steps.len() - 1];
+            Some((steps, until))
+        })?;
     let first = steps[0];
     let slack = first.saturating_sub(engine.begun_before(asked.sent));
-    Some(Placed { engine: at, steps, slack, moved: 0, certainty: Certainty::Ambiguous })
+    Some(Placed { engine: at, steps, until, slack, moved: 0, certainty: Certainty::Ambiguous })
 }
 
 /// Chunks with more than one token: the server gave them out together.
@@ -168,12 +176,12 @@ fn in_a_row(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
 }
 
 /// Of chunks with several tokens, where each token has a step of its own: as late as all the chunks
-/// together allow, and each chunk with the last token that it can have. `None` where there are as many
-/// chunks as tokens.
-fn gathered(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
+/// together allow, and each chunk with the last token that it can have; and the step of the last token.
+/// `None` where there are as many chunks as tokens.
+fn gathered(engine: &Engine, asked: &Asked) -> Option<(Vec<usize>, usize)> {
     let tokens = asked.tokens.filter(|_| has_several_in_one(asked))? as usize;
     let more = tokens - asked.arrivals.len();
-    let (_, end) = *asked.arrivals.last()?;
+    let end = asked.ended.map_or(asked.last(), |ended| ended.max(asked.last()));
     let first = in_a_row(engine, asked)?[0];
     let first = first.min(engine.handed_by(end).checked_sub(tokens)?);
     let last_of = |(chunk, &(_, at)): (usize, &(u32, i64))| {
@@ -182,7 +190,7 @@ fn gathered(engine: &Engine, asked: &Asked) -> Option<Vec<usize>> {
     let mut steps: Vec<usize> = asked.arrivals.iter().enumerate().map(last_of).collect();
     // The first chunk begins with the first step, whatever else is in it.
     steps[0] = first;
-    Some(steps)
+    Some((steps, first + tokens - 1))
 }
 
 /// A step sooner, or later again.
@@ -201,12 +209,12 @@ struct Ends {
 
 impl Ends {
     fn add(&mut self, request: usize, it: &Placed) {
-        self.last.entry(it.last()).or_default().push(request);
+        self.last.entry(it.until).or_default().push(request);
         self.first.entry(it.first()).or_default().push(request);
     }
 
     fn remove(&mut self, request: usize, it: &Placed) {
-        for (by_step, step) in [(&mut self.last, it.last()), (&mut self.first, it.first())] {
+        for (by_step, step) in [(&mut self.last, it.until), (&mut self.first, it.first())] {
             if let Some(all) = by_step.get_mut(&step) {
                 all.retain(|&other| other != request);
             }
@@ -235,7 +243,7 @@ impl Counts {
         let mut surplus: Vec<Option<i64>> =
             engine.steps.iter().map(|step| known(step.requests)).collect();
         for it in placed.iter().flatten().filter(|it| it.engine == at) {
-            for count in surplus[it.first()..=it.last()].iter_mut().flatten() {
+            for count in surplus[it.first()..=it.until].iter_mut().flatten() {
                 *count += 1;
             }
         }
@@ -296,7 +304,7 @@ impl Counts {
                 let Some(it) = placed[request].as_ref() else { continue };
                 let to = match shift {
                     Shift::Sooner if it.slack > 0 => it.first() - 1,
-                    Shift::Later if it.moved > 0 => it.last() + 1,
+                    Shift::Later if it.moved > 0 => it.until + 1,
                     Shift::Sooner | Shift::Later => continue,
                 };
                 if reached.contains_key(&to) || to == step {
@@ -336,8 +344,8 @@ impl Counts {
         let Some(it) = &mut placed[request] else { return };
         ends.remove(request, it);
         let (gains, loses) = match shift {
-            Shift::Sooner => (it.first() - 1, it.last()),
-            Shift::Later => (it.last() + 1, it.first()),
+            Shift::Sooner => (it.first() - 1, it.until),
+            Shift::Later => (it.until + 1, it.first()),
         };
         for (step, by) in [(gains, 1), (loses, -1)] {
             if let Some(count) = &mut self.surplus[step] {
@@ -347,10 +355,12 @@ impl Counts {
         match shift {
             Shift::Sooner => {
                 it.steps.iter_mut().for_each(|step| *step -= 1);
+                it.until -= 1;
                 (it.slack, it.moved) = (it.slack - 1, it.moved + 1);
             }
             Shift::Later => {
                 it.steps.iter_mut().for_each(|step| *step += 1);
+                it.until += 1;
                 (it.slack, it.moved) = (it.slack + 1, it.moved - 1);
             }
         }
@@ -381,7 +391,7 @@ impl Counts {
     fn explain_overruns(&mut self, engine: usize, asked: &[Asked], placed: &[Option<Placed>]) {
         for (asked, it) in asked.iter().zip(placed) {
             let Some(it) = it.as_ref().filter(|it| it.engine == engine) else { continue };
-            if let Some(Some(count @ ..0)) = self.surplus.get_mut(it.last() + 1)
+            if let Some(Some(count @ ..0)) = self.surplus.get_mut(it.until + 1)
                 && !asked.ends_by_length
             {
                 *count += 1;
@@ -390,14 +400,14 @@ impl Counts {
     }
 
     fn certainty(&self, it: &Placed, asked: &Asked, engine: &Engine) -> Certainty {
-        let counts = &self.surplus[it.first()..=it.last()];
+        let counts = &self.surplus[it.first()..=it.until];
         let is_even = counts.iter().all(|count| *count == Some(0));
         let is_possible = counts.iter().all(|count| count.is_none_or(|count| count <= 0));
         let [first, last] = [0, asked.arrivals.len() - 1].map(|at| asked.arrivals[at].0);
         let length = (last - first) as usize;
         let several = asked.tokens.filter(|_| has_several_in_one(asked));
         let is_in_a_row = [Some(length), several.map(|tokens| tokens as usize - 1)]
-            .contains(&Some(it.last() - it.first()));
+            .contains(&Some(it.until - it.first()));
         let has_prompt = !engine.steps[it.first()].is_decode;
         if (is_even || it.slack == 0 && is_possible) && is_in_a_row && has_prompt {
             Certainty::Matched

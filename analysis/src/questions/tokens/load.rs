@@ -70,6 +70,8 @@ pub struct Request {
     pub sent_ns: i64,
     /// Number of the token from 0, and when it came; in order, and not always all tokens.
     pub arrivals: Vec<(u32, i64)>,
+    /// When the answer was over, where that is told.
+    pub ended_ns: Option<i64>,
     /// As the server counted.
     pub tokens: Option<u32>,
     /// It ended by its length: the engine knew beforehand.

@@ -53,6 +53,7 @@ fn simulate(seed: u64, kind: Kind) -> Simulated {
                     at: asked.len(),
                     sent: *sent,
                     arrivals: Vec::new(),
+                    ended: None,
                     tokens: None,
                     ends_by_length: true,
                     is_warmup: false,
@@ -190,6 +191,7 @@ fn asked(sent_ms: i64, arrivals_ms: &[i64], tokens: Option<u32>) -> Asked {
         at: 0,
         sent: sent_ms * 1_000_000,
         arrivals: arrivals_ms.iter().enumerate().map(at).collect(),
+        ended: None,
         tokens,
         ends_by_length: false,
         is_warmup: false,
@@ -225,6 +227,17 @@ fn a_step_that_the_client_never_sees_is_explained() {
     let joined = join(&[engine(&[1, 1, 1])], &[asked(8, &[15, 20], Some(2))]);
     assert_eq!(joined.placed[0].as_ref().unwrap().steps, [0, 1]);
     assert_eq!(joined.placed[0].as_ref().unwrap().certainty, Certainty::Matched);
+}
+
+/// The last token has no text, and so no chunk; the answer ends with it.
+#[test]
+fn tokens_without_text_at_the_end_have_a_step_each() {
+    let mut request = asked(8, &[20, 26, 31], Some(5));
+    request.ended = Some(41_000_000);
+    let joined = join(&[engine(&[3, 1, 1, 1, 1, 1])], &[request]);
+    let placed = joined.placed[0].as_ref().unwrap();
+    assert_eq!((placed.steps[0], placed.until), (1, 5));
+    assert_eq!(placed.certainty, Certainty::Matched);
 }
 
 /// Of two requests that end in a step with too many, the one that was served first is taken sooner; a

@@ -40,6 +40,7 @@ struct OurRequest {
     output_tokens: Option<u64>,
     finish_reason: Option<String>,
     chunk_offsets_ms: Vec<f64>,
+    e2e_ms: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -154,11 +155,13 @@ fn ours(requests: Vec<OurRequest>) -> Result<Content, String> {
         };
         let at = |offset: &f64| Ok(sent_ns.saturating_add(nanoseconds(*offset, MILLISECONDS)?));
         let times: Result<Vec<i64>, String> = request.chunk_offsets_ms.iter().map(at).collect();
+        let ended: Option<Result<i64, String>> = request.e2e_ms.as_ref().map(at);
         content.add(Request {
             index,
             id: request.request_id,
             sent_ns,
             arrivals: numbered(times.map_err(of)?),
+            ended_ns: ended.transpose().map_err(of)?,
             tokens: count(request.output_tokens),
             ends_by_length: request.finish_reason.as_deref() == Some("length"),
             is_warmup: request.warmup,
@@ -198,6 +201,7 @@ fn vllm_bench(
             id: None,
             sent_ns,
             arrivals: numbered(without_role(times, tokens, is_chat)),
+            ended_ns: None,
             tokens,
             ends_by_length: false,
             is_warmup: false,
@@ -243,6 +247,7 @@ fn guide_llm(benchmarks: Vec<Benchmark>) -> Result<Content, String> {
             id: request_id,
             sent_ns: ns(start)?,
             arrivals,
+            ended_ns: None,
             tokens: count(output_metrics.and_then(|usage| usage.text_tokens)),
             ends_by_length: false,
             is_warmup: false,
@@ -284,6 +289,7 @@ fn ai_perf(
             id: metadata.x_request_id,
             sent_ns,
             arrivals: numbered(times),
+            ended_ns: None,
             tokens,
             ends_by_length: false,
             is_warmup: metadata.benchmark_phase.as_deref() == Some(WARMUP),
