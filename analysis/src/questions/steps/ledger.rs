@@ -240,7 +240,7 @@ impl Direction {
 }
 
 /// What is known of one process while its calls are read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::questions) struct Ledger {
     order: StreamOrder,
     captures: Captures,
@@ -262,27 +262,6 @@ pub(in crate::questions) struct Ledger {
     pub rows: Vec<Row>,
     /// Calls whose end is not known: they prove nothing.
     pub entries: u64,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self {
-            order: StreamOrder::default(),
-            captures: Captures::default(),
-            widths: Widths::default(),
-            threads: HashMap::default(),
-            part: Part::default(),
-            has_input: false,
-            longest_pause: 0,
-            last_work: None,
-            works: 0,
-            sources: Vec::new(),
-            queued: VecDeque::new(),
-            keeps_launches: false,
-            rows: Vec::new(),
-            entries: 0,
-        }
-    }
 }
 
 impl Ledger {

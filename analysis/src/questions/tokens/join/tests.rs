@@ -263,7 +263,9 @@ fn a_prompt_that_was_cut_is_a_request_of_the_step_before_its_first_token() {
         asked(8, &[20, 25, 30], Some(3)),
         asked(9, &[25, 30, 35], Some(3)),
     ];
-    all.iter_mut().for_each(|it| it.ends_by_length = true);
+    for it in &mut all {
+        it.ends_by_length = true;
+    }
     let joined = join(&[engine(&[1, 2, 2, 2, 1])], &all);
     let placed: Vec<&Placed> = joined.placed.iter().flatten().collect();
     assert_eq!(placed.iter().map(|it| it.steps[0]).collect::<Vec<_>>(), [0, 1, 2]);
