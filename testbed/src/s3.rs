@@ -1,29 +1,33 @@
 //! An S3 server that keeps objects as files, with faults to switch on and a log of what was asked.
 //!
-//! Path-style requests, signature version 4, one pair of credentials.
+//! Signature version 4, one pair of credentials, buckets in the path; behind a proxy also in the host.
 
 mod faults;
+mod keys;
 mod log;
+mod quirks;
 mod service;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
 use hyper_util::rt::TokioIo;
-use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, mpsc as channel, watch};
 
 pub use faults::{Fault, Faults};
 pub use log::Request;
+pub use quirks::{DOMAIN, Quirk, REGION};
 
 use faults::{Command, Corrupter};
+use keys::Keys;
 use log::Log;
+use quirks::{Hosts, Quirks};
 use service::Service;
 
 pub const ACCESS_KEY: &str = "standin-access-key";
@@ -47,6 +51,8 @@ pub struct Server {
     address: SocketAddr,
     bucket: String,
     faults: Faults,
+    quirks: Quirks,
+    keys: Keys,
     log: Log,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,12 +81,16 @@ impl Server {
 
         let (set_fault, fault) = watch::channel(Fault::None);
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
+        let keys = Keys::new(&access_key, &secret_key);
+        builder.set_auth(keys.clone());
+        builder.set_host(Hosts);
         builder.set_access(Corrupter { fault: fault.clone() });
         let log = Log::default();
+        let quirks = Quirks { root, set: Arc::default() };
         let service = Service {
             s3: builder.build(),
             fault: fault.clone(),
+            quirks: quirks.clone(),
             log: log.clone(),
             wire: Mutex::default(),
         };
@@ -93,7 +103,8 @@ impl Server {
             .spawn(move || accept.run(address.into(), &ready))
             .context("cannot start the thread of the S3 server")?;
         let address = started.recv().context("the S3 server ended at its start")??;
-        Ok(Self { address, bucket, faults: Faults::new(send, fault), log, thread: Some(thread) })
+        let (faults, thread) = (Faults::new(send, fault), Some(thread));
+        Ok(Self { address, bucket, faults, quirks, keys, log, thread })
     }
 
     /// What `AWS_ENDPOINT_URL` must be.
@@ -103,6 +114,16 @@ impl Server {
 
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// From now on; beside those that it has.
+    pub fn add_quirk(&self, quirk: Quirk) {
+        self.quirks.set.lock().unwrap_or_else(PoisonError::into_inner).push(quirk);
+    }
+
+    /// Refuses all keys but these from now on.
+    pub fn set_keys(&self, access_key: &str, secret_key: &str) {
+        self.keys.set(access_key, secret_key);
     }
 
     /// How often an object was stored in the server's own bucket: PUT requests that succeeded.

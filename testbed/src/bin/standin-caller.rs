@@ -80,6 +80,9 @@ struct Options {
     /// Change the code of the (last) function before the first call.
     #[arg(long, value_enum, requires = "function")]
     change_code: Option<ChangeCode>,
+    /// Words that only stand in the command line, behind `--`.
+    #[arg(last = true)]
+    words: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -31,6 +31,8 @@ pub enum Fault {
     BlackHole,
     /// Uploads are stored, and their connections closed without an answer; the rest is served.
     LoseAnswer,
+    /// Uploads are stored, and answered only when the fault ends; the rest is served.
+    HoldAnswer,
     /// Bodies of requests are read at no more than so many bytes a second, all together.
     Throttle(u32),
     /// Requests are refused with `RequestTimeTooSkewed`, as by a store whose clock differs.

@@ -11,10 +11,12 @@ use tokio::sync::{Mutex, watch};
 
 use super::Fault;
 use super::log::Log;
+use super::quirks::{Quirks, Refusal, bucket_in_host, error_response, remove_checksums};
 
 pub(super) struct Service {
     pub(super) s3: S3Service,
     pub(super) fault: watch::Receiver<Fault>,
+    pub(super) quirks: Quirks,
     pub(super) log: Log,
     /// Held by the request whose body is being read slowly.
     pub(super) wire: Mutex<()>,
@@ -23,9 +25,11 @@ pub(super) struct Service {
 impl Service {
     /// An error makes the connection close without an answer.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>> {
+        let path = request.uri().path();
+        let in_host = bucket_in_host(request.headers()).map(|bucket| format!("/{bucket}{path}"));
         let number = self.log.arrived(
             request.method().as_str(),
-            request.uri().path(),
+            in_host.as_deref().unwrap_or(path),
             request.uri().query().unwrap_or_default(),
         );
         let fault = *self.fault.borrow();
@@ -45,6 +49,13 @@ impl Service {
                 self.log.answered(number, response.status().as_u16());
                 bail!("the answer is lost");
             }
+            Fault::HoldAnswer if request.method() == "PUT" => {
+                let response = self.serve(request.map(Body::from)).await?;
+                self.log.answered(number, response.status().as_u16());
+                let mut fault = self.fault.clone();
+                drop(fault.wait_for(|fault| *fault != Fault::HoldAnswer).await);
+                response
+            }
             Fault::Throttle(bytes_per_second) => {
                 let request = self.read_slowly(request, bytes_per_second).await?;
                 self.serve(request).await?
@@ -56,9 +67,11 @@ impl Service {
                 tokio::time::sleep(delay).await;
                 self.serve(request.map(Body::from)).await?
             }
-            Fault::None | Fault::Refuse | Fault::Corrupt | Fault::LoseAnswer => {
-                self.serve(request.map(Body::from)).await?
-            }
+            Fault::None
+            | Fault::Refuse
+            | Fault::Corrupt
+            | Fault::LoseAnswer
+            | Fault::HoldAnswer => self.serve(request.map(Body::from)).await?,
         };
         self.log.answered(number, response.status().as_u16());
         Ok(response)
@@ -87,6 +100,10 @@ impl Service {
     }
 
     async fn serve(&self, request: Request<Body>) -> Result<Response<Body>> {
+        let is_head = request.method() == "HEAD";
+        if let Some(refusal) = self.quirks.refusal(&request) {
+            return refuse_as(request, refusal).await;
+        }
         let wants_checksums = request
             .headers()
             .get("x-amz-checksum-mode")
@@ -96,16 +113,9 @@ impl Service {
             self.s3.call(request).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
         // s3s always tells what it knows; S3 tells it to those who ask.
         if reads && !wants_checksums {
-            let told: Vec<_> = response
-                .headers()
-                .keys()
-                .filter(|name| name.as_str().starts_with("x-amz-checksum-"))
-                .cloned()
-                .collect();
-            for name in told {
-                response.headers_mut().remove(name);
-            }
+            remove_checksums(response.headers_mut());
         }
+        self.quirks.silence(is_head, &mut response);
         Ok(response)
     }
 }
@@ -128,13 +138,18 @@ fn code_of(status: u16) -> &'static str {
     }
 }
 
+async fn refuse(
+    request: Request<Incoming>,
+    status: u16,
+    code: &'static str,
+) -> Result<Response<Body>> {
+    let refusal = Refusal { status, code, message: "a fault is set", headers: Vec::new() };
+    refuse_as(request.map(Body::from), refusal).await
+}
+
 /// The body is read first: a client that is still sending would see a broken connection instead of the status.
-async fn refuse(request: Request<Incoming>, status: u16, code: &str) -> Result<Response<Body>> {
-    let head = request.method() == "HEAD";
-    drop(Body::from(request.into_body()).store_all_limited(usize::MAX).await);
-    let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>a fault is set</Message></Error>"
-    );
-    let body = if head { Body::empty() } else { Body::from(text) };
-    Ok(Response::builder().status(status).header("content-type", "application/xml").body(body)?)
+async fn refuse_as(request: Request<Body>, refusal: Refusal) -> Result<Response<Body>> {
+    let is_head = request.method() == "HEAD";
+    drop(request.into_body().store_all_limited(usize::MAX).await);
+    error_response(refusal, is_head)
 }

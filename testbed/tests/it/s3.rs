@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use testbed::s3::{Fault, Server};
+use testbed::s3::{ACCESS_KEY, Fault, Quirk, SECRET_KEY, Server};
 
 use crate::signed::{Client, sha256_base64};
 
@@ -211,4 +211,85 @@ fn a_black_hole_answers_nothing_also_when_it_ends() {
     server.faults().clear().unwrap();
     assert!(put.join().unwrap());
     assert!(!root.path().join("traces/a").exists());
+}
+
+#[test]
+fn a_held_answer_comes_when_the_fault_ends_and_the_object_before_it() {
+    let (root, server, client) = start();
+    server.faults().set(Fault::HoldAnswer).unwrap();
+    let put = std::thread::spawn(move || client.send("PUT", "/traces/a", "", &[], b"one").unwrap());
+    while server.put_count("a") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(fs::read(root.path().join("traces/a")).unwrap(), b"one");
+    assert!(!put.is_finished());
+    server.faults().clear().unwrap();
+    assert_eq!(put.join().unwrap().status, 200);
+}
+
+#[test]
+fn keys_that_were_replaced_are_refused() {
+    let (_root, server, client) = start();
+    let put = || client.send("PUT", "/traces/a", "", &[], b"one").unwrap().status;
+    server.set_keys("other-access-key", SECRET_KEY);
+    assert_eq!(put(), 403);
+    server.set_keys(ACCESS_KEY, "other-secret-key");
+    assert_eq!(put(), 403);
+    server.set_keys(ACCESS_KEY, SECRET_KEY);
+    assert_eq!(put(), 200);
+}
+
+#[test]
+fn each_quirk_refuses_or_leaves_out_what_its_name_says_and_nothing_else() {
+    let with = |quirk: Quirk| {
+        let (root, server, client) = start();
+        server.add_quirk(quirk);
+        (root, server, client)
+    };
+    let sum = sha256_base64(b"one");
+    let sum = [("x-amz-checksum-sha256", sum.as_str())];
+    let put = |client: &Client, key: &str, headers: &[(&str, &str)]| {
+        client.send("PUT", &format!("/traces/{key}"), "", headers, b"one").unwrap()
+    };
+
+    let (_root, _server, client) = with(Quirk::NoChecksums);
+    assert_eq!((put(&client, "a", &sum).status, put(&client, "a", &[]).status), (400, 200));
+    let told = client.send("HEAD", "/traces/a", "", &[("x-amz-checksum-mode", "ENABLED")], b"");
+    assert!(!told.unwrap().headers.contains_key("x-amz-checksum-sha256"));
+
+    let (_root, _server, client) = with(Quirk::BareHead);
+    assert_eq!(put(&client, "a", &sum).status, 200);
+    let head = client.send("HEAD", "/traces/a", "", &[("x-amz-checksum-mode", "ENABLED")], b"");
+    let head = head.unwrap();
+    assert_eq!(head.status, 200);
+    for name in ["content-length", "etag", "x-amz-checksum-sha256"] {
+        assert_eq!(head.headers.get(name), None);
+    }
+    let get = client.send("GET", "/traces/a", "", &[], b"").unwrap();
+    assert_eq!((&*get.headers["content-length"], &*get.body), ("3", &b"one"[..]));
+
+    let (root, _server, client) = with(Quirk::WriteOnce(409));
+    assert_eq!((put(&client, "a", &sum).status, put(&client, "a", &sum).status), (200, 409));
+    assert_eq!(put(&client, "b", &sum).status, 200);
+    assert_eq!(fs::read(root.path().join("traces/a")).unwrap(), b"one");
+
+    let (_root, _server, client) = with(Quirk::RefusesKeys("_000001.", 403));
+    assert_eq!(put(&client, "trace_000001.jsonl", &sum).status, 403);
+    assert_eq!(put(&client, "trace_000002.jsonl", &sum).status, 200);
+
+    let (_root, _server, client) = with(Quirk::OldListings);
+    let list = |query: &str| client.send("GET", "/traces", query, &[], b"").unwrap().status;
+    assert_eq!((list("list-type=2"), list("max-keys=1")), (501, 200));
+
+    // This client signs for another region.
+    let (_root, _server, client) = with(Quirk::OtherRegion);
+    let answer = put(&client, "a", &sum);
+    assert_eq!((answer.status, &*answer.headers["x-amz-bucket-region"]), (307, "eu-west-3"));
+
+    let (root, server, mut client) = with(Quirk::BucketInHost);
+    assert_eq!(put(&client, "a", &sum).status, 403);
+    client.host_header = Some("traces.store.invalid".to_owned());
+    assert_eq!(client.send("PUT", "/a", "", &sum, b"one").unwrap().status, 200);
+    assert_eq!(fs::read(root.path().join("traces/a")).unwrap(), b"one");
+    assert_eq!(server.put_count("a"), 1);
 }

@@ -13,6 +13,8 @@ use testbed::s3::{ACCESS_KEY, SECRET_KEY};
 
 pub(crate) struct Client {
     host: String,
+    /// Another name than the address, as behind a proxy.
+    pub(crate) host_header: Option<String>,
     pub(crate) secret_key: String,
 }
 
@@ -27,6 +29,7 @@ impl Client {
     pub(crate) fn new(endpoint: &str) -> Self {
         Self {
             host: endpoint.trim_start_matches("http://").to_owned(),
+            host_header: None,
             secret_key: SECRET_KEY.to_owned(),
         }
     }
@@ -44,7 +47,8 @@ impl Client {
         let hash = hex(&Sha256::digest(body));
         let mut all: BTreeMap<String, String> =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        all.insert("host".into(), self.host.clone());
+        let host = self.host_header.as_ref().unwrap_or(&self.host);
+        all.insert("host".into(), host.clone());
         all.insert("x-amz-date".into(), now.clone());
         all.insert("x-amz-content-sha256".into(), hash.clone());
         let signature = self.sign(&now, method, path, query, &all, &hash);
