@@ -86,6 +86,10 @@ struct Proxy {
 
 impl Proxy {
     fn leads_to(&self, uri: &Uri, no_proxy: &str) -> bool {
+        // The matcher takes a star for all names, and for no address.
+        if no_proxy.split(',').any(|part| part.trim() == "*") {
+            return false;
+        }
         let matcher = Matcher::builder().all(self.url.clone()).no(no_proxy.to_owned()).build();
         matcher.intercept(uri).is_some()
     }
@@ -231,7 +235,9 @@ mod tests {
         for no_proxy in ["*", "example.com", ".example.com", "a,s3.example.com"] {
             assert!(!leads("https://s3.example.com", no_proxy), "{no_proxy}");
         }
-        assert!(!leads("http://10.1.2.3:9000", "10.0.0.0/8"));
+        for no_proxy in ["10.0.0.0/8", "*", "a, *"] {
+            assert!(!leads("http://10.1.2.3:9000", no_proxy), "{no_proxy}");
+        }
         assert!(!leads("http://169.254.169.254", CREDENTIAL_SERVICES));
     }
 
