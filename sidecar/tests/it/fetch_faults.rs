@@ -122,6 +122,34 @@ fn a_transfer_that_pauses_goes_on_by_another_request() {
 }
 
 #[test]
+fn a_store_that_is_overloaded_for_a_while_is_asked_again_within_the_run() {
+    let whole = content(1000);
+    let stored = whole.clone();
+    let refusals = Arc::new(Mutex::new(BTreeMap::from([("a.jsonl", 2), ("b.jsonl", 3)])));
+    let left = Arc::clone(&refusals);
+    let server = Scripted::start(move |request| {
+        if is_listing(request) {
+            let objects = ["k3s-vllm/a.jsonl", "k3s-vllm/b.jsonl", "k3s-vllm/c.jsonl"];
+            return Reply::listing(&objects.map(|key| (key, stored.len())));
+        }
+        match left.lock().unwrap().get_mut(key_of(request)) {
+            Some(left @ 1..) => {
+                *left -= 1;
+                Reply::error(503, "SlowDown", "Please reduce your request rate.")
+            }
+            _ => part(request, &stored, "\"v1\""),
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let ran = fetch(&server.endpoint, directory.path(), &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let all = ["a.jsonl", "b.jsonl", "c.jsonl"].map(|name| (name.to_owned(), whole.clone()));
+    assert_eq!(files_below(directory.path()), BTreeMap::from(all));
+    assert_says(&ran, &["SlowDown", "trying again in"]);
+    assert!(refusals.lock().unwrap().values().all(|&left| left == 0), "it was overloaded");
+}
+
+#[test]
 fn what_a_run_has_left_half_done_is_not_asked_for_again_by_the_next() {
     let whole = content(1000);
     let stored = whole.clone();

@@ -17,6 +17,7 @@ mod planted;
 mod preflight;
 mod scripted;
 mod settings;
+mod slow_downloads;
 mod status;
 mod store;
 mod stores;
