@@ -8,8 +8,10 @@ use sidecar::{
     daemon, escape, fetch, status,
 };
 use tokio::runtime::Runtime;
-use tracing::error;
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, error};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 fn main() -> ExitCode {
     let config = match Config::parse_from(std::env::args_os()) {
@@ -61,9 +63,14 @@ fn start_logging(format: LogFormat, filter: &str) {
         format == LogFormat::Human && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(escape::Log { is_coloured });
+    // Whatever RUST_LOG says: the AWS SDK tells there which command gives credentials, with its arguments.
+    let discreet =
+        filter_fn(|event| *event.level() != Level::TRACE || !event.target().starts_with("aws_"));
     match format {
-        LogFormat::Human => log.with_target(false).with_ansi(is_coloured).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Human => {
+            log.with_target(false).with_ansi(is_coloured).finish().with(discreet).init();
+        }
+        LogFormat::Json => log.json().finish().with(discreet).init(),
     }
 }
 

@@ -22,5 +22,6 @@ mod left_calls;
 mod mapped;
 mod namespace;
 mod odd_code;
+mod planted;
 mod sideband;
 mod stopping;
