@@ -1,5 +1,5 @@
 //! The store as the daemon uses it: connected to when it is needed, in bounded time, and anew where
-//! it refuses the keys, for those may have been replaced.
+//! it refuses the keys, for those may have been replaced, or where they have been in their files.
 
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
@@ -7,14 +7,20 @@ use anyhow::{Context as _, Result};
 use tokio::{sync::Mutex, time::timeout};
 use tracing::info;
 
-use crate::{bucket::Bucket, failure::PutError, settings::Destination};
+use crate::{bucket::Bucket, failure::PutError, key_files::KeyFiles, settings::Destination};
 
 /// For finding region, proxy and certificates, and for asking the store how it names buckets.
 const MAX_CONNECT: Duration = Duration::from_secs(60);
 
 pub struct Connection {
     open: Box<dyn Fn() -> Opening + Send + Sync>,
-    bucket: Mutex<Option<Arc<Bucket>>>,
+    bucket: Mutex<Option<Opened>>,
+}
+
+struct Opened {
+    bucket: Arc<Bucket>,
+    /// Before it was opened.
+    key_files: Option<KeyFiles>,
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Bucket>> + Send>>;
@@ -38,10 +44,11 @@ impl Connection {
     }
 
     async fn bucket(&self) -> Result<Arc<Bucket>> {
-        let mut bucket = self.bucket.lock().await;
-        if let Some(bucket) = &*bucket {
+        let mut current = self.bucket.lock().await;
+        if let Some(Opened { bucket, .. }) = &*current {
             return Ok(Arc::clone(bucket));
         }
+        let key_files = KeyFiles::now().await;
         let opened = timeout(MAX_CONNECT, (self.open)()).await.with_context(|| {
             format!(
                 "region, proxy and certificates of the store are not found within {} s: look at \
@@ -49,20 +56,32 @@ impl Connection {
                 MAX_CONNECT.as_secs()
             )
         })??;
-        let opened = Arc::new(opened);
-        *bucket = Some(Arc::clone(&opened));
-        Ok(opened)
+        let bucket = Arc::new(opened);
+        *current = Some(Opened { bucket: Arc::clone(&bucket), key_files });
+        Ok(bucket)
     }
 
     /// Another one, if this one may be replaced by a better one.
     async fn after(&self, failed: &Bucket) -> Option<Arc<Bucket>> {
-        if !failed.is_stale() {
+        let reason = if failed.is_stale() {
+            "the store refuses the keys or the bucket"
+        } else if self.has_other_key_files().await {
+            // Also where a credential_process hangs: nobody waits for that one any more.
+            "the files of the keys have changed"
+        } else {
             return None;
-        }
+        };
         *self.bucket.lock().await = None;
         let next = self.bucket().await.ok()?;
-        info!("the store refuses the keys or the bucket: settings and keys are read again");
+        info!("{reason}: settings and keys are read again");
         Some(next)
+    }
+
+    async fn has_other_key_files(&self) -> bool {
+        let Some(now) = KeyFiles::now().await else { return false };
+        let current = self.bucket.lock().await;
+        let before = current.as_ref().and_then(|opened| opened.key_files.as_ref());
+        before.is_some_and(|before| *before != now)
     }
 
     async fn put_to(

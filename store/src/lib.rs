@@ -23,6 +23,8 @@ mod field_values;
 #[cfg(feature = "client")]
 mod habits;
 #[cfg(feature = "client")]
+mod key_files;
+#[cfg(feature = "client")]
 mod limit;
 #[cfg(feature = "client")]
 mod listing;

@@ -116,7 +116,7 @@ impl Scene {
         command
     }
 
-    fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    pub(crate) fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("TARGET_PROCESS", "standin")
             .env("TRACE_DIR", self.traces())

@@ -25,3 +25,4 @@ mod odd_code;
 mod planted;
 mod sideband;
 mod stopping;
+mod uploads;
