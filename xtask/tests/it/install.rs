@@ -1,5 +1,6 @@
 //! `install` against scripts: a machine without a GPU becomes a node, as far as commands go.
 
+mod facts;
 mod failures;
 
 use std::fs;

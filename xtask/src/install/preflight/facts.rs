@@ -7,7 +7,7 @@ use crate::{
     command::{Command, is_on_path},
     install::{
         airgap::missing,
-        preflight::role::{Role, other_data_dir},
+        preflight::role::{Role, other_data_dir, unit_text},
         toolkit,
     },
 };
@@ -55,6 +55,7 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn gather(airgap: Option<&Path>) -> Self {
+        let root = Path::new("/");
         let system = rustix::system::uname();
         let node_port = variable("NODE_PORT").and_then(|port| port.parse().ok());
         let ports = [&PORTS[..], &[node_port.unwrap_or(NODE_PORT)]].concat();
@@ -81,29 +82,35 @@ impl Facts {
             default_route: has_default_route(),
             free_disk_gb: free_disk_gb(),
             memory_gb: read("/proc/meminfo").and_then(|text| memory_gb(&text)),
-            firewall: firewall(),
+            firewall: firewall(root),
             role: Role::find(),
-            data_dir: other_data_dir(),
+            data_dir: other_data_dir(root, &unit_text("k3s").unwrap_or_default()),
             held_packages: held_packages(),
-            lacks_apparmor_parser: read("/sys/module/apparmor/parameters/enabled").as_deref()
-                == Some("Y")
-                && !["/usr/sbin/apparmor_parser", "/sbin/apparmor_parser"]
-                    .iter()
-                    .any(|path| Path::new(path).exists())
-                && !is_on_path("apparmor_parser"),
+            lacks_apparmor_parser: lacks_apparmor_parser(root) && !is_on_path("apparmor_parser"),
             iptables: iptables(),
             old_toolkit: Path::new("/usr/local/nvidia/toolkit").exists(),
         }
     }
 }
 
-fn firewall() -> Option<&'static str> {
+fn firewall(root: &Path) -> Option<&'static str> {
     ["ufw", "firewalld", "nftables"].into_iter().find(|name| {
         answers(&format!("systemctl is-active {name}"), "active")
-            // Its service is active also where it lets everything through.
-            && (*name != "ufw"
-                || read("/etc/ufw/ufw.conf").is_some_and(|text| text.contains("ENABLED=yes")))
+            && (*name != "ufw" || is_ufw_enabled(root))
     })
+}
+
+/// Its service is active also where it lets everything through.
+fn is_ufw_enabled(root: &Path) -> bool {
+    let settings = read(root.join("etc/ufw/ufw.conf")).unwrap_or_default();
+    settings.lines().any(|line| line.trim() == "ENABLED=yes")
+}
+
+/// The kernel confines containers, and what loads their profiles is not in its usual places.
+fn lacks_apparmor_parser(root: &Path) -> bool {
+    let is_enabled = read(root.join("sys/module/apparmor/parameters/enabled"));
+    let places = ["usr/sbin/apparmor_parser", "sbin/apparmor_parser"];
+    is_enabled.as_deref() == Some("Y") && !places.iter().any(|place| root.join(place).exists())
 }
 
 fn held_packages() -> Vec<String> {
@@ -178,6 +185,42 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn read(path: &str) -> Option<String> {
+fn read(path: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_missing_parser_matters_only_where_the_kernel_has_apparmor_on() {
+        const ENABLED: &str = "sys/module/apparmor/parameters/enabled";
+        let lacks = |files: &[(&str, &str)]| lacks_apparmor_parser(root(files).path());
+        assert!(lacks(&[(ENABLED, "Y\n")]));
+        assert!(!lacks(&[(ENABLED, "N\n")]));
+        assert!(!lacks(&[]), "a kernel without it");
+        for place in ["usr/sbin/apparmor_parser", "sbin/apparmor_parser"] {
+            assert!(!lacks(&[(ENABLED, "Y\n"), (place, "")]), "{place}");
+        }
+    }
+
+    #[test]
+    fn ufw_counts_only_where_its_settings_enable_it() {
+        const SETTINGS: &str = "etc/ufw/ufw.conf";
+        let is_enabled = |files: &[(&str, &str)]| is_ufw_enabled(root(files).path());
+        assert!(is_enabled(&[(SETTINGS, "# of ufw\nENABLED=yes\nLOGLEVEL=low\n")]));
+        assert!(!is_enabled(&[(SETTINGS, "# ENABLED=yes would start it\nENABLED=no\n")]));
+        assert!(!is_enabled(&[]));
+    }
 }

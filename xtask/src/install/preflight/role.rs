@@ -1,6 +1,9 @@
 //! What this machine is to a cluster already: the installer would make a server of it, whatever it is.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     command::Command,
@@ -147,15 +150,17 @@ fn subcommand(unit: &str) -> Option<String> {
     words.next().map(str::to_owned)
 }
 
-/// Where K3s keeps its state, if that is another place than usual.
-pub(super) fn other_data_dir() -> Option<String> {
-    let unit = unit_text("k3s").unwrap_or_default();
-    let files = fs::read_dir("/etc/rancher/k3s/config.yaml.d").into_iter().flatten().flatten();
-    let mut paths: Vec<String> = files.map(|file| file.path().display().to_string()).collect();
-    paths.push("/etc/rancher/k3s/config.yaml".to_owned());
-    let texts = paths.iter().filter_map(|path| read(path));
-    let environment = read(&format!("{UNITS}/k3s.service.env"));
-    texts.chain(environment).chain([unit]).find_map(|text| data_dir(&text))
+/// Where K3s, which runs as `unit`, keeps its state, if that is another place than usual.
+pub(super) fn other_data_dir(root: &Path, unit: &str) -> Option<String> {
+    let settings = root.join("etc/rancher/k3s");
+    let files = fs::read_dir(settings.join("config.yaml.d")).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = files.map(|file| file.path()).collect();
+    // The last of them decides, and each of them before the file beside them.
+    paths.sort_by(|one, other| other.cmp(one));
+    paths.push(settings.join("config.yaml"));
+    paths.push(root.join(UNITS.trim_start_matches('/')).join("k3s.service.env"));
+    let texts = paths.iter().filter_map(|path| read(&path.display().to_string()));
+    texts.chain([unit.to_owned()]).find_map(|text| data_dir(&text))
 }
 
 fn data_dir(text: &str) -> Option<String> {
@@ -211,5 +216,29 @@ mod tests {
         }
         assert_eq!(data_dir("data-dir: /var/lib/rancher/k3s/\n"), None);
         assert_eq!(data_dir("# data-dir: /x\n"), None);
+    }
+
+    #[test]
+    fn another_directory_for_state_is_found_in_each_place_where_k3s_reads_it() {
+        let root = tempfile::tempdir().unwrap();
+        let find = |unit: &str| other_data_dir(root.path(), unit);
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert_eq!(find(""), None);
+        assert_eq!(
+            find("ExecStart=/usr/local/bin/k3s server '--data-dir' '/a'"),
+            Some("/a".into())
+        );
+        write("etc/systemd/system/k3s.service.env", "K3S_DATA_DIR=/b\n");
+        assert_eq!(find(""), Some("/b".into()));
+        write("etc/rancher/k3s/config.yaml", "write-kubeconfig-mode: \"0644\"\ndata-dir: /c\n");
+        assert_eq!(find(""), Some("/c".into()));
+        write("etc/rancher/k3s/config.yaml.d/10-disk.yaml", "data-dir: /d\n");
+        write("etc/rancher/k3s/config.yaml.d/20-disk.yaml", "data-dir: '/e'\n");
+        write("etc/rancher/k3s/config.yaml.d/30-names.yaml", "node-name: a\n");
+        assert_eq!(find(""), Some("/e".into()));
     }
 }

@@ -189,3 +189,30 @@ fn a_node_whose_plugin_renames_gpus_is_left_alone() {
     machine.run(&INSTALL).fails_with(&["nvidia.com/gpu.shared", "renameByDefault"]);
     assert_eq!(changes(&machine), [""; 0]);
 }
+
+/// As the device plugin names parts of GPUs with `migStrategy: mixed`.
+#[test]
+fn a_node_that_offers_parts_of_gpus_is_left_alone_and_each_of_their_names_is_told() {
+    let machine = installed();
+    for whole_gpus in [Some("0"), None] {
+        let mut node = gpu_node("0");
+        let capacity = node["status"]["capacity"].as_object_mut().unwrap();
+        if whole_gpus.is_none() {
+            capacity.remove("nvidia.com/gpu");
+        }
+        capacity.insert("nvidia.com/mig-1g.5gb".to_owned(), json!("5"));
+        capacity.insert("nvidia.com/mig-2g.10gb".to_owned(), json!("1"));
+        // Of a profile that is configured, and nowhere on this GPU.
+        capacity.insert("nvidia.com/mig-7g.40gb".to_owned(), json!("0"));
+        machine.state("nodes.json", &json!({ "items": [node] }).to_string());
+        let run = machine.run(&INSTALL);
+        run.fails_with(&["nvidia.com/mig-1g.5gb, nvidia.com/mig-2g.10gb", "migStrategy: single"]);
+        assert!(!run.stderr.contains("mig-7g"), "{}", run.stderr);
+        assert_eq!(changes(&machine), [""; 0]);
+    }
+    // Beside whole ones they are no reason to refuse.
+    let mut node = gpu_node("1");
+    node["status"]["capacity"]["nvidia.com/mig-1g.5gb"] = json!("7");
+    machine.state("nodes.json", &json!({ "items": [node] }).to_string());
+    machine.run(&INSTALL).succeeds();
+}
