@@ -1,5 +1,11 @@
 //! `build` against scripts.
 
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
 use crate::scripted::Machine;
 
 #[test]
@@ -39,6 +45,51 @@ fn other_content_has_another_tag() {
     let first = tag("echo program");
     assert_eq!(tag("echo program"), first, "on another machine, in another directory");
     assert_ne!(tag("echo other"), first);
+}
+
+/// What an engine reads of the files that become the image: names, modes, times and bytes. Owners are
+/// those that the engine sets.
+fn content_of_the_image(machine: &Machine) -> Vec<u8> {
+    let tree = machine.path("target/xtask/image/context/root");
+    let tar = Command::new("tar")
+        .args(["--sort=name", "--owner=0", "--group=0", "--format=posix"])
+        .args(["--pax-option=delete=atime,delete=ctime", "-cf", "-", "-C"])
+        .arg(&tree)
+        .arg(".")
+        .output()
+        .unwrap();
+    assert!(tar.status.success(), "{tar:?}");
+    tar.stdout
+}
+
+#[test]
+fn the_files_of_the_image_are_the_same_byte_for_byte_from_any_directory_umask_and_time() {
+    let built = |umask: &str, age: u64| {
+        let machine = Machine::node();
+        machine.state("ca.pem", "-----BEGIN CERTIFICATE-----\n");
+        let certificates = machine.path("state").join("ca.pem");
+        let modified = SystemTime::now() - Duration::from_secs(age);
+        fs::File::open(&certificates).unwrap().set_modified(modified).unwrap();
+        let build = format!(
+            "umask {umask}; exec {} build --no-import --ca-file {}",
+            env!("CARGO_BIN_EXE_xtask"),
+            certificates.display()
+        );
+        machine.run_command(Command::new("/bin/sh").args(["-c", &build]), &[]).succeeds();
+        content_of_the_image(&machine)
+    };
+    let first = built("022", 0);
+    let has = |part: &str| first.windows(part.len()).any(|bytes| bytes == part.as_bytes());
+    for part in [
+        "./ebpf-cuda-tracer",
+        "./etc/ssl/certs/ca-certificates.crt",
+        "./usr/share/sbom/ebpf-cuda-tracer.cdx.json",
+        "\"bomFormat\": \"CycloneDX\"",
+    ] {
+        assert!(has(part), "no {part} in the image");
+    }
+    assert!(first == built("077", 1_000_000), "another umask and other times change it");
+    assert!(first == built("002", 0));
 }
 
 #[test]

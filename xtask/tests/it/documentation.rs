@@ -50,6 +50,7 @@ fn every_task_that_is_mentioned_exists_with_these_options() {
         "docs/architecture.md",
         "docs/operations.md",
         "docs/performance.md",
+        "docs/security.md",
         "docs/trace-format.md",
         "docs/troubleshooting.md",
         ".github/workflows/ci.yml",
