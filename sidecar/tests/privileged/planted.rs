@@ -9,7 +9,7 @@ use std::{
 use testbed::{libraries::Driver, s3::Server};
 
 use crate::{
-    harness::{Scene, run},
+    harness::{Scene, Waiting, run},
     http::{get, status_when},
 };
 
@@ -84,6 +84,7 @@ fn no_log_status_metric_trace_or_object_of_a_running_sidecar_has_a_planted_secre
             "cuCtxSynchronize",
             "--calls",
             "100",
+            "--wait-stdin",
             "--",
             "--api-key",
             "pl4nted",
@@ -92,10 +93,14 @@ fn no_log_status_metric_trace_or_object_of_a_running_sidecar_has_a_planted_secre
         ]);
         target.env("HF_TOKEN", "hf_plantedplantedplanted");
         target.env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-        run(target);
-        status_when(&address, "stored, and its process is told", |status| {
-            let uploads = status.uploads.clone().unwrap().uploads;
-            uploads.stored > 0 && !status.processes.is_empty()
+        let target = Waiting::start(target);
+        // Of one that has ended by now the command line could not be told.
+        status_when(&address, "its command line is told", |status| {
+            status.processes.iter().any(|process| process.caller.command.is_some())
+        });
+        target.go_and_end();
+        status_when(&address, "its calls are stored", |status| {
+            status.uploads.clone().unwrap().uploads.stored > 0
         });
         let (_, status) = get(&address, "/status");
         assert!(status.contains("--api-key"), "the command line is told: {status}");

@@ -325,6 +325,8 @@ fn a_segment_that_was_stored_before_a_kill_is_not_sent_again_where_nothing_can_b
         uploading.server.faults().set(Fault::HoldAnswer).unwrap();
         let first = uploading.sidecar_with_keys(&[]);
         uploading.call(500);
+        // And cuInit: what is not written yet would be lost with it.
+        uploading.scene.wait_for_lines(501);
         until("the store has it, and has not said so", || !uploading.objects().is_empty());
         let object = uploading.objects()[0].clone();
         let content = fs::read(&object).unwrap();
