@@ -71,7 +71,7 @@ async fn serve(
 }
 
 fn object(bytes: usize) -> Object {
-    Object { key: KEY.to_owned(), bytes: bytes as u64 }
+    Object { key: KEY.to_owned(), bytes: bytes as u64, etag: None }
 }
 
 #[tokio::test(start_paused = true)]
