@@ -218,7 +218,7 @@ fn a_lease_on_a_library_of_another_user_takes_its_capability() {
             let is_of_file = |field: &&str| field.ends_with(&format!(":{inode}"));
             fields.contains(&"LEASE")
                 && fields.contains(&pid.as_str())
-                && fields.iter().any(|field| is_of_file(&field))
+                && fields.iter().any(is_of_file)
         };
         assert_eq!(locks.lines().any(is_it), expected, "{more:?}: {locks}");
         sidecar.stop();
