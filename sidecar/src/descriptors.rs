@@ -3,12 +3,16 @@
 use std::os::fd::RawFd;
 
 /// Closes every descriptor of this process but `kept`, which is in order. Allocates nothing.
-pub(crate) fn close_all_but(kept: &[RawFd]) {
+///
+/// # Safety
+///
+/// Only in a forked child that uses no descriptor but these: whoever owns another one does not know.
+pub(crate) unsafe fn close_all_but(kept: &[RawFd]) {
     let mut next: libc::c_uint = 0;
     let close = |first: libc::c_uint, last: libc::c_uint| {
         if first <= last {
             // By number, because not every C library has it.
-            // SAFETY: nothing of the child uses them any more.
+            // SAFETY: by the contract of this function nobody uses them any more.
             unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
         }
     };

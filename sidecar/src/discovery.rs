@@ -113,6 +113,8 @@ pub struct Discovery {
     coverage: Coverage,
     retries: Vec<Retry>,
     turn: Turn,
+    /// When every turn ends, because the sidecar does.
+    last_turn_end: Option<Instant>,
     /// Processes whose loaders' searches are due.
     searches: Once,
     /// How much time the events of each process have taken lately.
@@ -189,6 +191,7 @@ impl Discovery {
             coverage: Coverage::default(),
             retries: Vec::new(),
             turn: Turn::begin(None),
+            last_turn_end: None,
             searches: Once::new(MAX_SEARCHES),
             shares: Shares::default(),
             waiting_files: WaitingFiles::default(),
@@ -278,17 +281,21 @@ impl Discovery {
                 self.history.forget_ended();
                 self.coverage.forget_ended();
                 self.state.unprobed(self.coverage.unprobed());
+                self.tell_counts(clock::monotonic_ns());
+                own_mapping::reap();
                 cleaned = Instant::now();
             }
         }
         // What has happened until now is still said of.
         self.receive(Duration::ZERO)?;
         let deadline = Instant::now() + LAST_LOOK;
-        while let Some(event) = self.queue.pop() {
+        self.last_turn_end = Some(deadline);
+        let mut is_lost = false;
+        while Instant::now() < deadline
+            && let Some(event) = self.queue.pop()
+        {
+            is_lost |= event == ProcessEvent::Lost;
             self.follow(event)?;
-            if Instant::now() > deadline {
-                break;
-            }
         }
         while Instant::now() < deadline
             && let Some((pid, file, path)) = self.waiting_files.pop()
@@ -300,7 +307,7 @@ impl Discovery {
         if Instant::now() < deadline {
             self.follow_late()?;
         }
-        self.say_what_is_left();
+        self.say_what_is_left(is_lost);
         // Its last turn ends here.
         self.state.discovery_waits();
         Ok(self)
@@ -374,6 +381,9 @@ impl Discovery {
         self.state.discovery_steps(pid);
         if self.turn.pid() != pid {
             self.turn = Turn::begin(pid);
+        }
+        if let Some(end) = self.last_turn_end {
+            self.turn.end_by(end);
         }
     }
 
@@ -450,7 +460,7 @@ impl Discovery {
                 self.coverage.ended(pid);
                 self.tell_change(pid, Change::Replaced { at_ns });
             }
-            // For the whole batch, in `run`.
+            // For the whole batch, in `follow_new`.
             ProcessEvent::Lost => {}
         }
         Ok(())
@@ -555,17 +565,22 @@ impl Discovery {
     fn examine_later(&mut self, pid: u32, file: MappedFile, path: PathBuf) {
         let is_urgent = has_cuda_name(&path);
         if !self.waiting_files.push(pid, file, path, is_urgent) {
-            self.not_examined(1);
+            self.not_examined(pid, file);
         }
     }
 
     /// What nobody has looked at by the end may hold libraries.
-    fn say_what_is_left(&mut self) {
-        if !self.queue.is_empty() || !self.unsure.is_empty() {
+    fn say_what_is_left(&mut self, is_lost: bool) {
+        if is_lost || self.has_lost_events || !self.queue.is_empty() || !self.unsure.is_empty() {
             self.events_lost();
         }
-        let files = self.waiting_files.len() + self.retries_untold();
-        self.not_examined(files as u64);
+        while let Some((pid, file, _)) = self.waiting_files.pop() {
+            self.not_examined(pid, file);
+        }
+        for (pid, file) in self.retries_untold() {
+            self.not_examined(pid, file);
+        }
+        self.tell_counts(clock::monotonic_ns());
     }
 
     fn events_lost(&mut self) {
@@ -574,11 +589,13 @@ impl Discovery {
         self.tell_counts(at_ns);
     }
 
-    /// So many mapped files of targets will not be looked into.
-    fn not_examined(&mut self, files: u64) {
-        if files > 0 {
-            self.coverage.not_examined(files);
-            self.tell_counts(clock::monotonic_ns());
+    /// Nobody could look into a file that a process has mapped. The trace is told now and then, because
+    /// there may be any number of them.
+    fn not_examined(&mut self, pid: u32, file: MappedFile) {
+        let is_target = self.processes().is_target(pid);
+        if is_target {
+            self.coverage.not_examined(pid, file);
+            self.state.coverage_counted(self.coverage.counts());
         }
     }
 
@@ -623,7 +640,7 @@ impl Discovery {
     }
 
     fn tell(&self, notice: Notice) {
-        // The recorder ends first when the sidecar stops; then nobody needs to know any more.
+        // Nobody listens once the recorder has ended.
         let _: Result<(), SendError<Notice>> = self.notices.send(notice);
     }
 }

@@ -72,7 +72,8 @@ fn probe_descriptors() -> io::Result<Vec<RawFd>> {
 ///
 /// Allocates nothing: another thread may have held the allocator's lock at the fork.
 fn hold_until_told(kept: &[RawFd], told: RawFd) -> ! {
-    close_all_but(kept);
+    // SAFETY: the child reads from one of these, and does nothing else.
+    unsafe { close_all_but(kept) };
     // SAFETY: the name ends with NUL and lives on.
     unsafe { libc::prctl(libc::PR_SET_NAME, NAME.as_ptr()) };
     let mut byte = 0_u8;

@@ -22,7 +22,7 @@ use crate::{
     discovery::Discovery,
     probes::{self, Probes},
     process::Processes,
-    recorder::{self, Recorder, Totals},
+    recorder::{self, Notice, Recorder, Totals},
     spool::Spool,
     state::{Phase, State},
 };
@@ -40,6 +40,7 @@ pub(super) struct Tracer<D = Discovery> {
     discovery: thread::JoinHandle<Result<D>>,
     /// What becomes of discovery, and its probes, in the end.
     release: fn(D),
+    notices: mpsc::Sender<Notice>,
     /// What becomes of the probes of a discovery that does not end.
     abandon: fn(),
     /// Resolves when everything that can be found is attached; an error if that failed.
@@ -68,6 +69,7 @@ impl Tracer {
         attacher.stop_when(Arc::clone(&stop_discovery));
         let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
         let (notices, received) = mpsc::channel();
+        let own_notices = notices.clone();
         let run = options.run.to_string();
         let recorder = Recorder::new(
             options,
@@ -111,6 +113,7 @@ impl Tracer {
             recorder,
             discovery,
             release,
+            notices: own_notices,
             abandon: if attaches_by_perf_events { abandon } else { || () },
             ready,
             failed,
@@ -128,6 +131,10 @@ impl<D> Tracer<D> {
         let deadline = Instant::now() + DISCOVERY_TIMEOUT;
         while !self.discovery.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
+        }
+        if !self.discovery.is_finished() {
+            // One that has ended tells why itself.
+            let _: Result<(), _> = self.notices.send(Notice::DiscoveryAbandoned);
         }
         self.stop_recorder.store(true, Ordering::Release);
         let totals = join(self.recorder, "recorder");
@@ -264,6 +271,7 @@ mod tests {
             stop_discovery: Arc::default(),
             stop_recorder: stop,
             release: |()| (),
+            notices: mpsc::channel().0,
             abandon: || ABANDONED.store(true, Ordering::Relaxed),
             state: Arc::clone(&state),
             recorder: thread::spawn(recorder),

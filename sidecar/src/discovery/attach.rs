@@ -233,17 +233,22 @@ impl Discovery {
                     let error = anyhow!("{unopened}");
                     self.complain(pid, path, &error);
                 }
-                let examined = known.or_else(|| {
-                    let exports = has_cuda_name(path) || exports_wanted(pid, file, &self.selection);
-                    exports.then(|| Examined::Refused(unopened.to_string()))
-                });
-                if examined.is_none() && !is_tried_again && self.processes().is_target(pid) {
-                    self.not_examined(1);
-                }
-                examined
+                known.or_else(|| {
+                    let exports = if has_cuda_name(path) {
+                        Some(true)
+                    } else {
+                        exports_wanted(pid, file, &self.selection)
+                    };
+                    if exports.is_none() && !is_tried_again {
+                        self.not_examined(pid, file);
+                    }
+                    (exports == Some(true)).then(|| Examined::Refused(unopened.to_string()))
+                })
             }
         };
         if let Some(examined) = examined {
+            self.coverage.examined(pid, told);
+            self.coverage.examined(pid, file);
             self.cover(pid, file, path, &examined);
             if let (Examined::Plain, Some(&(key, _))) = (&examined, self.mapped.get(&file)) {
                 // The next event of it needs no look at it.
@@ -666,7 +671,7 @@ impl Discovery {
     /// Whether calls into a file that cannot be looked into are missed: by its name, or by what its
     /// image in memory exports.
     fn is_wanted(&self, Origin { pid, path, mapped, .. }: &Origin) -> bool {
-        let by_memory = |file| exports_wanted(*pid, file, &self.selection);
+        let by_memory = |file| exports_wanted(*pid, file, &self.selection) == Some(true);
         has_cuda_name(path) || mapped.is_some_and(by_memory)
     }
 
@@ -686,11 +691,10 @@ impl Discovery {
     }
 
     /// Mapped files that are to be tried again, and of which nothing has been said.
-    pub(super) fn retries_untold(&self) -> usize {
-        let is_untold = |Retry { origin, .. }: &&Retry| {
-            origin.mapped.is_some_and(|file| self.coverage.said(origin.pid, file).is_none())
-        };
-        self.retries.iter().filter(is_untold).count()
+    pub(super) fn retries_untold(&self) -> Vec<(u32, MappedFile)> {
+        let file = |Retry { origin, .. }: &Retry| Some((origin.pid, origin.mapped?));
+        let is_untold = |(pid, file): &(u32, MappedFile)| self.coverage.said(*pid, *file).is_none();
+        self.retries.iter().filter_map(file).filter(is_untold).collect()
     }
 
     pub(super) fn retry(&mut self) -> Result<()> {

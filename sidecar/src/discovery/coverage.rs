@@ -25,6 +25,9 @@ use crate::{
 /// Lines of one run that say that calls are missing; more are only counted.
 const MAX_LINES: u32 = 4096;
 
+/// Files that nobody could look into are remembered, so that each counts once.
+const MAX_UNEXAMINED: usize = 1 << 16;
+
 /// A mapping is told of before the kernel has put the probes into it. Each wait is twice the last:
 /// the process may have to wait for its turn in between.
 const TRIES: u32 = 5;
@@ -40,6 +43,8 @@ pub(super) struct Coverage {
     /// Processes that were known to be no targets until then.
     target_since_ns: HashMap<u32, u64>,
     events_lost_ns: Option<u64>,
+    /// Files that nobody could look into, by the process that has them mapped.
+    unexamined: HashSet<(u32, MappedFile)>,
     lines: u32,
     ended: Vec<u32>,
 }
@@ -99,8 +104,17 @@ impl Coverage {
         self.events_lost_ns = Some(at_ns);
     }
 
-    pub(super) fn not_examined(&mut self, files: u64) {
-        self.counts.unexamined += files;
+    /// Nobody could look into a file that a process has mapped.
+    pub(super) fn not_examined(&mut self, pid: u32, file: MappedFile) {
+        // Beyond that, one may count twice.
+        if self.unexamined.len() >= MAX_UNEXAMINED || self.unexamined.insert((pid, file)) {
+            self.counts.unexamined += 1;
+        }
+    }
+
+    /// It was looked into after all.
+    pub(super) fn examined(&mut self, pid: u32, file: MappedFile) {
+        self.counts.unexamined -= u64::from(self.unexamined.remove(&(pid, file)));
     }
 
     /// The counts stay.
@@ -516,6 +530,19 @@ mod tests {
         assert_eq!(inherit(From, 0), (Exact, 0), "probes that came late are there now");
         assert_eq!(inherit(From, 2), (From, 2));
         assert_eq!(inherit(Unseen, 0), (Unseen, 0));
+    }
+
+    #[test]
+    fn a_file_that_nobody_could_look_into_counts_once_and_no_more_once_somebody_could() {
+        let mut coverage = Coverage::default();
+        for pid in [1, 1, 2, 1] {
+            coverage.not_examined(pid, FILE);
+        }
+        assert_eq!(coverage.counts().unexamined, 2);
+        coverage.examined(1, FILE);
+        coverage.examined(1, FILE);
+        coverage.examined(3, FILE);
+        assert_eq!(coverage.counts().unexamined, 1);
     }
 
     #[test]

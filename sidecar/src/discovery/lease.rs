@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::{
     library::{Function, SITE_BYTES},
     time_limit,
@@ -53,14 +55,20 @@ impl Watched {
         let file = Arc::new(file.try_clone()?);
         let metadata = file.metadata()?;
         let before = Fingerprint::of(&metadata);
+        let is_on_fuse = is_on_fuse(&file)?;
         // Above every process number.
         let file_system = u32::MAX - u32::try_from(metadata.dev() % (1 << 20)).unwrap_or(0);
         let has_lease = match set_lease(&file, libc::F_RDLCK) {
+            Ok(()) if is_on_fuse => {
+                let _: io::Result<()> = set_lease(&file, libc::F_UNLCK);
+                false
+            }
             Ok(()) => true,
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Err(error),
             // Not its owner and without CAP_LEASE, or the file system has no leases.
             Err(_) => false,
         };
+        let file = if is_on_fuse { Arc::new(without_content(&file)?) } else { file };
         Ok(Self { file, has_lease, before, looked: Instant::now(), file_system })
     }
 
@@ -125,11 +133,12 @@ impl Fingerprint {
         if now.changed == self.changed {
             return Ok(Some(now));
         }
+        let content = File::open(through_descriptor(file))?;
         for Function { entry_offset, entry_bytes, file_offset, site_bytes, .. } in functions {
             for (offset, expected) in [(*entry_offset, entry_bytes), (*file_offset, site_bytes)] {
                 let mut bytes = [0; SITE_BYTES];
                 let bytes = &mut bytes[..expected.len().min(SITE_BYTES)];
-                file.read_exact_at(bytes, offset)?;
+                content.read_exact_at(bytes, offset)?;
                 if *bytes != **expected {
                     return Ok(None);
                 }
@@ -144,6 +153,28 @@ impl Fingerprint {
 pub(super) fn ignore_signal() {
     // SAFETY: no handler is set, so none can be unsafe.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+}
+
+/// A server of FUSE is asked whenever a descriptor of its file is closed, also by a process that was
+/// forked, which then cannot end while the server does not answer.
+fn is_on_fuse(file: &File) -> io::Result<bool> {
+    const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
+    match rustix::fs::fstatfs(file) {
+        Ok(found) => Ok(u64::try_from(found.f_type).is_ok_and(|magic| magic == FUSE_SUPER_MAGIC)),
+        // Some servers do not tell.
+        Err(rustix::io::Errno::NOSYS) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same file by a descriptor that only stands for it: nobody is asked when it is closed.
+fn without_content(file: &File) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(through_descriptor(file), flags, Mode::empty())?.into())
+}
+
+fn through_descriptor(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 fn set_lease(file: &File, kind: libc::c_int) -> io::Result<()> {

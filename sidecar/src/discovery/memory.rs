@@ -99,12 +99,12 @@ pub(super) fn in_other_mounts(
 }
 
 /// Whether a library that cannot be opened exports functions that are wanted, as its image in memory
-/// says.
-pub(super) fn exports_wanted(pid: u32, file: MappedFile, selection: &Selection) -> bool {
+/// says; `None` if that cannot be read.
+pub(super) fn exports_wanted(pid: u32, file: MappedFile, selection: &Selection) -> Option<bool> {
     let selection = selection.clone();
     let look = move || Memory::of(pid).ok()?.names_export(file, &selection);
     let found = time_limit::run_in_turn(pid, "look at the exports of a library", TIMEOUT, look);
-    found.flatten().unwrap_or(false)
+    found.flatten()
 }
 
 /// Reading takes microseconds.
@@ -211,7 +211,7 @@ impl Memory {
     fn segments(&self, file: MappedFile) -> Option<(u64, Vec<u8>)> {
         let base = self.mappings.of_file(file).find(|mapping| mapping.offset == 0)?.start;
         let header = self.read(base, 64)?;
-        if !header.starts_with(b"\x7fELF\x02\x01") {
+        if !header.starts_with(ELF) {
             return None;
         }
         let segments_at = base.checked_add(word(&header, 32)?)?;
@@ -222,6 +222,10 @@ impl Memory {
     /// By the dynamic section of a loaded 64-bit ELF image: symbols that are defined, and their names.
     /// Symbols end where the names begin, as every linker lays them out.
     fn names_export(&self, file: MappedFile, selection: &Selection) -> Option<bool> {
+        let base = self.mappings.of_file(file).find(|mapping| mapping.offset == 0)?.start;
+        if !self.read(base, ELF.len())?.starts_with(ELF) {
+            return Some(false);
+        }
         let (base, segments) = self.segments(file)?;
         let dynamic = segments
             .chunks_exact(SEGMENT_BYTES)
@@ -279,6 +283,8 @@ fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {
 }
 
 // Of the ELF format: `elf(5)`.
+/// How a 64-bit image begins.
+const ELF: &[u8] = b"\x7fELF\x02\x01";
 const SEGMENT_BYTES: usize = 56;
 const SYMBOL_BYTES: usize = 24;
 const PT_DYNAMIC: u32 = 2;

@@ -10,8 +10,9 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::fd::{AsFd as _, AsRawFd as _},
+    panic::{self, AssertUnwindSafe},
     ptr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -40,11 +41,20 @@ const MAX_MAPPED_BYTES: u64 = 16 << 30;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// Processes that were given up, and have not ended yet. Beyond it none is started.
-const MAX_WAITING: usize = 16;
+/// Children that have not been reaped yet, and those of them that did not answer. Beyond it none is
+/// started.
+const MAX_CHILDREN: usize = 16;
+const MAX_GIVEN_UP: usize = 4;
 
-/// Processes that were started here and are still to be waited for.
-static STARTED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static CHILDREN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// A process that maps a file, until it is reaped.
+struct Child {
+    pid: Pid,
+    /// The process that led to the file. While one of its children has not answered it gets no other.
+    of: u32,
+    is_given_up: bool,
+}
 
 /// The name of such a process, as `ps` shows it.
 const NAME: &CStr = c"mapping-library";
@@ -52,9 +62,9 @@ const NAME: &CStr = c"mapping-library";
 /// How the kernel calls a file in mappings, and what a new mapping of it has at the sites of
 /// functions, whoever else has it mapped; `None` if it cannot be mapped.
 ///
-/// `pid` is the process that led to the file, whose file system may not answer: then there is an error,
-/// and nothing may be put on the file. The kernel would wait for it too, and all forks of the machine
-/// for the kernel. What has been read here is in memory when it looks.
+/// `pid` is the process that led to the file. Fails if the file system does not answer in time. Then no
+/// probe may be placed: the kernel would wait for the same pages, and every fork on the machine for the
+/// kernel. What has been read here is in memory when the kernel looks.
 pub(super) fn own_sites(
     pid: u32,
     file: &File,
@@ -62,63 +72,90 @@ pub(super) fn own_sites(
 ) -> io::Result<Option<(MappedFile, Vec<Site>)>> {
     let Ok(file) = file.try_clone() else { return Ok(None) };
     let functions = Arc::clone(functions);
-    let look = move || by_another_process(&file, &functions);
+    let look = move || by_another_process(pid, &file, &functions);
     let found = time_limit::run_in_turn(pid, "mapping of a library", 2 * TIMEOUT, look);
     found.unwrap_or_else(|| Err(too_slow(2 * TIMEOUT)))
 }
 
+/// Takes children that have ended off the list of processes.
+pub(super) fn reap() {
+    reap_all(&mut children());
+}
+
+fn children() -> MutexGuard<'static, Vec<Child>> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn reap_all(children: &mut Vec<Child>) {
+    // An error says that the kernel has reaped it, as it does where SIGCHLD is ignored.
+    children.retain(|child| matches!(waitpid(Some(child.pid), WaitOptions::NOHANG), Ok(None)));
+}
+
 fn by_another_process(
+    pid: u32,
     file: &File,
     functions: &[Function],
 ) -> io::Result<Option<(MappedFile, Vec<Site>)>> {
-    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-    started.retain(|&child| !matches!(waitpid(Some(child), WaitOptions::NOHANG), Ok(Some(_))));
-    if started.len() >= MAX_WAITING {
-        return Err(io::Error::other(format!("{MAX_WAITING} other libraries cannot be mapped")));
+    let mut started = children();
+    reap_all(&mut started);
+    let given_up = || started.iter().filter(|child| child.is_given_up);
+    let is_full = started.len() >= MAX_CHILDREN || given_up().count() >= MAX_GIVEN_UP;
+    if is_full || given_up().any(|child| child.of == pid) {
+        return Err(io::Error::other("the file system of another library does not answer"));
     }
-    let (mut told, teller) = io::pipe()?;
-    // SAFETY: the child makes system calls and allocates, which the C library allows after a fork, and
-    // takes no lock that another thread may have held.
+    let (mut reader, writer) = io::pipe()?;
+    // SAFETY: the child allocates, which glibc and musl allow after a fork, and takes no lock that
+    // another thread may have held.
     let child = match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
-        0 => tell_of_mapping(file, functions, teller),
+        0 => child_main(file, functions, writer),
         child => Pid::from_raw(child).ok_or_else(|| io::Error::other("fork"))?,
     };
-    started.push(child);
-    drop((started, teller));
+    started.push(Child { pid: child, of: pid, is_given_up: false });
+    drop((started, writer));
     let mut answer = Vec::new();
-    if let Err(error) = read_until(&mut told, &mut answer, Instant::now() + TIMEOUT) {
-        // It ends when its file system lets it.
+    let read = read_until(&mut reader, &mut answer, Instant::now() + TIMEOUT);
+    let mut started = children();
+    if read.is_err()
+        && let Some(found) = started.iter_mut().find(|other| other.pid == child)
+    {
+        found.is_given_up = true;
+        // Not reaped, so the number is still its own. It ends when its file system lets it.
         let _: rustix::io::Result<()> = kill_process(child, Signal::KILL);
-        return Err(error);
     }
-    Ok(decode(&answer, functions.len()))
+    // One that has answered ends now, or at the next look.
+    reap_all(&mut started);
+    read.map(|()| decode(&answer, functions.len()))
 }
 
-/// The child: tells what it finds, and nothing if it cannot map the file.
-fn tell_of_mapping(file: &File, functions: &[Function], mut teller: io::PipeWriter) -> ! {
+/// Writes what it finds, and nothing if it cannot map the file.
+fn child_main(file: &File, functions: &[Function], mut writer: io::PipeWriter) -> ! {
     // The lock of `TRACE_DIR`, the probes and all sockets are the parent's, and end with it.
-    let mut kept = [file.as_raw_fd(), teller.as_raw_fd()];
+    let mut kept = [file.as_raw_fd(), writer.as_raw_fd()];
     kept.sort_unstable();
-    close_all_but(&kept);
+    // SAFETY: the child uses nothing but these two.
+    unsafe { close_all_but(&kept) };
     // SAFETY: the name ends with NUL and lives on; the signal is a number.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
-    if let Ok(own) = OwnMapping::of(file) {
+    let find = || {
+        let own = OwnMapping::of(file).ok()?;
         let mut answer = own.file.device.to_le_bytes().to_vec();
         answer.extend_from_slice(&own.file.inode.to_le_bytes());
         answer.extend(functions.iter().map(|function| own.site(function) as u8));
         // Whoever does not listen has given up.
-        let _: io::Result<()> = teller.write_all(&answer);
-    }
+        writer.write_all(&answer).ok()
+    };
+    // A panic would go on in what the parent's thread was at.
+    let _: Result<Option<()>, _> = panic::catch_unwind(AssertUnwindSafe(find));
     // SAFETY: ends this process; what is open is closed by the kernel.
     unsafe { libc::_exit(0) }
 }
 
 fn read_until(
-    told: &mut io::PipeReader,
+    reader: &mut io::PipeReader,
     answer: &mut Vec<u8>,
     deadline: Instant,
 ) -> io::Result<()> {
@@ -126,12 +163,17 @@ fn read_until(
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        if poll(&mut [PollFd::from_borrowed_fd(told.as_fd(), PollFlags::IN)], Some(&left))? == 0 {
-            return Err(too_slow(TIMEOUT));
+        match poll(&mut [PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(too_slow(TIMEOUT)),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
         }
-        match told.read(&mut piece)? {
-            0 => return Ok(()),
-            length => answer.extend_from_slice(&piece[..length]),
+        match reader.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(length) => answer.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -250,11 +292,14 @@ mod tests {
         let functions = [function(&bytes, 16, 20), changed];
         let own = OwnMapping::of(&file).unwrap();
         let expected = (own.file, vec![Site::Plain, Site::Changed]);
-        for _ in 0..2 * MAX_WAITING {
-            assert_eq!(by_another_process(&file, &functions).unwrap(), Some(expected.clone()));
+        let find = || by_another_process(0, &file, &functions);
+        for _ in 0..2 * MAX_CHILDREN {
+            // The last ones may still be ending.
+            let found = std::iter::repeat_with(find).find_map(Result::ok);
+            assert_eq!(found, Some(Some(expected.clone())));
         }
         file.set_len(0).unwrap();
-        assert_eq!(by_another_process(&file, &functions).unwrap(), None);
+        assert_eq!(std::iter::repeat_with(find).find_map(Result::ok), Some(None));
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Turn {
         self.begun.elapsed() < TO_CHANGE
     }
 
+    /// Ends it by then, if it would last longer.
+    pub(super) fn end_by(&self, end: Instant) {
+        time_limit::begin_turn(end.min(self.begun + TO_WAIT));
+    }
+
     /// Whether nobody may be asked for anything any more.
     pub(super) fn is_over(&self) -> bool {
         self.begun.elapsed() >= TO_WAIT
@@ -72,7 +77,8 @@ impl Default for Shares {
 
 impl Shares {
     pub(super) fn has_time(&self, pid: u32) -> bool {
-        self.taken.get(&pid).is_none_or(|taken| *taken < SHARE)
+        self.since.elapsed() > SHARE_INTERVAL
+            || self.taken.get(&pid).is_none_or(|taken| *taken < SHARE)
     }
 
     pub(super) fn add(&mut self, pid: u32, time: Duration) {
@@ -95,6 +101,7 @@ mod tests {
         shares.add(1, SHARE / 2);
         assert!(!shares.has_time(1) && shares.has_time(2));
         shares.since = shares.since.checked_sub(2 * SHARE_INTERVAL).unwrap();
+        assert!(shares.has_time(1), "that was long ago");
         shares.add(2, SHARE);
         assert!(shares.has_time(1) && !shares.has_time(2));
     }

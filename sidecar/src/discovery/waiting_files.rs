@@ -81,10 +81,6 @@ impl WaitingFiles {
         Some((pid, file, path))
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.known.len()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }
@@ -116,7 +112,7 @@ mod tests {
         assert!(waiting.push(2, file(0), "/x".into(), false));
         assert!(waiting.push(2, file(7), "/libcuda.so.1".into(), true));
         assert!(waiting.push(1, file(3), "/x".into(), false), "it waits already");
-        assert_eq!(waiting.len(), 6);
+        assert_eq!(waiting.known.len(), 6);
         assert_eq!(inodes(&mut waiting), [(1, 0), (2, 7), (1, 1), (2, 0), (1, 2), (1, 3)]);
         assert!(waiting.is_empty() && waiting.known.is_empty() && waiting.bytes == 0);
         assert!(waiting.by_process.is_empty());

@@ -16,6 +16,8 @@ pub enum Notice {
     Library { attached_ns: u64, library: Library },
     /// How calls are covered, in all; and of one process and library from `at_ns` on.
     Coverage { at_ns: u64, line: Option<(u32, Coverage)>, counts: CoverageCounts },
+    /// Discovery does not end: what it knew of and has not told is lost.
+    DiscoveryAbandoned,
     /// Something became of a process.
     Changed { pid: u32, change: Change },
 }
@@ -44,6 +46,7 @@ impl Recorder {
                         push_meta(self.segment.buffer(), since_start, pid, &meta);
                     }
                 }
+                Notice::DiscoveryAbandoned => self.coverage.events_lost += 1,
                 Notice::Changed { pid, change } => {
                     // What waits in the ring buffer may be of the child already. Once more when
                     // that is booked: it may also be what the parent still learnt before.
