@@ -90,8 +90,8 @@ fn attached(text: &mut Text, status: &Status) {
         "How often the kernel lost process events: processes of that time may be unseen",
         events_lost,
     );
-    text.counter(
-        "unexamined_files_total",
+    text.gauge(
+        "unexamined_files",
         "Files mapped by targets that could not be looked into: they may be CUDA libraries",
         unexamined,
     );
@@ -263,7 +263,7 @@ mod tests {
             ("mapped_libraries_total{coverage=\"from\"}", "4"),
             ("mapped_libraries_total{coverage=\"unseen\"}", "3"),
             ("process_events_lost_total", "2"),
-            ("unexamined_files_total", "1"),
+            ("unexamined_files", "1"),
             ("unprobed_functions", "6"),
             ("discovery_longest_turn_seconds", "1.250"),
             ("written_bytes_total", "4096"),

@@ -1,5 +1,5 @@
-//! The store as the daemon uses it: connected to when it is needed, in bounded time, and anew where
-//! it refuses the keys, for those may have been replaced, or where they have been in their files.
+//! The store as the daemon uses it: opened when it is needed, in bounded time. Opened again when it
+//! refuses the keys, or when an upload fails and the key files have changed.
 
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 

@@ -44,8 +44,8 @@ pub(super) struct Watched {
 struct Fingerprint {
     size: u64,
     modified: (i64, i64),
-    /// Nobody can set it, as `rsync --inplace --times` sets that of the content. A new name, owner or
-    /// right changes it too.
+    /// `rsync --inplace --times` restores the time of the content, but nobody can set this one. A new
+    /// name, owner or mode changes it too, so the code at the probes decides.
     changed: (i64, i64),
 }
 

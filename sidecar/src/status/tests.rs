@@ -124,7 +124,7 @@ fn what_is_not_seen_is_told_with_its_reason() {
     assert!(lines[0].contains("5 from the first call on, 4 from a later moment on, 3 NOT SEEN"));
     assert_eq!(lines[1], "9  NOT SEEN: /opt/libcuda.so.1: its file was overwritten in place");
     assert!(lines[2].starts_with("the kernel lost process events 2 times"), "{lines:?}");
-    assert!(lines[3].starts_with("1 mapped files could not be looked into"), "{lines:?}");
+    assert!(lines[3].starts_with("mapped files not examined: 1;"), "{lines:?}");
 }
 
 #[test]

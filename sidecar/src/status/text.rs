@@ -167,8 +167,8 @@ fn coverage(out: &mut String, coverage: &Coverage) {
         push(
             out,
             format_args!(
-                "  {unexamined} mapped files could not be looked into: calls into them, if they are \
-                 CUDA libraries, are missing\n"
+                "  mapped files not examined: {unexamined}; calls into CUDA libraries among them are \
+                 missing\n"
             ),
         );
     }

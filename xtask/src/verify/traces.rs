@@ -177,8 +177,8 @@ fn coverage_lines(coverage: &CoverageReport) -> Vec<String> {
     }
     if *unexamined > 0 {
         lines.push(format!(
-            "coverage   {unexamined} mapped files could not be looked into: calls into them, if they \
-             are CUDA libraries, are missing"
+            "coverage   mapped files not examined: {unexamined}; calls into CUDA libraries among them \
+             are missing"
         ));
     }
     lines

@@ -160,7 +160,8 @@ pub(super) fn other_data_dir(root: &Path, unit: &str) -> Option<String> {
     paths.push(settings.join("config.yaml"));
     paths.push(root.join(UNITS.trim_start_matches('/')).join("k3s.service.env"));
     let texts = paths.iter().filter_map(|path| read(&path.display().to_string()));
-    texts.chain([unit.to_owned()]).find_map(|text| data_dir(&text))
+    // An argument of the command line goes before them all.
+    [unit.to_owned()].into_iter().chain(texts).find_map(|text| data_dir(&text))
 }
 
 fn data_dir(text: &str) -> Option<String> {
