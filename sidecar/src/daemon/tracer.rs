@@ -40,6 +40,7 @@ pub(super) struct Tracer<D = Discovery> {
     discovery: thread::JoinHandle<Result<D>>,
     /// What becomes of discovery, and its probes, in the end.
     release: fn(D),
+    /// To the recorder, as discovery has it.
     notices: mpsc::Sender<Notice>,
     /// What becomes of the probes of a discovery that does not end.
     abandon: fn(),
@@ -266,12 +267,13 @@ mod tests {
             }
         };
         let discovery = move || hangs.recv().context("the test has ended");
+        let (notices, received) = mpsc::channel();
         let state: Arc<State> = Arc::default();
         let tracer = Tracer {
             stop_discovery: Arc::default(),
             stop_recorder: stop,
             release: |()| (),
-            notices: mpsc::channel().0,
+            notices,
             abandon: || ABANDONED.store(true, Ordering::Relaxed),
             state: Arc::clone(&state),
             recorder: thread::spawn(recorder),
@@ -280,6 +282,8 @@ mod tests {
             failed,
         };
         assert_eq!(tracer.stop().unwrap().lines, 7);
+        let is_told = matches!(received.try_recv(), Ok(Notice::DiscoveryAbandoned));
+        assert!(is_told, "the trace would not tell of what discovery knew");
         assert!(ABANDONED.load(Ordering::Relaxed), "its probes are not closed one by one");
         assert_eq!(state.phase(), Phase::Stopping);
     }

@@ -25,8 +25,8 @@ use crate::{
 /// Lines of one run that say that calls are missing; more are only counted.
 const MAX_LINES: u32 = 4096;
 
-/// Files that nobody could look into are remembered, so that each counts once.
-const MAX_UNEXAMINED: usize = 1 << 16;
+/// Files of one process that nobody could look into and that are remembered, so that each counts once.
+const MAX_UNEXAMINED: usize = 4096;
 
 /// A mapping is told of before the kernel has put the probes into it. Each wait is twice the last:
 /// the process may have to wait for its turn in between.
@@ -44,7 +44,7 @@ pub(super) struct Coverage {
     target_since_ns: HashMap<u32, u64>,
     events_lost_ns: Option<u64>,
     /// Files that nobody could look into, by the process that has them mapped.
-    unexamined: HashSet<(u32, MappedFile)>,
+    unexamined: HashMap<u32, HashSet<MappedFile>>,
     lines: u32,
     ended: Vec<u32>,
 }
@@ -89,6 +89,8 @@ impl Coverage {
         let said = self.said.remove(&pid).unwrap_or_default();
         self.unprobed -= said.values().map(|said| u64::from(said.unprobed)).sum::<u64>();
         self.target_since_ns.remove(&pid);
+        // They stay counted: nobody can look into them any more.
+        self.unexamined.remove(&pid);
     }
 
     pub(super) fn became_target(&mut self, pid: u32, at_ns: u64) {
@@ -106,15 +108,17 @@ impl Coverage {
 
     /// Nobody could look into a file that a process has mapped.
     pub(super) fn not_examined(&mut self, pid: u32, file: MappedFile) {
+        let files = self.unexamined.entry(pid).or_default();
         // Beyond that, one may count twice.
-        if self.unexamined.len() >= MAX_UNEXAMINED || self.unexamined.insert((pid, file)) {
+        if files.len() >= MAX_UNEXAMINED || files.insert(file) {
             self.counts.unexamined += 1;
         }
     }
 
     /// It was looked into after all.
     pub(super) fn examined(&mut self, pid: u32, file: MappedFile) {
-        self.counts.unexamined -= u64::from(self.unexamined.remove(&(pid, file)));
+        let is_known = self.unexamined.get_mut(&pid).is_some_and(|files| files.remove(&file));
+        self.counts.unexamined -= u64::from(is_known);
     }
 
     /// The counts stay.
@@ -543,6 +547,9 @@ mod tests {
         coverage.examined(1, FILE);
         coverage.examined(3, FILE);
         assert_eq!(coverage.counts().unexamined, 1);
+        coverage.began(2);
+        coverage.examined(2, FILE);
+        assert_eq!(coverage.counts().unexamined, 1, "that of another process of its number");
     }
 
     #[test]

@@ -222,9 +222,7 @@ impl OwnMapping {
         let mappings: Vec<&Mapping> = self.memory.mappings.of_file(self.file).collect();
         self.memory.site(&mappings, function)
     }
-}
 
-impl OwnMapping {
     /// Into memory, so that the kernel does not wait when it looks. What cannot be read is found out by
     /// the reader.
     fn bring_in(&self, offset: u64) {
