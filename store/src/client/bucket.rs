@@ -25,17 +25,19 @@ use tokio::time::timeout;
 use trace::{key_prefix::KeyPrefix, secrets::mask, segment_name::Format};
 use tracing::info;
 
-use crate::{
+use super::{
     confirm::{Seen, Stored},
     credentials,
     digest::Digest,
-    endpoint::names_the_bucket,
     failure::{self, Caller, PutError},
     field_values::FieldValues,
     habits::{Habit, Habits},
     limit::Limit,
-    settings::{Addressing, Destination},
     transport,
+};
+use crate::{
+    endpoint::names_the_bucket,
+    settings::{Addressing, Destination},
 };
 
 /// A store that has not answered by then does not answer. Uploads get the time for their bytes on

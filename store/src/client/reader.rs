@@ -16,14 +16,14 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use crate::{
+use super::{
     bucket::{Bucket, Object},
     digest::Hasher,
     download::{ATTEMPTS, FetchError, MAX_FAILURES_IN_A_ROW},
     part::{Part, Version},
-    settings::Destination,
     sums::Sums,
 };
+use crate::settings::Destination;
 
 /// What is asked for at once: large enough that the time between request and answer hardly counts.
 const PART_BYTES: u64 = 4 << 20;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aws_sdk_s3::types::{EncodingType, Object as Listed};
 
-use crate::{
+use super::{
     bucket::{Bucket, Object},
     failure::SdkError,
     limit::Limit,

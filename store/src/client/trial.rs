@@ -7,13 +7,13 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Credentials, ProvideCredentials as _};
 use jiff::Timestamp;
 
-use crate::{
+use super::{
     bucket::{Bucket, CONNECT_TIMEOUT, Content, loader},
     confirm::{Seen, Stored},
     digest::Digest,
     failure,
-    settings::Destination,
 };
+use crate::settings::Destination;
 
 /// Somebody waits for the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

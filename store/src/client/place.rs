@@ -6,10 +6,9 @@ use aws_config::Region;
 use aws_sdk_s3::Client;
 use tracing::info;
 
+use super::{bucket::Bucket, failure};
 use crate::{
-    bucket::Bucket,
     endpoint::host_of,
-    failure,
     settings::{Addressing, Destination},
 };
 

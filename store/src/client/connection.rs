@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use tokio::{sync::Mutex, time::timeout};
 use tracing::info;
 
-use crate::{bucket::Bucket, failure::PutError, key_files::KeyFiles, settings::Destination};
+use super::{bucket::Bucket, failure::PutError, key_files::KeyFiles};
+use crate::settings::Destination;
 
 /// For finding region, proxy and certificates, and for asking the store how it names buckets.
 const MAX_CONNECT: Duration = Duration::from_secs(60);

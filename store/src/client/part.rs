@@ -10,7 +10,7 @@ use aws_sdk_s3::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{
+use super::{
     bucket::{Bucket, Object},
     download::{FetchError, Patience, SLOW_START, SLOWEST_DOWNLOAD, start_of, transfer},
     failure::{SdkError, status},

@@ -136,7 +136,7 @@ mod tests {
             ("id", "secret", Some("to\u{e9}ken"), "AWS_SESSION_TOKEN"),
         ] {
             let error = keys(id, secret, token).provide_credentials().await.unwrap_err();
-            let text = crate::failure::root_cause(&error);
+            let text = super::super::failure::root_cause(&error);
             assert!(text.starts_with(name) && !text.contains("ret"), "{text}");
         }
     }
@@ -146,7 +146,7 @@ mod tests {
         let provider = checked(SharedCredentialsProvider::new(Hangs));
         for _ in 0..2 {
             let error = provider.provide_credentials().await.unwrap_err();
-            let text = crate::failure::root_cause(&error);
+            let text = super::super::failure::root_cause(&error);
             assert!(text.contains("a credential_process of ~/.aws hangs"), "{text}");
         }
     }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::info;
 
-use crate::{
+use super::{
     bucket::{Bucket, Object},
     digest::Digest,
     failure::{SdkError, is_about_credentials, status},

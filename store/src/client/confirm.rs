@@ -12,7 +12,7 @@ use aws_sdk_s3::{
 };
 use tokio::time::timeout;
 
-use crate::{
+use super::{
     bucket::{ANSWER_TIMEOUT, Bucket, SLOWEST_UPLOAD},
     digest::Digest,
     failure,

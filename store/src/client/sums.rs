@@ -6,7 +6,7 @@ use aws_sdk_s3::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
-use crate::digest::Digest;
+use super::digest::Digest;
 
 /// In base64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,0 +1,28 @@
+//! The client: puts files and makes sure of them, lists and downloads. The only user of the AWS SDK.
+
+mod bucket;
+mod confirm;
+mod connection;
+mod credentials;
+mod digest;
+mod download;
+mod failure;
+mod field_values;
+mod habits;
+mod key_files;
+mod limit;
+mod listing;
+mod part;
+mod place;
+mod reader;
+mod sums;
+mod transport;
+mod trial;
+
+pub use bucket::{Bucket, Object, loader};
+pub use connection::Connection;
+pub use download::{ATTEMPTS, FetchError, MAX_FAILURES_IN_A_ROW, PARTIAL};
+pub use failure::PutError;
+pub use listing::Listing;
+pub use reader::{Content, Reader};
+pub use trial::{Permitted, Trial};
