@@ -78,7 +78,7 @@ fn start_logging(format: LogFormat, filter: &str) {
 fn with_store(filter: &str) -> String {
     let of_store = |directive: &str| {
         let (module, level) = directive.split_once('=')?;
-        matches!(module.trim(), "sidecar" | "sidecar::s3").then(|| format!("store={level},"))
+        (module.trim() == "sidecar").then(|| format!("store={level},"))
     };
     // What is said of the store itself comes later, and holds.
     let more: String = filter.split(',').filter_map(of_store).collect();

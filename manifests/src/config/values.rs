@@ -12,9 +12,9 @@ pub use amounts::Memory;
 pub use words::{Variables, Words};
 
 pub(super) use amounts::{cpu, memory, node_port, ring_size, segment_size, share, tracer_size};
-pub(super) use names::{
-    absolute_path, bucket, directories, dns_name, endpoint, image, model, prefix, region,
-};
+pub(super) use names::{absolute_path, directories, dns_name, image, model, prefix, region};
+/// As the tracer checks them.
+pub(super) use store::settings::{bucket, endpoint};
 pub(super) use words::{variables, vllm_arguments};
 
 pub(super) fn boolean(value: &str) -> Result<bool, String> {

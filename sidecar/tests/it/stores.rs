@@ -259,6 +259,7 @@ async fn a_store_that_knows_the_first_form_of_listings_only_passes_the_check() {
     let bucket = bucket_at(&server.endpoint, BUCKET, (ACCESS_KEY, SECRET_KEY)).await;
     bucket.check().await.unwrap();
     bucket.check().await.unwrap();
+    bucket.list().await.unwrap();
     let new = server.requests().into_iter().filter(|request| request.path.contains("list-type=2"));
     assert_eq!(new.count(), 1, "it is remembered");
 }

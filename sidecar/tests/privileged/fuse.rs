@@ -52,6 +52,8 @@ pub(crate) struct Hanging {
     reads: Arc<AtomicU32>,
     /// Something waits for an answer.
     is_asked: Arc<AtomicBool>,
+    /// It is mounted in the namespace of this process.
+    is_own: bool,
 }
 
 impl Hanging {
@@ -69,7 +71,9 @@ impl Hanging {
         command.args(["-i", "-t", "fuse", "-o", &options, "standin"]).arg(directory);
         assert!(command.status().unwrap().success());
         rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::CLOEXEC).unwrap();
-        Self::serve(device, original, directory)
+        let mut own = Self::serve(device, original, directory);
+        own.is_own = true;
+        own
     }
 
     /// Serves what process `pid` has mounted, with a device that it opened as descriptor 3: nobody
@@ -105,7 +109,7 @@ impl Hanging {
             read: HashMap::new(),
         };
         thread::spawn(move || server.serve());
-        Self { directory: directory.to_owned(), name, hangs, reads, is_asked }
+        Self { directory: directory.to_owned(), name, hangs, reads, is_asked, is_own: false }
     }
 
     pub(crate) fn library(&self) -> PathBuf {
@@ -135,8 +139,9 @@ impl Hanging {
 impl Drop for Hanging {
     fn drop(&mut self) {
         self.answer();
-        // Of a namespace of its own it ends with that.
-        drop(Command::new("umount").arg("-ql").arg(&self.directory).status());
+        let status = Command::new("umount").arg("-ql").arg(&self.directory).status().unwrap();
+        // In a namespace of its own it ends with that.
+        assert!(!self.is_own || status.success() || thread::panicking());
     }
 }
 

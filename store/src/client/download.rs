@@ -138,20 +138,12 @@ impl Bucket {
         {
             return Ok(false);
         }
-        let head = self
-            .client
-            .head_object()
-            .bucket(&self.name)
-            .key(&object.key)
-            .checksum_mode(ChecksumMode::Enabled)
-            .send();
         // Who may not ask this may still download.
-        let Ok(head) = head.await else { return Ok(false) };
-        let sums = Sums::of_head(&head);
+        let sums = self.sums(object).await;
         if sums == Sums::default() {
             return Ok(false);
         }
-        Ok(sums.complaint(&digest_of(path).await?).is_none())
+        Ok(sums.complaint(&Digest::read(path).await?).is_none())
     }
 }
 
@@ -193,11 +185,6 @@ impl Patience {
         sleep(pause).await;
         Ok(())
     }
-}
-
-async fn digest_of(path: &Path) -> Result<Digest> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || Digest::of(&path)).await?
 }
 
 /// One object on its way.
@@ -280,7 +267,7 @@ impl Download<'_> {
             });
         }
         partial.flush().await.map_err(FetchError::Final)?;
-        let digest = digest_of(&partial.path).await.map_err(FetchError::Final)?;
+        let digest = Digest::read(&partial.path).await.map_err(FetchError::Final)?;
         if let Some(complaint) = self.sums.complaint(&digest) {
             partial.cut_to(0).await.map_err(FetchError::Final)?;
             return Err(transfer(complaint));

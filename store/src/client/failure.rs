@@ -94,7 +94,8 @@ pub(crate) fn explain<E: Cause>(error: &SdkError<E>, caller: &Caller<'_>) -> Exp
             let status = answer.raw().status().as_u16();
             let headers = answer.raw().headers();
             let elsewhere = Elsewhere {
-                region: headers.get("x-amz-bucket-region"),
+                region: region_of(error)
+                    .or_else(|| headers.get("x-amz-bucket-region").map(str::to_owned)),
                 location: headers.get("location"),
                 wants_tls: answer.raw().body().bytes().is_some_and(names_https),
             };
@@ -241,7 +242,7 @@ fn advice_of_connection(root: &str) -> &'static str {
 
 /// Where the store says that the bucket is.
 struct Elsewhere<'a> {
-    region: Option<&'a str>,
+    region: Option<String>,
     location: Option<&'a str>,
     /// A server of TLS that was asked without it says so in words of its own.
     wants_tls: bool,
@@ -311,7 +312,7 @@ fn answered<E: Cause>(
 
 impl Elsewhere<'_> {
     fn advice(&self) -> String {
-        let region = self.region.unwrap_or("the region of the bucket");
+        let region = self.region.as_deref().unwrap_or("the region of the bucket");
         match self.location.and_then(origin_of) {
             Some(origin) => {
                 format!("set AWS_REGION to {region}; the store sends to {origin}, for S3_ENDPOINT")

@@ -11,6 +11,7 @@ use aws_sdk_s3::types::{EncodingType, Object as Listed};
 use super::{
     bucket::{Bucket, Object},
     failure::SdkError,
+    habits::Habit,
     limit::Limit,
 };
 
@@ -161,9 +162,14 @@ impl Bucket {
         encoding: Option<EncodingType>,
     ) -> Result<Page, SdkError<ListError>> {
         let token = match next {
+            Next::First if self.habits.has(Habit::OldListings) => {
+                return self.ask_in_the_first_form(prefix, None, encoding).await;
+            }
             Next::First => None,
             Next::Token(token) => Some(token.clone()),
-            Next::Marker(key) => return self.ask_in_the_first_form(prefix, key, encoding).await,
+            Next::Marker(key) => {
+                return self.ask_in_the_first_form(prefix, Some(key), encoding).await;
+            }
         };
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let answer = request
@@ -186,12 +192,12 @@ impl Bucket {
     async fn ask_in_the_first_form(
         &self,
         prefix: &str,
-        key: &str,
+        marker: Option<&str>,
         encoding: Option<EncodingType>,
     ) -> Result<Page, SdkError<ListError>> {
         let request = self.client.list_objects().bucket(&self.name).prefix(prefix);
         let answer = request
-            .marker(key)
+            .set_marker(marker.map(str::to_owned))
             .set_encoding_type(encoding)
             .customize()
             .interceptor(Limit::All)

@@ -11,6 +11,8 @@ use testbed::s3::{ACCESS_KEY, Fault, Quirk, SECRET_KEY, Server};
 
 use crate::signed::{Client, sha256_base64};
 
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 fn start() -> (TempDir, Server, Client) {
     let root = TempDir::new().unwrap();
     let server = Server::start(root.path(), "traces").unwrap();
@@ -205,7 +207,9 @@ fn a_black_hole_answers_nothing_also_when_it_ends() {
     let (root, server, client) = start();
     server.faults().set(Fault::BlackHole).unwrap();
     let put = std::thread::spawn(move || client.send("PUT", "/traces/a", "", &[], b"one").is_err());
+    let deadline = Instant::now() + TIMEOUT;
     while server.requests().is_empty() {
+        assert!(Instant::now() < deadline, "nothing is asked for");
         std::thread::sleep(Duration::from_millis(5));
     }
     server.faults().clear().unwrap();
@@ -218,9 +222,13 @@ fn a_held_answer_comes_when_the_fault_ends_and_the_object_before_it() {
     let (root, server, client) = start();
     server.faults().set(Fault::HoldAnswer).unwrap();
     let put = std::thread::spawn(move || client.send("PUT", "/traces/a", "", &[], b"one").unwrap());
+    let deadline = Instant::now() + TIMEOUT;
     while server.put_count("a") == 0 {
+        assert!(Instant::now() < deadline, "it is not stored");
         std::thread::sleep(Duration::from_millis(5));
     }
+    // Longer than an answer takes that is not held.
+    std::thread::sleep(Duration::from_millis(300));
     assert_eq!(fs::read(root.path().join("traces/a")).unwrap(), b"one");
     assert!(!put.is_finished());
     server.faults().clear().unwrap();
