@@ -151,8 +151,8 @@ fn look(path: &Path, pool: &mut Pool) -> Result<()> {
 
 /// Whether it is there is found when it is opened.
 #[expect(clippy::unnecessary_wraps, reason = "in a bucket it may be missing")]
-fn on_disk(path: &Path) -> Option<Location> {
-    Some(Location::Disk(path.to_owned()))
+fn on_disk(path: &Path) -> Result<Location> {
+    Ok(Location::Disk(path.to_owned()))
 }
 
 fn single(file: Location) -> RunFiles {

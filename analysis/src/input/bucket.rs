@@ -18,7 +18,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum as _;
 use store::{
     Addressing, Destination, Reader,
@@ -168,10 +168,11 @@ impl Bucket {
         Ok(found)
     }
 
-    fn beside(self: &Arc<Self>, path: &Path) -> Option<Location> {
-        let key =
-            path.to_str()?.strip_prefix("s3://")?.strip_prefix(&self.name)?.strip_prefix('/')?;
-        Some(Location::Object(self.known(self.object(key).ok()??)))
+    fn beside(self: &Arc<Self>, path: &Path) -> Result<Location> {
+        let below = format!("s3://{}/", self.name);
+        let key = path.to_str().and_then(|path| path.strip_prefix(&below));
+        let object = self.object(key.context("it is not there")?)?.context("it is not there")?;
+        Ok(Location::Object(self.known(object)))
     }
 
     fn add_segments(self: &Arc<Self>, segments: Vec<store::Object>, pool: &mut Pool) {
@@ -202,7 +203,10 @@ impl Bucket {
                 (object.path.clone(), object)
             })
             .collect();
-        let at = |path: &Path| objects.get(path).map(|object| Location::Object(Arc::clone(object)));
+        let at = |path: &Path| {
+            let object = objects.get(path).context("it is not there")?;
+            Ok(Location::Object(Arc::clone(object)))
+        };
         let waiting = Mutex::new(objects.values());
         let look = || {
             let mut kinds: Vec<(Location, Result<Kind>)> = Vec::new();

@@ -57,7 +57,7 @@ pub enum Kind {
 
 /// An error if it is no Parquet file, or says that it holds calls, but nothing can be made of it.
 /// `at` finds what lies at a path beside it.
-pub fn look(table: &Location, at: impl Fn(&Path) -> Option<Location>) -> Result<Kind> {
+pub fn look(table: &Location, at: impl Fn(&Path) -> Result<Location>) -> Result<Kind> {
     unless_damaged(|| look_into(table, at))
 }
 
@@ -66,7 +66,7 @@ pub(super) fn unless_damaged<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| bail!("the file is damaged"))
 }
 
-fn look_into(location: &Location, at: impl Fn(&Path) -> Option<Location>) -> Result<Kind> {
+fn look_into(location: &Location, at: impl Fn(&Path) -> Result<Location>) -> Result<Kind> {
     let file = TableReader::open(location)?;
     let Some(table) = file.told(schema::TABLE_KEY) else { return Ok(Kind::Foreign) };
     if table != schema::CALLS.name {
@@ -79,8 +79,7 @@ fn look_into(location: &Location, at: impl Fn(&Path) -> Option<Location>) -> Res
     let mut gaps: Vec<Gap> =
         serde_json::from_str(told(schema::GAPS_KEY)?).context(schema::GAPS_KEY)?;
     let meta = meta_of(location.path());
-    let found = at(&meta).context("it is not there");
-    let opened = found.and_then(|found| Ok((TableReader::open(&found)?, found)));
+    let opened = at(&meta).and_then(|found| Ok((TableReader::open(&found)?, found)));
     let belongs = opened.context("cannot be read").and_then(|(other, found)| {
         ensure!(
             other.is(&schema::META)

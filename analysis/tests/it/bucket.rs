@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use testbed::s3::{ACCESS_KEY, SECRET_KEY, Server};
 
 use super::{
+    export::files,
     gaps,
     scene::{HOST, START, Scene, segment_name},
     scripted::{Reply, Request, Scripted},
@@ -184,16 +185,6 @@ fn answers_of_tables_are_those_of_the_directory() {
     let of_table = stage.ask(&["summary", &format!("{URL}/{key}"), "--json"]);
     let of_file = stage.ask(&["summary", calls.to_str().unwrap(), "--json"]);
     assert_eq!((of_table.code, of_table.stdout), (0, of_file.stdout.replace(&traces, URL)));
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
 }
 
 #[test]

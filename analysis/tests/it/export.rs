@@ -37,7 +37,7 @@ fn without_directory(mut answers: Vec<Value>, directory: &Path) -> Vec<Value> {
     answers
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

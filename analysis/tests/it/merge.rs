@@ -139,18 +139,17 @@ fn of_gpu(timeline: &Timeline) -> Vec<&Slice> {
 
 /// Every flow to the GPU comes from the call that was really its launch. Returns how many there are.
 fn check_flows(timeline: &Timeline, profile: &Profile) -> usize {
-    let mut calls = BTreeMap::new();
+    let mut calls: BTreeMap<u64, Vec<&Slice>> = BTreeMap::new();
     for call in timeline.calls() {
         for flow in &call.flows {
-            let call: &Slice = calls.entry(*flow).or_insert(call);
-            assert!(call.begin <= calls[flow].begin);
+            calls.entry(*flow).or_default().push(call);
         }
     }
     let mut flows = 0;
     for slice in of_gpu(timeline) {
         let correlation: u64 = slice.arguments["correlation"].parse().unwrap();
         for flow in &slice.ends {
-            let call = calls[flow];
+            let [call] = calls[flow][..] else { panic!("flow {flow} leaves {:?}", calls[flow]) };
             assert_eq!(call.begin, profile.launched[&correlation], "{slice:?} {call:?}");
             flows += 1;
         }
@@ -267,11 +266,11 @@ fn a_profile_of_something_else_is_named_and_nothing_of_it_is_shown() {
             event["ts"] = json!(event["ts"].as_f64().unwrap() + 3600e6);
         }
         let mut few = profile.clone();
-        few.events.truncate(4);
+        few.events.truncate(2);
         for (profile, expected) in [
             (other, "is of another process or time"),
             (late, "has no launch within 10 s"),
-            (few, "it "),
+            (few, "has too few launches to be matched"),
         ] {
             let (answer, timeline) = merge(directory.path(), profile.json().to_string().as_bytes());
             assert!(notes(&answer).contains("is not merged"), "seed {seed}: {answer}");
@@ -309,7 +308,7 @@ fn hostile_profiles_are_named_and_take_no_memory() {
         assert!(notes(&answer).contains(expected), "{expected}: {}", notes(&answer));
         assert_eq!(of_gpu(&timeline).len(), 0);
     }
-    // Bytes that were changed: what is still JSON is matched rightly, or not at all.
+    // Bytes that were changed are no panic, and all calls stay.
     let mut shown = 0;
     for seed in 0..60 {
         let mut random = Random(seed);

@@ -36,6 +36,7 @@ pub(super) struct Kept<'a> {
     latest: Option<(String, String)>,
     others: BTreeSet<String>,
     others_count: usize,
+    last_hidden: Option<String>,
 }
 
 impl<'a> Kept<'a> {
@@ -49,6 +50,7 @@ impl<'a> Kept<'a> {
             latest: None,
             others: BTreeSet::new(),
             others_count: 0,
+            last_hidden: None,
         }
     }
 
@@ -67,8 +69,12 @@ impl<'a> Kept<'a> {
             last.is_some_and(|name| name.starts_with('.'))
         };
         if let Some(end) = ends.find(is_hidden) {
-            let folder = folders[..end].to_owned();
-            self.other(folder, "a hidden folder");
+            // Told once: what lies in a folder is listed in a row.
+            let folder = &folders[..end];
+            if self.last_hidden.as_deref() != Some(folder) {
+                self.last_hidden = Some(folder.to_owned());
+                self.other(folder.to_owned(), "a hidden folder");
+            }
             return Ok(());
         }
         match SegmentName::parse(name) {
@@ -118,10 +124,6 @@ impl<'a> Kept<'a> {
             "" => format!("{name:?}"),
             reason => format!("{name:?} ({reason})"),
         };
-        // A hidden folder is told once.
-        if reason == "a hidden folder" && self.others.contains(&told) {
-            return;
-        }
         self.others_count += 1;
         self.others.insert(told);
         if self.others.len() > MAX_TOLD {

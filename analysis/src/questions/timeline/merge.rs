@@ -18,7 +18,7 @@ use anyhow::Result;
 use trace::call_view::CallView;
 
 use self::{
-    align::{Fit, Queued},
+    align::Queued,
     kineto::{Activity, Profile, launching},
 };
 use super::super::steps::operation::Operation;
@@ -148,9 +148,10 @@ impl Merge {
             return Err(elsewhere(profile));
         }
         let theirs = profile.by_thread();
-        let ours: Vec<(&(u32, u32), Vec<Queued>)> = self
-            .calls
-            .iter()
+        let mut threads: Vec<_> = self.calls.iter().collect();
+        threads.sort_by_key(|(_, calls)| std::cmp::Reverse(calls.len()));
+        let ours: Vec<(&(u32, u32), Vec<Queued>)> = threads
+            .into_iter()
             .take(MAX_THREADS)
             .map(|(thread, calls)| {
                 let mut queued: Vec<Queued> = calls.iter().map(|call| call.queued).collect();
@@ -165,22 +166,26 @@ impl Merge {
             (0..ours.len()).filter(|&at| ours[at].1.len() >= MIN_MATCHED).collect();
         led.sort_by_key(|&at| std::cmp::Reverse(ours[at].1.len()));
         led.truncate(MAX_LED);
-        let mut best: Vec<Fit> = Vec::new();
+        // Score and offset of each.
+        let mut best: Vec<(i64, i64)> = Vec::new();
         for &at in &leading {
             for &led in &led {
-                let (_, ours) = &ours[led];
-                best.extend(align::fits(&theirs[at].1, ours).into_iter().take(2));
+                let fits = align::fits(&theirs[at].1, &ours[led].1);
+                best.extend(fits.iter().map(|fit| (fit.score(), fit.offset)));
             }
         }
-        best.sort_by_key(|fit| (-fit.score(), fit.offset));
+        best.sort_by_key(|&(score, offset)| (-score, offset));
         let all: usize = theirs.iter().map(|(_, calls, _)| calls.len()).sum();
-        let Some(first) = best.first() else {
-            return Err("has too few launches to be matched with those of the trace".to_owned());
+        let Some(&(score, offset)) = best.first() else {
+            return Err(
+                "has too few launches to be matched with those of the trace: record a longer \
+                 window"
+                    .to_owned(),
+            );
         };
         // The same clocks by another thread are no other fit.
-        let others = best.iter().filter(|fit| fit.offset.abs_diff(first.offset) > align::SAME_NS);
-        let rivals: Vec<Fit> = std::iter::once(first).chain(others).take(2).cloned().collect();
-        let joined = self.at(first.offset, profile, &theirs, &ours);
+        let rival = best.iter().find(|(_, other)| other.abs_diff(offset) > align::SAME_NS);
+        let joined = self.at(offset, profile, &theirs, &ours);
         let matched = joined.launches.iter().flatten().count();
         let (low, high) = joined.bounds;
         if matched < MIN_MATCHED
@@ -192,9 +197,10 @@ impl Merge {
                  the trace"
             ));
         }
-        if align::is_ambiguous(&rivals) {
+        if align::is_ambiguous(score, rival.map(|&(score, _)| score)) {
             return Err(
-                "fits the trace at several times: its launches are too few, or too regular"
+                "fits the trace at several times: its launches are too few, or too regular; record a \
+                 longer window"
                     .to_owned(),
             );
         }

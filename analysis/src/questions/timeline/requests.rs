@@ -71,11 +71,11 @@ pub(super) fn write(
         slice_begin(&mut file.buffer, begin, uuid, |out| describe_request(out, &request, context));
         written.requests += 1;
         for token in requests.tokens(at) {
-            let Some((from, to)) = clock.at(token.from).zip(clock.at(token.to)) else { continue };
-            if written.tokens >= MAX_TOKENS {
+            let times = clock.at(token.from).zip(clock.at(token.to));
+            let Some((from, to)) = times.filter(|_| written.tokens < MAX_TOKENS) else {
                 written.left_out += 1;
                 continue;
-            }
+            };
             // Where clocks step, nothing lies outside of its request.
             let (from, to) = (from.clamp(begin, end), to.clamp(begin, end));
             slice_begin(&mut file.buffer, from, uuid, |out| {

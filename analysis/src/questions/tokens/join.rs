@@ -223,11 +223,8 @@ impl Ends {
 
     /// What takes a token from a step: who ends there and begins sooner, or begins there and goes back.
     fn shifts(&self, step: usize) -> impl Iterator<Item = (usize, Shift)> {
-        let of = |by_step: &HashMap<usize, Vec<usize>, Hasher>, shift| {
-            let all = by_step.get(&step).cloned().unwrap_or_default();
-            all.into_iter().map(move |request| (request, shift))
-        };
-        of(&self.last, Shift::Sooner).chain(of(&self.first, Shift::Later))
+        let sooner = self.last.get(&step).into_iter().flatten().map(|&it| (it, Shift::Sooner));
+        sooner.chain(self.first.get(&step).into_iter().flatten().map(|&it| (it, Shift::Later)))
     }
 }
 

@@ -91,7 +91,8 @@ impl Fit {
     }
 }
 
-/// The fits of two threads that are worth a look, the best first; each with another offset.
+/// The best fit of two threads, and its rival: the best one with another offset. Others are not kept, as
+/// each may have a million pairs.
 pub(super) fn fits(theirs: &[Queued], ours: &[Queued]) -> Vec<Fit> {
     let mut offsets: Vec<i64> = Vec::new();
     for (length, count) in WINDOWS {
@@ -111,13 +112,17 @@ pub(super) fn fits(theirs: &[Queued], ours: &[Queued]) -> Vec<Fit> {
             }
         }
     }
-    let mut fits: Vec<Fit> = offsets.iter().map(|&offset| refined(theirs, ours, offset)).collect();
-    fits.sort_by_key(|fit| (-fit.score(), fit.offset));
     let mut distinct: Vec<Fit> = Vec::new();
-    for fit in fits {
-        if distinct.iter().all(|other| other.offset.abs_diff(fit.offset) > SAME_NS) {
-            distinct.push(fit);
+    for offset in offsets {
+        let fit = refined(theirs, ours, offset);
+        let is_same = |other: &&mut Fit| other.offset.abs_diff(fit.offset) <= SAME_NS;
+        match distinct.iter_mut().find(is_same) {
+            Some(other) if fit.score() > other.score() => *other = fit,
+            Some(_) => {}
+            None => distinct.push(fit),
         }
+        distinct.sort_by_key(|fit| (-fit.score(), fit.offset));
+        distinct.truncate(2);
     }
     distinct
 }
@@ -207,17 +212,18 @@ fn middle(call: &Queued) -> i64 {
     i64::midpoint(call.begin, call.end)
 }
 
-/// The calls fit as well at another time.
-pub(super) fn is_ambiguous(fits: &[Fit]) -> bool {
-    match fits {
-        [best, second, ..] => second.score().saturating_mul(10) >= best.score().saturating_mul(9),
-        _ => false,
-    }
+/// The calls fit as well at another time, by the scores there.
+pub(super) fn is_ambiguous(best: i64, rival: Option<i64>) -> bool {
+    rival.is_some_and(|rival| rival.saturating_mul(10) >= best.saturating_mul(9))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn have_rivals(fits: &[Fit]) -> bool {
+        is_ambiguous(fits[0].score(), fits.get(1).map(Fit::score))
+    }
 
     struct Random(u64);
 
@@ -263,7 +269,7 @@ mod tests {
             let (theirs, ours) = steps(seed, 50);
             let theirs = &theirs[400..1200];
             let fits = fits(theirs, &ours);
-            assert!(!is_ambiguous(&fits), "seed {seed}");
+            assert!(!have_rivals(&fits), "seed {seed}");
             let best = &fits[0];
             let expected: Vec<(u32, u32)> = (0..800).map(|at| (at, at + 400)).collect();
             assert_eq!((&best.pairs, best.contradicted), (&expected, 0), "seed {seed}");
@@ -286,7 +292,7 @@ mod tests {
                 theirs.iter().zip(&ours).map(|(one, other)| (one.begin, other.begin)).collect()
             };
             let fits = fits(&theirs, &ours);
-            assert!(!is_ambiguous(&fits), "seed {seed}");
+            assert!(!have_rivals(&fits), "seed {seed}");
             for &(one, other) in &fits[0].pairs {
                 let (one, other) = (&theirs[one as usize], &ours[other as usize]);
                 assert_eq!(truth[&one.begin], other.begin, "seed {seed}");
@@ -312,10 +318,10 @@ mod tests {
         let call = |at: i64| queued(at * 5000, at * 5000 + 2500);
         let ours: Vec<Queued> = (0..5000).map(call).collect();
         let theirs: Vec<Queued> = (0..2000).map(call).collect();
-        assert!(is_ambiguous(&fits(&theirs, &ours)));
+        assert!(have_rivals(&fits(&theirs, &ours)));
         let slower: Vec<Queued> = (0..200).map(|at| call(at * 100)).collect();
         let ours: Vec<Queued> = (0..500).map(|at| call(at * 100)).collect();
-        assert!(is_ambiguous(&fits(&slower, &ours)));
+        assert!(have_rivals(&fits(&slower, &ours)));
     }
 
     #[test]
