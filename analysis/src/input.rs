@@ -109,7 +109,11 @@ use bucket::look as look_into_bucket;
 
 #[cfg(not(feature = "s3"))]
 fn look_into_bucket(path: &Path, _: &Choice, _: &mut Pool) -> Result<()> {
-    bail!("cannot read {}: this program was built without its feature s3", path.display())
+    bail!(
+        "cannot read {}: this program was built without its feature s3: build it with `cargo build --release \
+         --package analysis`",
+        path.display()
+    )
 }
 
 fn look(path: &Path, pool: &mut Pool) -> Result<()> {

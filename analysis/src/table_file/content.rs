@@ -73,7 +73,10 @@ impl Remote {
     fn bring(&self, range: Range<u64>) -> Result<Bytes> {
         let length = range.end.saturating_sub(range.start);
         if length > MAX_HELD {
-            let message = format!("{length} bytes in one piece, of {MAX_HELD} that are read");
+            let message = format!(
+                "a group of rows has {length} bytes, and {MAX_HELD} are held: download the tables, \
+                 and read them from disk"
+            );
             return Err(ParquetError::General(message));
         }
         if length == 0 {

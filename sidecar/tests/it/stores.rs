@@ -85,7 +85,7 @@ fn key(request: &Request) -> String {
 }
 
 fn is_listing(request: &Request) -> bool {
-    request.method == "GET" && request.path.contains("max-keys")
+    request.method == "GET" && request.path.contains("prefix=")
 }
 
 /// Where the segment belongs.

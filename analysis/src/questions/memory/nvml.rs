@@ -126,7 +126,10 @@ fn parse(mut file: impl BufRead) -> std::io::Result<Result<Recording, String>> {
     recording.foreign_lines = foreign_lines;
     recording.is_cut = is_cut;
     if recording.devices.len() > MAX_DEVICES {
-        return Ok(Err(format!("has {} devices", recording.devices.len())));
+        return Ok(Err(format!(
+            "has {} devices, of {MAX_DEVICES} that are read: name those of the engine by --id",
+            recording.devices.len()
+        )));
     }
     if recording.samples.is_empty() {
         return Ok(Err("has no sample with all of its devices".to_owned()));
@@ -267,7 +270,10 @@ mod tests {
         }
         let many = (0..100).map(|device| format!("2026/11/30 15:31:46.123, {device}, 1"));
         let many = many.collect::<Vec<_>>().join("\n");
-        assert_eq!(parsed(&many).unwrap_err(), "has 100 devices");
+        assert_eq!(
+            parsed(&many).unwrap_err(),
+            "has 100 devices, of 64 that are read: name those of the engine by --id"
+        );
     }
 
     #[test]

@@ -108,7 +108,10 @@ impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let size = self.file.read(buffer)?;
         self.left = self.left.checked_sub(size as u64).ok_or_else(|| {
-            io::Error::other(format!("has more than {} GiB when unpacked", MAX_BYTES >> 30))
+            io::Error::other(format!(
+                "has more than {} GiB when unpacked: record a shorter window",
+                MAX_BYTES >> 30
+            ))
         })?;
         for &byte in &buffer[..size] {
             self.length += 1;
