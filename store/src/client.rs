@@ -1,5 +1,6 @@
 //! The client: puts files and makes sure of them, lists and downloads. The only user of the AWS SDK.
 
+mod addressing;
 mod bucket;
 mod confirm;
 mod connection;
@@ -13,16 +14,18 @@ mod key_files;
 mod limit;
 mod listing;
 mod part;
-mod place;
+
 mod reader;
 mod sums;
+mod transfer;
 mod transport;
 mod trial;
 
 pub use bucket::{Bucket, Object, loader};
 pub use connection::Connection;
-pub use download::{ATTEMPTS, FetchError, MAX_FAILURES_IN_A_ROW, PARTIAL};
+pub use download::{MAX_FAILURES_IN_A_ROW, PARTIAL};
 pub use failure::PutError;
 pub use listing::Listing;
 pub use reader::{Content, Reader};
+pub use transfer::{ATTEMPTS, FetchError};
 pub use trial::{Permitted, Trial};

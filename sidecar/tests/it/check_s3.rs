@@ -6,7 +6,7 @@ use testbed::s3::{Fault, Server};
 
 use crate::{
     command::{BUCKET, Ran, binary, clean, run},
-    scripted::{Reply, Request, Scripted},
+    scripted::{FLOOD, Reply, Request, Scripted},
 };
 
 fn check(endpoint: &str, variables: &[(&str, &str)]) -> Ran {
@@ -205,6 +205,17 @@ fn a_store_that_gives_back_something_else_fails() {
     assert_eq!(ran.code, 1);
     assert_eq!(steps(&ran)[4..], [("ok", "confirm"), ("FAILED", "read back"), ("ok", "remove")]);
     assert!(ran.stdout.contains("gives back something else than was sent"), "{}", ran.stdout);
+}
+
+#[test]
+fn an_answer_that_floods_is_not_read_whole() {
+    for method in ["PUT", "HEAD", "GET", "DELETE"] {
+        let server = store(move |request| (request.method == method).then(Reply::flood));
+        let ran = check(&server.endpoint, &[]);
+        assert!(!ran.stdout.is_empty(), "{}", ran.stderr);
+        // Beside what is read, the kernel holds some.
+        assert!(server.flooded() < FLOOD / 4, "{method}: {} bytes", server.flooded());
+    }
 }
 
 #[test]

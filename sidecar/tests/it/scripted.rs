@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -27,12 +30,21 @@ pub(crate) struct Reply {
     /// How long the connection stays open behind the body.
     pause: Duration,
     tells_length: bool,
+    floods: bool,
 }
+
+/// Sent by an answer that floods, unless the client closes the connection.
+pub(crate) const FLOOD: u64 = 256 << 20;
 
 impl Reply {
     pub(crate) fn new(status: u16) -> Self {
         let (headers, body) = (Vec::new(), Vec::new());
-        Self { status, headers, body, pause: Duration::ZERO, tells_length: true }
+        Self { status, headers, body, pause: Duration::ZERO, tells_length: true, floods: false }
+    }
+
+    /// A body of [`FLOOD`] bytes.
+    pub(crate) fn flood() -> Self {
+        Self { floods: true, ..Self::new(200) }.header("Content-Length", FLOOD.to_string())
     }
 
     /// For answers to HEAD.
@@ -84,6 +96,7 @@ impl Reply {
 pub(crate) struct Scripted {
     pub(crate) endpoint: String,
     requests: Arc<Mutex<Vec<Request>>>,
+    flooded: Arc<AtomicU64>,
 }
 
 impl Scripted {
@@ -93,14 +106,21 @@ impl Scripted {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&requests);
         let answer = Arc::new(answer);
+        let flooded = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&flooded);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (stream, answer, log) =
-                    (stream.unwrap(), Arc::clone(&answer), Arc::clone(&log));
-                thread::spawn(move || serve(&stream, &*answer, &log));
+                let (stream, answer, log, flooded) =
+                    (stream.unwrap(), Arc::clone(&answer), Arc::clone(&log), Arc::clone(&count));
+                thread::spawn(move || serve(&stream, &*answer, &log, &flooded));
             }
         });
-        Self { endpoint, requests }
+        Self { endpoint, requests, flooded }
+    }
+
+    /// Bytes of the largest flood that a client took.
+    pub(crate) fn flooded(&self) -> u64 {
+        self.flooded.load(Ordering::SeqCst)
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
@@ -109,10 +129,15 @@ impl Scripted {
 }
 
 /// One request a connection.
-fn serve(stream: &TcpStream, answer: &impl Fn(&Request) -> Reply, log: &Mutex<Vec<Request>>) {
+fn serve(
+    stream: &TcpStream,
+    answer: &impl Fn(&Request) -> Reply,
+    log: &Mutex<Vec<Request>>,
+    flooded: &AtomicU64,
+) {
     let mut reader = BufReader::new(stream);
     let Some(request) = read_request(&mut reader) else { return };
-    let Reply { status, mut headers, body, pause, tells_length } = answer(&request);
+    let Reply { status, mut headers, body, pause, tells_length, floods } = answer(&request);
     let is_head = request.method == "HEAD";
     log.lock().unwrap().push(request);
     if tells_length && !headers.iter().any(|(name, _)| *name == "Content-Length") {
@@ -128,6 +153,11 @@ fn serve(stream: &TcpStream, answer: &impl Fn(&Request) -> Reply, log: &Mutex<Ve
     let _ = stream.write_all(text.as_bytes());
     if !is_head {
         let _ = stream.write_all(&body);
+    }
+    let mut sent = 0;
+    while floods && sent < FLOOD && stream.write_all(&[b' '; 1 << 12]).is_ok() {
+        sent += 1 << 12;
+        flooded.fetch_max(sent, Ordering::SeqCst);
     }
     thread::sleep(pause);
 }

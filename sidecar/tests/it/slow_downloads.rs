@@ -4,7 +4,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use store::{FetchError, Object};
+use store::{ATTEMPTS, FetchError, Object};
 use tempfile::TempDir;
 use testbed::s3::{ACCESS_KEY, SECRET_KEY};
 use tokio::{
@@ -17,7 +17,6 @@ use tokio::{
 use crate::{command::BUCKET, store::bucket_at};
 
 const KEY: &str = "k3s-vllm/a.jsonl";
-const ATTEMPTS: usize = 4;
 
 /// So many bytes at a time, with a pause behind each piece.
 #[derive(Clone, Copy)]
@@ -87,7 +86,7 @@ async fn a_download_that_trickles_for_ever_is_given_up_in_bounded_time_and_says_
     let error = bucket.fetch(&object(CONTENT.len()), &path, ATTEMPTS).await.unwrap_err();
     let FetchError::Transfer(error) = error else { panic!("{error:?}") };
     let text = format!("{error:#}");
-    assert!(text.contains("the store, or the way to it, is too slow"), "{text}");
+    assert!(text.contains("the store, or the network to it, is too slow"), "{text}");
     assert!(text.contains("of 10000 bytes"), "{text}");
     // Of the clock of the test. To the end it would have been eleven hours.
     let taken = began.elapsed();

@@ -90,7 +90,7 @@ pub struct Object {
 
 /// What is put: read anew for each attempt.
 #[derive(Clone, Copy)]
-pub(crate) enum Content<'a> {
+pub(crate) enum Body<'a> {
     File(&'a Path),
     Text(&'a str),
 }
@@ -236,7 +236,7 @@ impl Bucket {
             .await
             .with_context(|| format!("cannot read {}", file.display()))
             .map_err(PutError::File)?;
-        let stored = match self.put_object(&key, digest, Content::File(file)).await {
+        let stored = match self.put_object(&key, digest, Body::File(file)).await {
             Ok(stored) => stored,
             Err(error) => return self.refused(&key, digest, &error).await,
         };
@@ -299,10 +299,10 @@ impl Bucket {
         &self,
         key: &str,
         digest: &Digest,
-        content: Content<'_>,
+        body: Body<'_>,
     ) -> Result<Stored, failure::SdkError<PutObjectError>> {
         let with_checksum = self.habits.sends_checksums();
-        let error = match self.put_object_once(key, digest, content, with_checksum).await {
+        let error = match self.put_object_once(key, digest, body, with_checksum).await {
             Ok(stored) => return Ok(stored),
             Err(error) => error,
         };
@@ -310,7 +310,7 @@ impl Bucket {
         {
             return Err(error);
         }
-        match self.put_object_once(key, digest, content, false).await {
+        match self.put_object_once(key, digest, body, false).await {
             Ok(stored) => {
                 self.habits.learn(Habit::NoChecksums, &self.store);
                 Ok(stored)
@@ -323,14 +323,14 @@ impl Bucket {
         &self,
         key: &str,
         digest: &Digest,
-        content: Content<'_>,
+        body: Body<'_>,
         with_checksum: bool,
     ) -> Result<Stored, failure::SdkError<PutObjectError>> {
-        let body = match content {
-            Content::File(path) => ByteStream::from_path(path)
+        let stream = match body {
+            Body::File(path) => ByteStream::from_path(path)
                 .await
                 .map_err(failure::SdkError::construction_failure)?,
-            Content::Text(text) => ByteStream::from(text.as_bytes().to_vec()),
+            Body::Text(text) => ByteStream::from(text.as_bytes().to_vec()),
         };
         let stored = self
             .client
@@ -341,8 +341,9 @@ impl Bucket {
             // Every store checks this one; some do not know the other.
             .content_md5(digest.md5())
             .content_type(content_type(key))
-            .body(body)
+            .body(stream)
             .customize()
+            .interceptor(Limit::All)
             .config_override(Builder::default().timeout_config(self.upload_timeouts(digest.bytes)))
             .send()
             .await?;

@@ -18,6 +18,8 @@ use super::{
     failure,
     habits::Habit,
     limit::Limit,
+    sums::{md5_of, of_whole},
+    transfer::total_of,
 };
 
 /// What a PUT was answered with.
@@ -232,7 +234,9 @@ impl Told {
         let is_same = match sha256 {
             Some(sha256) if sha256 == digest.sha256() => true,
             Some(sha256) => return Verdict::Seen(Seen::Other(other_sha256(sha256, digest))),
-            None => etag.as_deref().is_some_and(|etag| md5_of(etag) == Some(digest.md5_hex())),
+            None => etag
+                .as_deref()
+                .is_some_and(|etag| md5_of(etag).as_deref() == Some(digest.md5_hex())),
         };
         match *bytes {
             None if is_same => Verdict::Seen(Seen::Same),
@@ -249,23 +253,6 @@ impl Told {
             None | Some(_) => Verdict::NoSize,
         }
     }
-}
-
-/// An upload in parts has a checksum of checksums, with the number of parts behind a `-`.
-fn of_whole(checksum: Option<&str>) -> Option<&str> {
-    checksum.filter(|checksum| !checksum.contains('-'))
-}
-
-/// Of an entity tag that may be one.
-fn md5_of(etag: &str) -> Option<String> {
-    let tag = etag.trim_start_matches("W/").trim_matches('"');
-    let is_md5 = tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_md5.then(|| tag.to_ascii_lowercase())
-}
-
-/// Of `bytes 0-0/123`.
-fn total_of(range: &str) -> Option<u64> {
-    range.rsplit_once('/')?.1.trim().parse().ok()
 }
 
 fn other_size(stored: u64, digest: &Digest) -> Error {
@@ -318,11 +305,5 @@ mod tests {
         ] {
             assert_eq!((word(&told, false), word(&told, true)), (older, own), "{told:?}");
         }
-    }
-
-    #[test]
-    fn the_size_is_read_from_the_range_of_an_answer() {
-        assert_eq!(total_of("bytes 0-0/123"), Some(123));
-        assert_eq!((total_of("bytes 0-0/*"), total_of("")), (None, None));
     }
 }

@@ -1,6 +1,7 @@
 //! Credentials as they are found, in bounded time, and without what would break a request.
 
 use std::{
+    fmt,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -8,10 +9,14 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, Result, anyhow};
 use aws_credential_types::provider::{self, error::CredentialsError, future};
 use aws_sdk_s3::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
+use jiff::Timestamp;
 use tokio::{task::JoinHandle, time::timeout};
 use tracing::warn;
+
+use super::{bucket::Bucket, failure};
 
 /// The SDK itself waits for ever for a `credential_process`.
 const MAX_WAIT: Duration = Duration::from_secs(15);
@@ -100,6 +105,58 @@ impl Checked {
 /// The name of the one that found them is not told.
 const PROVIDER: &str = "the chain of the AWS SDK";
 
+impl Bucket {
+    /// Finds credentials, and says where they are from.
+    pub async fn credentials(&self) -> Result<Found> {
+        let provider = self.credentials.as_ref().context(failure::CREDENTIALS)?;
+        match provider.provide_credentials().await {
+            Ok(credentials) => Ok(Found(credentials)),
+            Err(error) => Err(anyhow!(
+                "none found: {} ({})",
+                failure::root_cause(&error),
+                failure::CREDENTIALS
+            )),
+        }
+    }
+}
+
+/// Credentials that were found; shown without what is secret.
+pub struct Found(Credentials);
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(credentials) = self;
+        let id = credentials.access_key_id();
+        let end = if id.len() > 8 { id.get(id.len() - 4..).unwrap_or_default() } else { "" };
+        write!(f, "from {} (AWS_ACCESS_KEY_ID ends in ****{end}", source(credentials))?;
+        if credentials.session_token().is_some() {
+            f.write_str(", temporary")?;
+        }
+        if let Some(expiry) = credentials.expiry().and_then(|time| Timestamp::try_from(time).ok()) {
+            write!(f, ", valid until {expiry:.0}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// The SDK tells the name of the provider in its Debug form only, where secrets are left out.
+fn source(credentials: &Credentials) -> String {
+    let shown = format!("{credentials:?}");
+    let name = shown.split("provider_name: \"").nth(1).and_then(|rest| rest.split('"').next());
+    let known = match name {
+        Some("EnvironmentVariable") => "the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        Some("ProfileFile") => "a profile in ~/.aws (or AWS_SHARED_CREDENTIALS_FILE)",
+        Some("WebIdentityToken") => "a web identity (AWS_WEB_IDENTITY_TOKEN_FILE)",
+        Some("EcsContainer") => "the container's endpoint (AWS_CONTAINER_CREDENTIALS_...)",
+        Some("IMDSv2") => "the role of the instance",
+        Some("AssumeRoleProvider") => "a role that a profile in ~/.aws assumes",
+        Some("CredentialProcess") => "the credential_process of a profile in ~/.aws",
+        Some(other) => return other.to_owned(),
+        None => "the chain of the AWS SDK",
+    };
+    known.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +193,7 @@ mod tests {
             ("id", "secret", Some("to\u{e9}ken"), "AWS_SESSION_TOKEN"),
         ] {
             let error = keys(id, secret, token).provide_credentials().await.unwrap_err();
-            let text = super::super::failure::root_cause(&error);
+            let text = failure::root_cause(&error);
             assert!(text.starts_with(name) && !text.contains("ret"), "{text}");
         }
     }
@@ -146,8 +203,41 @@ mod tests {
         let provider = checked(SharedCredentialsProvider::new(Hangs));
         for _ in 0..2 {
             let error = provider.provide_credentials().await.unwrap_err();
-            let text = super::super::failure::root_cause(&error);
+            let text = failure::root_cause(&error);
             assert!(text.contains("a credential_process of ~/.aws hangs"), "{text}");
         }
+    }
+
+    fn found(id: &str, provider: &'static str) -> String {
+        let credentials = Credentials::new(id, "not to be shown", None, None, provider);
+        Found(credentials).to_string()
+    }
+
+    #[test]
+    fn credentials_are_told_by_their_source_and_never_shown() {
+        let shown = found("AKIAIOSFODNN7EXAMPLE", "EnvironmentVariable");
+        assert_eq!(
+            shown,
+            "from the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_ACCESS_KEY_ID ends \
+             in ****MPLE)"
+        );
+        assert!(
+            found("AKIAIOSFODNN7EXAMPLE", "IMDSv2").starts_with("from the role of the instance")
+        );
+        assert_eq!(found("short", "odd"), "from odd (AWS_ACCESS_KEY_ID ends in ****)");
+    }
+
+    #[test]
+    fn temporary_credentials_say_until_when() {
+        let expiry = std::time::UNIX_EPOCH + Duration::from_secs(1_795_490_465);
+        let credentials = Credentials::new(
+            "AKIAIOSFODNN7EXAMPLE",
+            "x",
+            Some("y".to_owned()),
+            Some(expiry),
+            "SSO",
+        );
+        let shown = Found(credentials).to_string();
+        assert!(shown.ends_with("MPLE, temporary, valid until 2026-11-24T03:21:05Z)"), "{shown}");
     }
 }

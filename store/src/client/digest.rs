@@ -114,8 +114,8 @@ impl Digest {
     }
 
     /// As entity tags have it.
-    pub(crate) fn md5_hex(&self) -> String {
-        self.md5_hex.clone()
+    pub(crate) fn md5_hex(&self) -> &str {
+        &self.md5_hex
     }
 }
 

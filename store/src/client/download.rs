@@ -3,50 +3,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use anyhow::{Context as _, Error, Result, anyhow};
-use aws_sdk_s3::{
-    config::{Builder, StalledStreamProtectionConfig, retry::RetryConfig},
-    operation::get_object::{GetObjectError, GetObjectOutput},
-    types::ChecksumMode,
-};
+use anyhow::{Context as _, Result, anyhow};
+use aws_sdk_s3::types::ChecksumMode;
 use rustix::fs::{FlockOperation, flock};
-use tokio::{
-    io::{AsyncSeekExt as _, AsyncWriteExt as _},
-    time::{Instant, sleep, timeout, timeout_at},
-};
-use tracing::info;
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::{
     bucket::{Bucket, Object},
     digest::Digest,
-    failure::{SdkError, is_about_credentials, status},
     sums::Sums,
+    transfer::{Answer, FetchError, Limits, Retries, is_replaced},
 };
-
-/// How often an object is asked for while nothing more of it comes.
-pub const ATTEMPTS: usize = 4;
-
-/// The longest pause within a transfer, by attempt: what is there already is not asked for again, so
-/// it costs little to be impatient first, and a store that takes its time is heard out in the end.
-const IDLE_TIMEOUTS: [Duration; ATTEMPTS] = [
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(20),
-    Duration::from_secs(40),
-];
-
-/// The wait after the first failure; it doubles with each.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-
-/// An attempt that has brought this much was worth it, however it ended.
-const MIN_PROGRESS: u64 = 64 << 10;
-
-/// Bytes a second, beyond the first [`SLOW_START`]: a store that trickles must not hold up the end.
-pub(crate) const SLOWEST_DOWNLOAD: u64 = 1 << 10;
-pub(crate) const SLOW_START: Duration = Duration::from_secs(60);
 
 /// After this many in a row that the store did not deliver, objects are tried once each: what is wrong
 /// is most likely wrong for all, and thousands of objects must not take days to say so.
@@ -54,15 +23,6 @@ pub const MAX_FAILURES_IN_A_ROW: usize = 8;
 
 /// What begins and ends the names of files that are not whole yet.
 pub const PARTIAL: (&str, &str) = (".fetch_", ".partial");
-
-/// Why an object is not there as a file.
-#[derive(Debug)]
-pub enum FetchError {
-    /// The same request would fail again.
-    Final(Error),
-    /// The store, or the way to it, failed each time.
-    Transfer(Error),
-}
 
 impl Bucket {
     /// Downloads an object and returns true, or finds that the same content is there already.
@@ -102,9 +62,9 @@ impl Bucket {
             .map_err(FetchError::Final)?;
         let mut download =
             Download { bucket: self, object, folder, partial: None, sums: Sums::default() };
-        let mut patience = Patience::new(attempts);
+        let mut retries = Retries::new(attempts);
         loop {
-            let error = match download.attempt(patience.idle()).await {
+            let error = match download.attempt(retries.limits(object.bytes)).await {
                 Ok(partial) => return Ok(partial),
                 Err(FetchError::Transfer(error)) => error,
                 Err(error) => {
@@ -115,19 +75,7 @@ impl Bucket {
                 }
             };
             let length = download.partial.as_ref().map_or(0, |partial| partial.length);
-            patience.wait(object, length, error).await?;
-        }
-    }
-
-    /// Whether the same request may fare better.
-    pub(crate) fn not_had(&self, error: &SdkError<GetObjectError>) -> FetchError {
-        let explained = self.explain(error, "s3:GetObject");
-        match status(error) {
-            // Of 200 and the like: it was cut, or is none of S3.
-            Some(200..300 | 408 | 429 | 500..) => FetchError::Transfer(explained),
-            Some(_) => FetchError::Final(explained),
-            None if is_about_credentials(error) => FetchError::Final(explained),
-            None => FetchError::Transfer(explained),
+            retries.wait(object, length, error).await?;
         }
     }
 
@@ -147,46 +95,6 @@ impl Bucket {
     }
 }
 
-/// How long an object is tried.
-pub(crate) struct Patience {
-    attempts: usize,
-    failures: usize,
-    /// The most that had come after any attempt.
-    best: u64,
-}
-
-impl Patience {
-    pub(crate) fn new(attempts: usize) -> Self {
-        Self { attempts, failures: 0, best: 0 }
-    }
-
-    /// The longest pause within the next attempt.
-    pub(crate) fn idle(&self) -> Duration {
-        IDLE_TIMEOUTS[self.failures.min(ATTEMPTS - 1)]
-    }
-
-    /// After an attempt that failed, when `length` bytes are there: waits for the next one, or gives up.
-    pub(crate) async fn wait(
-        &mut self,
-        object: &Object,
-        length: u64,
-        error: Error,
-    ) -> Result<(), FetchError> {
-        if length >= self.best + MIN_PROGRESS {
-            self.failures = 0;
-        }
-        self.best = self.best.max(length);
-        self.failures += 1;
-        if self.failures >= self.attempts {
-            return Err(FetchError::Transfer(error));
-        }
-        let pause = FIRST_RETRY * (1 << (self.failures - 1));
-        info!("{}: {error:#}; trying again in {pause:?}", object.key.escape_debug());
-        sleep(pause).await;
-        Ok(())
-    }
-}
-
 /// One object on its way.
 struct Download<'a> {
     bucket: &'a Bucket,
@@ -197,16 +105,14 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Leaves in `partial` what can be gone on from.
-    async fn attempt(&mut self, idle: Duration) -> Result<Partial, FetchError> {
+    /// What has come stays in `partial`, for the next attempt.
+    async fn attempt(&mut self, limits: Limits) -> Result<Partial, FetchError> {
         let listed = self.object.bytes;
-        let limit = SLOW_START + Duration::from_secs(listed / SLOWEST_DOWNLOAD);
-        let deadline = Instant::now() + limit;
-        let mut answer = self.ask().await?;
+        let mut answer = self.ask(limits).await?;
         if self.partial.is_none() {
-            let mut partial = Partial::open(self.folder, &self.object.key, answer.e_tag())
+            let mut partial = Partial::open(self.folder, &self.object.key, answer.head.e_tag())
                 .map_err(FetchError::Final)?;
-            self.sums = Sums::of_answer(&answer);
+            self.sums = Sums::of_answer(&answer.head);
             if partial.length > listed {
                 partial.cut_to(0).await.map_err(FetchError::Final)?;
             }
@@ -214,102 +120,64 @@ impl Download<'_> {
             self.partial = Some(partial);
             if is_begun {
                 // By an earlier run.
-                answer = self.ask().await?;
+                answer = self.ask(limits).await?;
             }
         }
         let partial = self.partial.as_mut().expect("it was opened above");
-        // A store that does not know ranges sends all of it.
-        let start = answer.content_range().map_or(Some(0), start_of).unwrap_or(0);
+        let start = answer.start();
         partial.cut_to(start.min(partial.length)).await.map_err(FetchError::Final)?;
         if start > partial.length {
-            return Err(transfer("the store sends another part than it was asked for"));
+            return Err(FetchError::transfer("the store sends another part than it was asked for"));
         }
-        let encoding = answer.content_encoding().filter(|encoding| *encoding != "identity");
-        let encoding = encoding.map(str::to_owned);
         while partial.length < listed {
-            let piece = match timeout(idle, timeout_at(deadline, answer.body.try_next())).await {
-                Err(_) => return Err(transfer(format!("nothing came for {} s", idle.as_secs()))),
-                Ok(Err(_)) => {
-                    let got = partial.length;
-                    return Err(transfer(format!(
-                        "got {got} of {listed} bytes in {} s: the store, or the way to it, is too slow",
-                        limit.as_secs()
-                    )));
-                }
-                Ok(Ok(piece)) => {
-                    piece.context("the transfer failed").map_err(FetchError::Transfer)?
-                }
-            };
-            let Some(piece) = piece else { break };
+            let Some(piece) = answer.next(partial.length, listed).await? else { break };
             partial.write(&piece).await.map_err(FetchError::Final)?;
         }
         let got = partial.length;
-        // The SDK compares the checksum, if the store has sent one, when the end is read.
-        let end =
-            if got < listed { Ok(Ok(None)) } else { timeout(idle, answer.body.try_next()).await };
-        if let Ok(Err(error)) = end {
-            partial.cut_to(0).await.map_err(FetchError::Final)?;
-            return Err(FetchError::Transfer(Error::new(error).context("the transfer failed")));
-        }
-        // Another end than that of the listing: of another object, or of one that was compressed on the way.
-        if got != listed || !matches!(end, Ok(Ok(None))) {
+        let is_end = got < listed
+            || match answer.ends().await {
+                Ok(is_end) => is_end,
+                Err(error) => {
+                    partial.cut_to(0).await.map_err(FetchError::Final)?;
+                    return Err(error);
+                }
+            };
+        if got != listed || !is_end {
             let kept = if got < listed && partial.etag.is_some() { got } else { 0 };
             partial.cut_to(kept).await.map_err(FetchError::Final)?;
             let got =
                 if got == listed { "more than that".to_owned() } else { format!("{got} bytes") };
-            let error = anyhow!("got {got}, but the listing says {listed}");
-            return Err(match encoding {
-                Some(encoding) => FetchError::Final(error.context(format!(
-                    "the answer has the content encoding {encoding:?}, which nobody asked for: go \
-                     around the proxy or gateway that compresses it"
-                ))),
-                None => FetchError::Transfer(error),
-            });
+            return Err(answer.wrong_length(&got, listed));
         }
         partial.flush().await.map_err(FetchError::Final)?;
         let digest = Digest::read(&partial.path).await.map_err(FetchError::Final)?;
         if let Some(complaint) = self.sums.complaint(&digest) {
             partial.cut_to(0).await.map_err(FetchError::Final)?;
-            return Err(transfer(complaint));
+            return Err(FetchError::transfer(complaint));
         }
         Ok(self.partial.take().expect("it was opened above"))
     }
 
     /// For all of it, or for what is missing.
-    async fn ask(&mut self) -> Result<GetObjectOutput, FetchError> {
+    async fn ask(&mut self, limits: Limits) -> Result<Answer, FetchError> {
         let Bucket { client, name, .. } = self.bucket;
         let request = client.get_object().bucket(name).key(&self.object.key);
         let request = match self.partial.as_ref().and_then(Partial::resumed) {
             None => request.checksum_mode(ChecksumMode::Enabled),
             Some((length, etag)) => request.range(format!("bytes={length}-")).if_match(etag),
         };
-        // Attempts and pauses are counted here, where it is known how much has come.
-        let own = Builder::default()
-            .retry_config(RetryConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        let answer = request.customize().config_override(own).send().await;
-        answer.map_err(|error| self.failed(&error))
-    }
-
-    fn failed(&mut self, error: &SdkError<GetObjectError>) -> FetchError {
-        // Precondition failed, range not satisfiable: what is here is of another object.
-        if matches!(status(error), Some(412 | 416))
+        let error = match Answer::ask(request, limits).await? {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if is_replaced(&error)
             && let Some(mut partial) = self.partial.take()
         {
             partial.is_useless = true;
-            return FetchError::Transfer(self.bucket.explain(error, "s3:GetObject"));
+            return Err(FetchError::Transfer(self.bucket.explain(&error, "s3:GetObject")));
         }
-        self.bucket.not_had(error)
+        Err(self.bucket.fetch_error(&error))
     }
-}
-
-pub(crate) fn transfer(message: impl Into<String>) -> FetchError {
-    FetchError::Transfer(anyhow!(message.into()))
-}
-
-/// Of `bytes 5-9/10`.
-pub(crate) fn start_of(range: &str) -> Option<u64> {
-    range.strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
 }
 
 /// A file that is not whole. Dropped, it stays for a later run, if that can go on from it.
@@ -388,17 +256,5 @@ impl Drop for Partial {
             // Gone already, if it got its name.
             let _ = fs::remove_file(&self.path);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_start_of_a_part_is_read_from_its_range() {
-        assert_eq!(start_of("bytes 5-9/10"), Some(5));
-        assert_eq!(start_of("bytes */10"), None);
-        assert_eq!(start_of("5-9/10"), None);
     }
 }

@@ -160,7 +160,7 @@ impl Bucket {
         prefix: &str,
         next: &Next,
         encoding: Option<EncodingType>,
-    ) -> Result<Page, SdkError<ListError>> {
+    ) -> Result<Page, SdkError<aws_sdk_s3::Error>> {
         let token = match next {
             Next::First if self.habits.has(Habit::OldListings) => {
                 return self.ask_in_the_first_form(prefix, None, encoding).await;
@@ -179,7 +179,7 @@ impl Bucket {
             .interceptor(Limit::All)
             .send()
             .await
-            .map_err(|error| error.map_service_error(ListError::from))?;
+            .map_err(|error| error.map_service_error(aws_sdk_s3::Error::from))?;
         Ok(Page {
             is_truncated: answer.is_truncated().unwrap_or(false),
             token: answer.next_continuation_token.filter(|token| !token.is_empty()),
@@ -194,7 +194,7 @@ impl Bucket {
         prefix: &str,
         marker: Option<&str>,
         encoding: Option<EncodingType>,
-    ) -> Result<Page, SdkError<ListError>> {
+    ) -> Result<Page, SdkError<aws_sdk_s3::Error>> {
         let request = self.client.list_objects().bucket(&self.name).prefix(prefix);
         let answer = request
             .set_marker(marker.map(str::to_owned))
@@ -203,7 +203,7 @@ impl Bucket {
             .interceptor(Limit::All)
             .send()
             .await
-            .map_err(|error| error.map_service_error(ListError::from))?;
+            .map_err(|error| error.map_service_error(aws_sdk_s3::Error::from))?;
         let is_url_encoded = answer.encoding_type == Some(EncodingType::Url);
         let marker = answer.next_marker.filter(|marker| !marker.is_empty() && !is_url_encoded);
         Ok(Page {
@@ -249,12 +249,9 @@ fn decoded(key: &str) -> Result<String> {
 }
 
 /// The answer came, but no listing could be read from it.
-fn is_unreadable(error: &SdkError<ListError>) -> bool {
+fn is_unreadable(error: &SdkError<aws_sdk_s3::Error>) -> bool {
     error.raw_response().is_some_and(|answer| answer.status().is_success())
 }
-
-/// Of both forms.
-type ListError = aws_sdk_s3::Error;
 
 #[cfg(test)]
 mod tests {

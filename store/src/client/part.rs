@@ -1,20 +1,14 @@
 //! Parts of objects into memory, each whole or not at all: for who keeps no files.
 
-use std::{ops::Range, time::Duration};
+use std::ops::Range;
 
-use anyhow::{Context as _, Error, anyhow};
-use aws_sdk_s3::{
-    config::{Builder, StalledStreamProtectionConfig, retry::RetryConfig},
-    operation::get_object::{GetObjectError, GetObjectOutput},
-    types::ChecksumMode,
-};
-use tokio::time::{Instant, timeout, timeout_at};
+use anyhow::anyhow;
+use aws_sdk_s3::{operation::get_object::GetObjectOutput, types::ChecksumMode};
 
 use super::{
     bucket::{Bucket, Object},
-    download::{FetchError, Patience, SLOW_START, SLOWEST_DOWNLOAD, start_of, transfer},
-    failure::{SdkError, status},
     sums::Sums,
+    transfer::{Answer, FetchError, Limits, Retries, is_replaced},
 };
 
 /// Room that is made before anything has come.
@@ -57,12 +51,12 @@ impl Bucket {
     ) -> Result<Part, FetchError> {
         let mut part =
             Request { bucket: self, object, range, version, bytes: Vec::new(), sums: None };
-        let mut patience = Patience::new(attempts);
+        let mut retries = Retries::new(attempts);
         loop {
-            match part.attempt(patience.idle()).await {
+            match part.attempt(retries.limits(part.length())).await {
                 Ok(()) => break,
                 Err(FetchError::Transfer(error)) => {
-                    patience.wait(object, part.bytes.len() as u64, error).await?;
+                    retries.wait(object, part.bytes.len() as u64, error).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -97,33 +91,16 @@ impl Request<'_> {
         self.bytes.len() as u64
     }
 
-    /// Leaves in `bytes` what can be gone on from.
-    async fn attempt(&mut self, idle: Duration) -> Result<(), FetchError> {
-        let limit = SLOW_START + Duration::from_secs(self.length() / SLOWEST_DOWNLOAD);
-        let deadline = Instant::now() + limit;
-        let mut answer = match timeout_at(deadline, self.ask()).await {
-            Ok(answer) => answer.map_err(|error| self.failed(&error))?,
-            Err(_) => return Err(transfer("the store does not answer in time")),
-        };
-        let skipped = self.placed(&answer)?;
-        let encoding = answer.content_encoding().filter(|encoding| *encoding != "identity");
-        let encoding = encoding.map(str::to_owned);
-        let mut to_skip = skipped;
+    /// What has come stays in `bytes`, for the next attempt.
+    async fn attempt(&mut self, limits: Limits) -> Result<(), FetchError> {
+        let mut answer = self.ask(limits).await?;
+        let mut to_skip = self.placed(&answer)?;
+        let is_last = self.range.end == self.object.bytes;
         while self.got() < self.length() {
-            let piece = match timeout(idle, timeout_at(deadline, answer.body.try_next())).await {
-                Err(_) => return Err(transfer(format!("nothing came for {} s", idle.as_secs()))),
-                Ok(Err(_)) => {
-                    let (got, length) = (self.got(), self.length());
-                    let limit = limit.as_secs();
-                    return Err(transfer(format!(
-                        "got {got} of {length} bytes in {limit} s: the store, or the way to it, is too slow"
-                    )));
-                }
-                Ok(Ok(piece)) => {
-                    piece.context("the transfer failed").map_err(FetchError::Transfer)?
-                }
+            let Some(piece) = answer.next(self.got(), self.length()).await? else {
+                let got = format!("{} bytes", self.range.start + self.got());
+                return Err(self.wrong_length(&answer, &got));
             };
-            let Some(piece) = piece else { break };
             let skip = usize::try_from(to_skip).map_or(piece.len(), |left| left.min(piece.len()));
             to_skip -= skip as u64;
             let missing = usize::try_from(self.length() - self.got()).unwrap_or(usize::MAX);
@@ -133,76 +110,61 @@ impl Request<'_> {
                 self.bytes.reserve_exact(missing.min(MAX_RESERVED));
             }
             self.bytes.extend_from_slice(&piece[..piece.len().min(missing)]);
-            if piece.len() > missing {
-                return self.ends_elsewhere("more than that", encoding.as_deref());
+            // A store without ranges goes on behind the part.
+            if piece.len() > missing && (is_last || answer.encoding().is_some()) {
+                return Err(self.more(&answer));
             }
         }
-        if self.got() < self.length() {
-            let got = format!("{} bytes", self.range.start + self.got());
-            return self.ends_elsewhere(&got, encoding.as_deref());
-        }
-        if self.range.end < self.object.bytes {
+        if !is_last {
             return Ok(());
         }
-        // The SDK compares the checksum, if the store has sent one, when the end is read.
-        match timeout(idle, answer.body.try_next()).await {
-            Ok(Ok(None)) => Ok(()),
-            Ok(Err(error)) => {
+        match answer.ends().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.more(&answer)),
+            Err(error) => {
                 self.bytes.clear();
-                Err(FetchError::Transfer(Error::new(error).context("the transfer failed")))
+                Err(error)
             }
-            Ok(Ok(Some(_))) | Err(_) => self.ends_elsewhere("more than that", encoding.as_deref()),
         }
     }
 
-    /// Another end than that of the listing: of another object, or of one that was compressed on the way.
-    fn ends_elsewhere(&mut self, got: &str, encoding: Option<&str>) -> Result<(), FetchError> {
-        let listed = self.object.bytes;
-        if got.starts_with("more") && self.range.end == listed || encoding.is_some() {
+    /// The object is longer than the listing says, so that no byte of it can be believed.
+    fn more(&mut self, answer: &Answer) -> FetchError {
+        self.bytes.clear();
+        self.wrong_length(answer, "more than that")
+    }
+
+    fn wrong_length(&mut self, answer: &Answer, got: &str) -> FetchError {
+        if answer.encoding().is_some() {
             self.bytes.clear();
         }
-        if self.range.end < listed && got.starts_with("more") {
-            // A store without ranges, which goes on behind the part.
-            return Ok(());
-        }
-        let error = anyhow!("got {got}, but the listing says {listed}");
-        Err(match encoding {
-            Some(encoding) => FetchError::Final(error.context(format!(
-                "the answer has the content encoding {encoding:?}, which nobody asked for: go around \
-                 the proxy or gateway that compresses it"
-            ))),
-            None => FetchError::Transfer(error),
-        })
+        answer.wrong_length(got, self.object.bytes)
     }
 
-    /// How much of the answer stands in front of what is missing.
-    fn placed(&mut self, answer: &GetObjectOutput) -> Result<u64, FetchError> {
-        let version = Version::of(answer);
+    /// How many bytes of the answer lie in front of what is missing.
+    fn placed(&mut self, answer: &Answer) -> Result<u64, FetchError> {
+        let version = Version::of(&answer.head);
         if self.version.as_ref().is_some_and(|own| *own != version) {
             return Err(replaced());
         }
         self.version = Some(version);
         if self.sums.is_none() {
-            self.sums = Some(Sums::of_answer(answer));
+            self.sums = Some(Sums::of_answer(&answer.head));
         }
         let wanted = self.range.start + self.got();
-        let range = answer.content_range();
-        let total = range.and_then(|range| range.rsplit_once('/')?.1.parse::<u64>().ok());
-        if let Some(total) = total.filter(|total| *total != self.object.bytes) {
+        if let Some(total) = answer.total().filter(|total| *total != self.object.bytes) {
             return Err(FetchError::Final(anyhow!(
                 "it has {total} bytes now, but the listing says {}",
                 self.object.bytes
             )));
         }
-        // A store that does not know ranges sends all of it.
-        let start = range.map_or(Some(0), start_of).unwrap_or(0);
-        wanted
-            .checked_sub(start)
-            .ok_or_else(|| transfer("the store sends another part than it was asked for"))
+        wanted.checked_sub(answer.start()).ok_or_else(|| {
+            FetchError::transfer("the store sends another part than it was asked for")
+        })
     }
 
     /// For all of it, or for what is missing.
-    async fn ask(&self) -> Result<GetObjectOutput, SdkError<GetObjectError>> {
+    async fn ask(&self, limits: Limits) -> Result<Answer, FetchError> {
         let Bucket { client, name, .. } = self.bucket;
         let request = client.get_object().bucket(name).key(&self.object.key);
         let is_whole = self.bytes.is_empty() && self.range == (0..self.object.bytes);
@@ -212,19 +174,9 @@ impl Request<'_> {
             request.range(format!("bytes={}-{}", self.range.start + self.got(), self.range.end - 1))
         };
         let etag = self.version.as_ref().and_then(|version| version.etag.clone());
-        // Attempts and pauses are counted here, where it is known how much has come.
-        let own = Builder::default()
-            .retry_config(RetryConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        request.set_if_match(etag).customize().config_override(own).send().await
-    }
-
-    fn failed(&self, error: &SdkError<GetObjectError>) -> FetchError {
-        // Precondition failed, range not satisfiable.
-        if matches!(status(error), Some(412 | 416)) {
-            return replaced();
-        }
-        self.bucket.not_had(error)
+        Answer::ask(request.set_if_match(etag), limits).await?.map_err(|error| {
+            if is_replaced(&error) { replaced() } else { self.bucket.fetch_error(&error) }
+        })
     }
 }
 

@@ -19,9 +19,10 @@ use tokio::{
 use super::{
     bucket::{Bucket, Object},
     digest::Hasher,
-    download::{ATTEMPTS, FetchError, MAX_FAILURES_IN_A_ROW},
+    download::MAX_FAILURES_IN_A_ROW,
     part::{Part, Version},
     sums::Sums,
+    transfer::{ATTEMPTS, FetchError},
 };
 use crate::settings::Destination;
 

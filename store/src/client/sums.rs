@@ -8,10 +8,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 use super::digest::Digest;
 
-/// In base64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
+    /// In base64.
     sha256: Option<String>,
+    /// In lower-case hex.
     md5: Option<String>,
 }
 
@@ -29,7 +30,7 @@ macro_rules! sums_of {
             sha256: of_whole(answer.checksum_sha256())
                 .map(str::to_owned)
                 .or_else(|| of_metadata(metadata?)),
-            md5: answer.e_tag().filter(|_| !is_encrypted).and_then(of_etag),
+            md5: answer.e_tag().filter(|tag| !is_encrypted && !tag.starts_with("W/")).and_then(md5_of),
         }
     }};
 }
@@ -47,7 +48,7 @@ impl Sums {
     pub(crate) fn complaint(&self, digest: &Digest) -> Option<String> {
         let (name, stored, found) = match self {
             Self { sha256: Some(sha256), .. } => ("SHA-256", sha256, digest.sha256()),
-            Self { md5: Some(md5), .. } => ("MD5 (by its ETag)", md5, digest.md5()),
+            Self { md5: Some(md5), .. } => ("MD5 (by its ETag)", md5, digest.md5_hex()),
             Self { sha256: None, md5: None } => return None,
         };
         (stored != found).then(|| {
@@ -60,15 +61,15 @@ impl Sums {
 }
 
 /// An upload in parts has a checksum of checksums, with the number of parts behind a `-`.
-fn of_whole(checksum: Option<&str>) -> Option<&str> {
+pub(crate) fn of_whole(checksum: Option<&str>) -> Option<&str> {
     checksum.filter(|checksum| !checksum.contains('-'))
 }
 
-/// The MD5 of the content, where the store has neither put it together from parts nor encrypted it.
-fn of_etag(etag: &str) -> Option<String> {
-    of_hex(etag.trim_start_matches("W/").trim_matches('"'))
-        .filter(|_| !etag.starts_with("W/"))
-        .filter(|md5| md5.len() == 24)
+/// The entity tag, where it looks like the MD5 of the content: in lower-case hex.
+pub(crate) fn md5_of(etag: &str) -> Option<String> {
+    let tag = etag.trim_start_matches("W/").trim_matches('"');
+    let is_md5 = tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_md5.then(|| tag.to_ascii_lowercase())
 }
 
 fn of_metadata(sha256: &String) -> Option<String> {
@@ -93,16 +94,10 @@ mod tests {
     #[test]
     fn an_etag_is_an_md5_only_where_it_looks_like_one() {
         // RFC 1321, appendix A.5.
-        let md5 = of_etag("\"900150983cd24fb0d6963f7d28e17f72\"");
-        assert_eq!(md5.as_deref(), Some(Digest::of_bytes(b"abc").md5()));
-        for other in [
-            "\"900150983cd24fb0d6963f7d28e17f72-2\"",
-            "\"x\"",
-            "\"\"",
-            "\"9001\"",
-            "W/\"900150983cd24fb0d6963f7d28e17f72\"",
-        ] {
-            assert_eq!(of_etag(other), None, "{other}");
+        let md5 = md5_of("\"900150983cd24fb0d6963f7d28e17f72\"");
+        assert_eq!(md5.as_deref(), Some(Digest::of_bytes(b"abc").md5_hex()));
+        for other in ["\"900150983cd24fb0d6963f7d28e17f72-2\"", "\"x\"", "\"\"", "\"9001\""] {
+            assert_eq!(md5_of(other), None, "{other}");
         }
     }
 
@@ -121,7 +116,7 @@ mod tests {
         let other = Some("x".to_owned());
         let right = Sums { sha256: Some(digest.sha256().to_owned()), md5: other.clone() };
         assert_eq!(right.complaint(&digest), None);
-        let wrong = Sums { sha256: other, md5: Some(digest.md5().to_owned()) };
+        let wrong = Sums { sha256: other, md5: Some(digest.md5_hex().to_owned()) };
         assert!(wrong.complaint(&digest).unwrap().contains("SHA-256 x"));
         assert_eq!(Sums::default().complaint(&digest), None);
     }

@@ -1,17 +1,18 @@
 //! An object that is written, read back and removed, to see whether uploads will work.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Credentials, ProvideCredentials as _};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::{
-    bucket::{Bucket, CONNECT_TIMEOUT, Content, loader},
+    bucket::{Body, Bucket, CONNECT_TIMEOUT, loader},
     confirm::{Seen, Stored},
     digest::Digest,
     failure,
+    limit::Limit,
 };
 use crate::settings::Destination;
 
@@ -48,19 +49,6 @@ impl Bucket {
         format!("s3://{}/{} at {}", self.name, self.prefix, self.store)
     }
 
-    /// Finds credentials, and says where they are from.
-    pub async fn credentials(&self) -> Result<Found> {
-        let provider = self.credentials.as_ref().context(failure::CREDENTIALS)?;
-        match provider.provide_credentials().await {
-            Ok(credentials) => Ok(Found(credentials)),
-            Err(error) => Err(anyhow!(
-                "none found: {} ({})",
-                failure::root_cause(&error),
-                failure::CREDENTIALS
-            )),
-        }
-    }
-
     /// Fails unless the bucket is there and knows the credentials.
     pub async fn may_list(&self) -> Result<Permitted> {
         match self.list_one().await {
@@ -88,8 +76,8 @@ impl Trial {
 
     /// By the same request as an upload.
     pub async fn write(&self) -> Result<()> {
-        let content = Content::Text(&self.content);
-        let put = self.bucket.put_object(&self.key, &self.digest, content).await;
+        let body = Body::Text(&self.content);
+        let put = self.bucket.put_object(&self.key, &self.digest, body).await;
         put.map(drop).map_err(|error| self.bucket.explain(&error, "s3:PutObject"))
     }
 
@@ -103,18 +91,17 @@ impl Trial {
     }
 
     pub async fn read_back(&self) -> Result<()> {
-        let answer = self
-            .bucket
-            .client
-            .get_object()
-            .bucket(&self.bucket.name)
-            .key(&self.key)
-            .send()
-            .await
-            .map_err(|error| self.bucket.explain(&error, "s3:GetObject"))?;
-        let bytes = answer.body.collect().await.context("the transfer failed")?.into_bytes();
+        let Self { bucket, key, digest, .. } = self;
+        let read = async {
+            let get = bucket.client.get_object().bucket(&bucket.name).key(key).send().await;
+            let answer = get.map_err(|error| bucket.explain(&error, "s3:GetObject"))?;
+            Digest::of_stream(answer.body, digest.bytes).await
+        };
+        let Ok(stored) = timeout(ANSWER_TIMEOUT, read).await else {
+            bail!("{} does not send it within {} s", bucket.store, ANSWER_TIMEOUT.as_secs());
+        };
         ensure!(
-            bytes == self.content.as_bytes(),
+            stored? == *digest,
             "the store gives back something else than was sent: check what lies between, such as a \
              proxy or gateway"
         );
@@ -123,86 +110,12 @@ impl Trial {
 
     pub async fn remove(&self) -> Result<Permitted> {
         let Self { bucket, key, .. } = self;
-        match bucket.client.delete_object().bucket(&bucket.name).key(key).send().await {
+        let request = bucket.client.delete_object().bucket(&bucket.name).key(key);
+        match request.customize().interceptor(Limit::All).send().await {
             Ok(_) => Ok(Permitted::Yes),
             Err(error) if failure::is_access_denied(&error) => Ok(Permitted::No),
             Err(error) => Err(bucket.explain(&error, "s3:DeleteObject"))
                 .with_context(|| format!("{} may be left behind", self.location())),
         }
-    }
-}
-
-/// Credentials that were found; shown without what is secret.
-pub struct Found(Credentials);
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(credentials) = self;
-        let id = credentials.access_key_id();
-        let end = if id.len() > 8 { id.get(id.len() - 4..).unwrap_or_default() } else { "" };
-        write!(f, "from {} (AWS_ACCESS_KEY_ID ends in ****{end}", source(credentials))?;
-        if credentials.session_token().is_some() {
-            f.write_str(", temporary")?;
-        }
-        if let Some(expiry) = credentials.expiry().and_then(|time| Timestamp::try_from(time).ok()) {
-            write!(f, ", valid until {expiry:.0}")?;
-        }
-        f.write_str(")")
-    }
-}
-
-/// The SDK tells the name of the provider in its Debug form only, where secrets are left out.
-fn source(credentials: &Credentials) -> String {
-    let shown = format!("{credentials:?}");
-    let name = shown.split("provider_name: \"").nth(1).and_then(|rest| rest.split('"').next());
-    let known = match name {
-        Some("EnvironmentVariable") => "the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        Some("ProfileFile") => "a profile in ~/.aws (or AWS_SHARED_CREDENTIALS_FILE)",
-        Some("WebIdentityToken") => "a web identity (AWS_WEB_IDENTITY_TOKEN_FILE)",
-        Some("EcsContainer") => "the container's endpoint (AWS_CONTAINER_CREDENTIALS_...)",
-        Some("IMDSv2") => "the role of the instance",
-        Some("AssumeRoleProvider") => "a role that a profile in ~/.aws assumes",
-        Some("CredentialProcess") => "the credential_process of a profile in ~/.aws",
-        Some(other) => return other.to_owned(),
-        None => "the chain of the AWS SDK",
-    };
-    known.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(id: &str, provider: &'static str) -> String {
-        let credentials = Credentials::new(id, "not to be shown", None, None, provider);
-        Found(credentials).to_string()
-    }
-
-    #[test]
-    fn credentials_are_told_by_their_source_and_never_shown() {
-        let shown = found("AKIAIOSFODNN7EXAMPLE", "EnvironmentVariable");
-        assert_eq!(
-            shown,
-            "from the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_ACCESS_KEY_ID ends \
-             in ****MPLE)"
-        );
-        assert!(
-            found("AKIAIOSFODNN7EXAMPLE", "IMDSv2").starts_with("from the role of the instance")
-        );
-        assert_eq!(found("short", "odd"), "from odd (AWS_ACCESS_KEY_ID ends in ****)");
-    }
-
-    #[test]
-    fn temporary_credentials_say_until_when() {
-        let expiry = std::time::UNIX_EPOCH + Duration::from_secs(1_795_490_465);
-        let credentials = Credentials::new(
-            "AKIAIOSFODNN7EXAMPLE",
-            "x",
-            Some("y".to_owned()),
-            Some(expiry),
-            "SSO",
-        );
-        let shown = Found(credentials).to_string();
-        assert!(shown.ends_with("MPLE, temporary, valid until 2026-11-24T03:21:05Z)"), "{shown}");
     }
 }
