@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use tasks::{advice::explained, ctx::Ctx};
 
 use crate::{
-    advice::explained,
     analyze,
     build::{self, Build},
     cluster::{Cluster, kubectl::Kubectl},
-    ctx::Ctx,
     deploy::{self, Wait},
     load::{BATCH, Target, Tester},
     manifests::Settings,

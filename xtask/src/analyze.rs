@@ -4,8 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-
-use crate::{
+use tasks::{
     command::Command,
     ctx::{Ctx, workspace_root},
 };

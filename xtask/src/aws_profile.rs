@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use tasks::advice::explained;
 
-use crate::{advice::explained, cluster::names::AWS_SECRET_KEYS};
+use crate::cluster::names::AWS_SECRET_KEYS;
 
 /// What a profile has of these it does not have as keys: the SDK asks somebody for them each time.
 const NOT_COPIED: [(&str, &str); 8] = [

@@ -1,45 +1,32 @@
-//! `cargo xtask bench`: what tracing costs and how fast traces are read, measured side by side in one run.
-//!
-//! Goals are told, never enforced: a timing fails no task.
-
-mod analyze;
-mod bpftrace;
-mod goal;
-mod gpu;
-mod pipeline;
-mod place;
-mod probe;
-mod sidecar;
-mod soak;
-mod statistics;
-mod table;
-mod usage;
+//! `cargo xtask bench`: measurements, by the program `bench`.
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::Args;
+use tasks::{command::Command, ctx::Ctx};
 
-use crate::ctx::Ctx;
+use crate::doctor;
 
 /// Measure what tracing costs, which needs root, and how fast traces are read
-#[derive(Debug, Subcommand)]
-pub(crate) enum Bench {
-    Probe(probe::Probe),
-    Pipeline(pipeline::Pipeline),
-    Gpu(gpu::Gpu),
-    Soak(soak::Soak),
-    Analyze(analyze::Analyze),
+///
+/// Passes everything on to the program `bench`: `cargo xtask bench --help` lists its measurements.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Bench {
+    /// For `bench`: a measurement and its options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
 }
 
-pub(crate) fn run(ctx: &Ctx, task: &Bench) -> Result<()> {
-    anyhow::ensure!(
-        !ctx.dry_run || matches!(task, Bench::Gpu(_)),
-        "a measurement cannot be shown without running it: --help says what it does"
-    );
-    match task {
-        Bench::Probe(task) => probe::run(ctx, task),
-        Bench::Pipeline(task) => pipeline::run(ctx, task),
-        Bench::Gpu(task) => gpu::run(ctx, task),
-        Bench::Soak(task) => soak::run(ctx, task),
-        Bench::Analyze(task) => analyze::run(ctx, task),
+/// They trace on this machine.
+const TRACING: [&str; 3] = ["probe", "pipeline", "soak"];
+
+pub(crate) fn run(ctx: &Ctx, Bench { arguments }: &Bench) -> Result<()> {
+    let traces = arguments.first().is_some_and(|first| TRACING.contains(&&first[..]));
+    let helps = arguments.iter().any(|argument| ["-h", "--help"].contains(&&argument[..]));
+    if traces && !helps && !ctx.dry_run {
+        doctor::require_for_tracing(&ctx.sh)?;
     }
+    let bench = Command::new("cargo run --quiet --locked --package bench --");
+    let dry_run = ctx.dry_run.then(|| "--dry-run".to_owned());
+    bench.args(dry_run).args(arguments.iter().cloned()).run_as_it_is()
 }

@@ -6,7 +6,6 @@ mod context;
 pub(crate) mod engine;
 mod import;
 mod paths;
-pub(crate) use context::{static_directory, static_path, static_program, static_programs};
 pub(crate) use import::remove_all;
 
 use std::{
@@ -17,13 +16,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-
-use crate::{
+use tasks::{
     advice::explained,
-    cluster::names::IMAGE,
     command::is_on_path,
     ctx::{Ctx, target_directory},
+    static_build::static_program,
 };
+
+use crate::cluster::names::IMAGE;
 use context::Context;
 use engine::Engine;
 

@@ -3,13 +3,10 @@
 
 use anyhow::Result;
 use clap::Args;
+use tasks::ctx::{Ctx, as_from_shell};
 use xshell::cmd;
 
-use crate::{
-    analyze,
-    ctx::{Ctx, as_from_shell},
-    demo, doctor, test_faults, verify,
-};
+use crate::{analyze, demo, doctor, test_faults, verify};
 
 /// Run every check and test; needs stable Rust, a C compiler and root
 ///

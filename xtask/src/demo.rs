@@ -16,14 +16,13 @@ pub(crate) use checks::verify;
 use clap::Args;
 pub(crate) use one_liners::one_liners;
 pub(crate) use pod::can_run as pod_can_run;
-use xshell::cmd;
-
-use crate::{
-    analyze,
+use tasks::{
     background::Interrupt,
     ctx::{Ctx, as_from_shell},
-    doctor,
 };
+use xshell::cmd;
+
+use crate::{analyze, doctor};
 use comparison::Comparison;
 use files::Files;
 

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use tasks::{
+    advice::explained,
+    command::Command,
+    ctx::{Ctx, State},
+};
 
 use crate::{
-    advice::explained,
     build,
     cluster::{
         Cluster,
@@ -18,8 +22,6 @@ use crate::{
         names::{DEPLOYMENT, HF_SECRET, IMAGE},
         secret,
     },
-    command::Command,
-    ctx::{Ctx, State},
     manifests::Settings,
 };
 pub(crate) use wait::{Wait, until_ready};

@@ -7,9 +7,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use tasks::{
+    advice::explained,
+    command::{Command, is_on_path},
+    ctx::{Ctx, State},
+};
 
 use crate::{
-    advice::explained,
     build,
     cluster::{
         Cluster,
@@ -18,8 +22,6 @@ use crate::{
         observe::Snapshot,
         tracer::Status,
     },
-    command::{Command, is_on_path},
-    ctx::{Ctx, State},
     deploy::namespace,
 };
 

@@ -9,9 +9,10 @@ use std::{fmt::Write as _, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
+use tasks::ctx::Ctx;
 use xshell::Shell;
 
-use crate::{ctx::Ctx, ebpf::toolchain};
+use crate::ebpf::toolchain;
 
 /// Say what this machine can do, and what it lacks for the rest
 ///

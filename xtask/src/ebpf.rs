@@ -13,12 +13,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use serde::Deserialize;
+use tasks::ctx::{Ctx, as_from_shell, workspace_root};
 use xshell::{Shell, cmd};
 
-use crate::{
-    ctx::{Ctx, as_from_shell, workspace_root},
-    pins,
-};
+use crate::pins;
 use toolchain::Nightly;
 
 /// What the sidecar embeds, so that nobody needs the eBPF toolchain to build it.

@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use tasks::ctx::Ctx;
 
-use crate::{
-    cluster::{Cluster, bucket::Bucket, kubectl::Kubectl},
-    ctx::Ctx,
-};
+use crate::cluster::{Cluster, bucket::Bucket, kubectl::Kubectl};
 
 /// Download the traces from S3
 ///

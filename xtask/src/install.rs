@@ -13,12 +13,12 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
-
-use crate::{
-    cluster::kubectl::Kubectl,
+use tasks::{
     command::Command,
     ctx::{Ctx, target_directory},
 };
+
+use crate::cluster::kubectl::Kubectl;
 pub(crate) use toolkit::remove as remove_toolkit;
 
 /// Make this machine a K3s node with usable GPUs

@@ -2,18 +2,18 @@
 
 use anyhow::{Error, Result};
 use clap::{Args, ValueEnum};
-
-use crate::{
+use tasks::{
     advice::explained,
-    cluster::{
-        Cluster,
-        diagnosis::{Finding, diagnose},
-        kubectl::Kubectl,
-        names::NODE_PORT,
-        observe::Snapshot,
-    },
     command::{Command, in_short},
     ctx::Ctx,
+};
+
+use crate::cluster::{
+    Cluster,
+    diagnosis::{Finding, diagnose},
+    kubectl::Kubectl,
+    names::NODE_PORT,
+    observe::Snapshot,
 };
 
 /// Send prompts to the deployed vLLM: one, then a batch

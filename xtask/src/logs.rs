@@ -2,14 +2,12 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use tasks::ctx::Ctx;
 
-use crate::{
-    cluster::{
-        Cluster,
-        kubectl::Kubectl,
-        names::{SELECTOR, TRACER, VLLM},
-    },
-    ctx::Ctx,
+use crate::cluster::{
+    Cluster,
+    kubectl::Kubectl,
+    names::{SELECTOR, TRACER, VLLM},
 };
 
 /// Print the logs of vLLM, of the tracer, or of both

@@ -3,25 +3,20 @@
 
 #![expect(clippy::print_stdout, reason = "what a task was asked for goes to stdout")]
 
-mod advice;
 mod all;
 mod analyze;
 mod aws_profile;
-mod background;
 mod bench;
 mod build;
 mod callees;
 mod ci;
 mod cluster;
-mod command;
-mod ctx;
 mod demo;
 mod deploy;
 mod destroy;
 mod doctor;
 mod ebpf;
 mod fetch;
-mod http;
 mod install;
 mod load;
 mod logs;
@@ -32,6 +27,8 @@ mod status;
 mod test_diagnosis;
 mod test_faults;
 mod test_kernels;
+#[cfg(test)]
+mod troubleshooting_docs;
 mod uninstall;
 mod verify;
 
@@ -39,8 +36,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-
-use crate::ctx::Ctx;
+use tasks::ctx::Ctx;
 
 /// Trace the CUDA calls of vLLM on K3s
 #[derive(Debug, Parser)]
@@ -77,7 +73,6 @@ enum Command {
     TestDiagnosis(test_diagnosis::TestDiagnosis),
     TestFaults(test_faults::TestFaults),
     TestKernels(test_kernels::TestKernels),
-    #[command(subcommand)]
     Bench(bench::Bench),
     #[command(subcommand)]
     Ebpf(ebpf::Ebpf),

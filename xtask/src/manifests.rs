@@ -4,8 +4,7 @@ mod variables;
 
 use anyhow::Result;
 use clap::Args;
-
-use crate::{advice::explained, command::Command};
+use tasks::{advice::explained, command::Command};
 use variables::Variable;
 
 /// Print the objects of the deployment as YAML, in the order of application

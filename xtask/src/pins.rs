@@ -52,7 +52,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ctx::workspace_root;
+    use tasks::ctx::workspace_root;
 
     #[test]
     fn build_script_uses_the_same_nightly() {

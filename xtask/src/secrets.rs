@@ -10,6 +10,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::json;
+use tasks::{
+    command::Command,
+    ctx::{Ctx, State},
+};
 
 use crate::{
     cluster::{
@@ -18,8 +22,6 @@ use crate::{
         names::{AWS_SECRET, HF_SECRET, HF_SECRET_KEY, NAMESPACE},
         secret,
     },
-    command::Command,
-    ctx::{Ctx, State},
     deploy::namespace,
 };
 

@@ -5,18 +5,16 @@ use std::{fmt::Write as _, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
+use tasks::ctx::Ctx;
 
-use crate::{
-    cluster::{
-        Cluster,
-        diagnosis::{Finding, diagnose, of_uploads},
-        kubectl::Kubectl,
-        names::{DEPLOYMENT, SERVICE, TRACER, VLLM},
-        objects::{ContainerStatus, List, Node},
-        observe::Snapshot,
-        tracer::Status as Tracer,
-    },
-    ctx::Ctx,
+use crate::cluster::{
+    Cluster,
+    diagnosis::{Finding, diagnose, of_uploads},
+    kubectl::Kubectl,
+    names::{DEPLOYMENT, SERVICE, TRACER, VLLM},
+    objects::{ContainerStatus, List, Node},
+    observe::Snapshot,
+    tracer::Status as Tracer,
 };
 
 /// Say what is deployed, how it does, and what is wrong

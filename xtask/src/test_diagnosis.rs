@@ -13,13 +13,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use xshell::cmd;
-
-use crate::{
+use tasks::{
     background::{Background, Interrupt},
     ctx::{Ctx, as_from_shell, program_directory, workspace_root},
-    doctor,
 };
+use xshell::cmd;
+
+use crate::doctor;
 use verdict::{Verdict, judge};
 
 /// What the stand-in vLLM can do wrong, by the name that the finding has.

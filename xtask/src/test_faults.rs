@@ -1,16 +1,10 @@
 //! `cargo xtask test-faults`: faults into the real sidecar, and the proof that nothing is lost.
-//!
-//! The suite is a test target of `sidecar`, because it needs the store and the libraries of the
-//! testbed; this builds and runs it.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
-use xshell::cmd;
+use tasks::{ctx::Ctx, fault_suite};
 
-use crate::{
-    ctx::{Ctx, as_from_shell},
-    doctor,
-};
+use crate::doctor;
 
 /// Inject faults of store, disk, processes and sidecar, and prove that nothing is lost
 ///
@@ -48,31 +42,13 @@ pub(crate) fn run(ctx: &Ctx, task: &TestFaults) -> Result<()> {
     arguments.extend(short.then(|| "--short".to_owned()));
     arguments.extend(list.then(|| "--list".to_owned()));
     arguments.extend(only.iter().flat_map(|name| ["--only".to_owned(), name.clone()]));
-    run_suite(ctx, &arguments, *list)
-}
-
-/// What the soak is, too. Only to list needs no rights.
-pub(crate) fn run_suite(ctx: &Ctx, arguments: &[String], only_lists: bool) -> Result<()> {
-    let sh = &ctx.sh;
-    if !only_lists {
+    // Only to list needs no rights.
+    if !list {
         ensure!(
             !ctx.dry_run,
             "faults cannot be shown without injecting them: --list tells of each"
         );
-        doctor::require_for_tracing(sh)?;
+        doctor::require_for_tracing(&ctx.sh)?;
     }
-    // All at once: apart from the suite, the programs would have their dependencies built again,
-    // with other features.
-    as_from_shell(cmd!(
-        sh,
-        "cargo build --locked --package sidecar --package testbed --bins --test faults"
-    ))
-    .run()
-    .context("cannot build what is tested")?;
-    as_from_shell(cmd!(
-        sh,
-        "cargo test --quiet --locked --package sidecar --test faults -- {arguments...}"
-    ))
-    .run()
-    .context("the table says what was lost or failed")
+    fault_suite::run(ctx, &arguments)
 }

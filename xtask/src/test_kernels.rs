@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, sync::Mutex, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-
-use crate::{
+use tasks::{
     command::is_on_path,
     ctx::{Ctx, target_directory},
-    pins,
 };
+
+use crate::pins;
 use guest::{Outcome, Report};
 
 /// Boot the kernels that the README names, and run the tests with real probes that concern kernels
@@ -196,7 +196,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ctx::workspace_root;
+    use tasks::ctx::workspace_root;
 
     #[test]
     fn every_check_is_a_test_that_exists() {

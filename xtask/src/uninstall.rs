@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use tasks::{
+    command::{Command, find_on_path, in_short, is_on_path},
+    ctx::{Ctx, State},
+};
 
 use crate::{
     cluster::kubectl::Kubectl,
-    command::{Command, find_on_path, in_short, is_on_path},
-    ctx::{Ctx, State},
     destroy::{confirm, remove_deployment},
     install::remove_toolkit,
 };

@@ -8,12 +8,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use tasks::ctx::{Ctx, workspace_root};
 
-use crate::{
-    cluster::Cluster,
-    ctx::{Ctx, workspace_root},
-    demo,
-};
+use crate::{cluster::Cluster, demo};
 
 /// How long the first upload may take: the default rotation and upload interval, and some.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-
-use crate::command::Command;
+use tasks::command::Command;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{context::TARGET, paths::REGISTRY};
-use crate::{command::Command, ctx::workspace_root};
+use tasks::static_build::{REGISTRY, TARGET};
+use tasks::{command::Command, ctx::workspace_root};
 
 /// A linked crate.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,14 +12,13 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{bom, paths};
-use crate::{
-    cluster::names::IMAGE,
+use tasks::{
     command::Command,
-    ctx::{target_directory, workspace_root},
+    ctx::workspace_root,
+    static_build::{PROGRAM, static_path},
 };
 
-pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROGRAM: &str = "ebpf-cuda-tracer";
+use crate::cluster::names::IMAGE;
 
 /// Where the sidecar's TLS looks first, in the image.
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
@@ -38,48 +37,6 @@ const ON_THIS_MACHINE: [&str; 4] = [
 pub(super) struct Context {
     /// Holds the Dockerfile and `root/`.
     directory: PathBuf,
-}
-
-/// `cargo build`, or `cargo run` with what a caller adds: the image's program runs here as well, and is
-/// not compiled once more for that.
-///
-/// `--target` keeps build scripts and procedural macros dynamic, which they must be.
-pub(crate) fn static_program(verb: &str) -> Command {
-    statically(verb, &format!("--package sidecar --bin {PROGRAM}"))
-}
-
-/// `cargo build` of all programs of some packages, in the same way.
-pub(crate) fn static_programs(packages: &[&str]) -> Command {
-    let packages: Vec<String> =
-        packages.iter().map(|package| format!("--package {package}")).collect();
-    statically("build", &format!("{} --bins", packages.join(" ")))
-}
-
-fn statically(verb: &str, what: &str) -> Command {
-    Command::new("cargo")
-        .arg(verb)
-        .words("--locked --release")
-        .words(what)
-        .words("--target")
-        .arg(TARGET)
-        .words("--target-dir")
-        .path(&static_target())
-        .variable("RUSTFLAGS", format!("-C target-feature=+crt-static{}", paths::remapped()))
-}
-
-/// Where the sidecar is then; it runs outside of the image as well.
-pub(crate) fn static_path() -> PathBuf {
-    static_directory().join(PROGRAM)
-}
-
-/// Where all of them are.
-pub(crate) fn static_directory() -> PathBuf {
-    static_target().join(TARGET).join("release")
-}
-
-/// Apart from the others: other flags of rustc would build everything again by turns.
-fn static_target() -> PathBuf {
-    target_directory().join("static")
 }
 
 impl Context {

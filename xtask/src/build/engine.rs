@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::{
+use tasks::{
     advice::explained,
     command::{Command, Failure, in_short, is_on_path},
     ctx::{Ctx, State},

@@ -10,12 +10,13 @@ use super::{
     names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS},
     secret,
 };
-use crate::{
+use tasks::{
     advice::explained,
-    aws_profile,
-    build::static_program,
     command::{Command, in_short},
+    static_build::static_program,
 };
+
+use crate::aws_profile;
 
 const VARIABLES: [&str; 4] = ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT", "AWS_REGION"];
 

@@ -11,7 +11,7 @@ use super::{
     observe::Snapshot,
     tracer::{Failing, Uploads},
 };
-use crate::advice::{Advice, of_tracer_log};
+use tasks::advice::{Advice, of_tracer_log};
 
 /// One reason why the deployment is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

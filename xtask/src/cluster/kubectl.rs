@@ -13,7 +13,7 @@ use super::{
     Cluster,
     names::{FIELD_MANAGER, NAMESPACE},
 };
-use crate::{
+use tasks::{
     advice::explained,
     command::{Command, Failure, is_on_path},
     ctx::Ctx,

@@ -36,7 +36,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ctx::workspace_root;
+    use tasks::ctx::workspace_root;
 
     #[test]
     fn objects_carry_the_same_names() {

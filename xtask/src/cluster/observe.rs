@@ -11,7 +11,7 @@ use super::{
     names::DEPLOYMENT,
     objects::{Claim, ContainerStatus, Deployment, Event, List, Pod, Service},
 };
-use crate::command::Command;
+use tasks::command::Command;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {

@@ -7,7 +7,7 @@ use super::{
     kubectl::Kubectl,
     names::{TRACER, TRACER_PROGRAM},
 };
-use crate::command::Command;
+use tasks::command::Command;
 
 /// The fields that are used here; `sidecar::status::Status` has all.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

@@ -19,10 +19,10 @@ use super::{
     files::{Files, State, USUAL, directory, process_runs},
     store,
 };
+use tasks::{background::Interrupt, command::Command};
+
 use crate::{
-    background::Interrupt,
     cluster::tracer::Status,
-    command::Command,
     verify::{Check, print},
 };
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::pod;
-use crate::ctx::{program_directory, workspace_root};
+use tasks::ctx::{program_directory, workspace_root};
 
 /// The mark of a demo's directory, and how to reach what runs.
 const STATE: &str = "demo.json";

@@ -16,7 +16,7 @@ use trace::{
 use xshell::{Shell, cmd};
 
 use super::files::{Files, USUAL, directory};
-use crate::ctx::Ctx;
+use tasks::ctx::Ctx;
 
 /// A command as it stands in the README, and what its output must agree with.
 type OneLiner = (&'static str, fn(&Trace, &str) -> Result<()>);
@@ -172,7 +172,7 @@ mod tests {
     use std::{collections::BTreeSet, fs};
 
     use super::*;
-    use crate::ctx::workspace_root;
+    use tasks::ctx::workspace_root;
 
     /// What the README reads; a line of it that has this is a one-liner.
     const TRACES: &str = "target/demo/downloaded/trace_*.jsonl";

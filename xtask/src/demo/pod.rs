@@ -19,14 +19,14 @@ use super::{
     files::{self, Files, State},
     send_batch, send_single, store,
 };
-use crate::{
+use tasks::{
     background::{Background, Interrupt},
-    build,
-    cluster::names::NODE_PORT,
     command::Command,
     ctx::Ctx,
-    verify,
+    static_build::static_path,
 };
+
+use crate::{cluster::names::NODE_PORT, verify};
 use images::Images;
 use kubelet::Kubelet;
 use podman::Podman;
@@ -65,7 +65,7 @@ fn play_all(
     interrupt.check()?;
     ctx.step("take capabilities away", || capabilities::check(podman, &images.sidecar, interrupt))?;
     for profile in PROFILES {
-        let files = Files::create(root.join(profile))?.with_tracer(build::static_path());
+        let files = Files::create(root.join(profile))?.with_tracer(static_path());
         let rendered = settings::render(&files, &images, profile, &task.trace_format)?;
         let pod = Pod { ctx, podman, files: &files, profile, interrupt };
         let result = pod.play(rendered, &images, task.prompts);

@@ -10,11 +10,12 @@ use super::{
     files::{Files, State, USUAL, directory},
     send_batch, send_single, store,
 };
-use crate::{
+use tasks::{
     background::{Background, Interrupt},
     ctx::Ctx,
-    verify,
 };
+
+use crate::verify;
 
 pub(super) fn run(ctx: &Ctx, task: &Demo, interrupt: &Interrupt) -> Result<()> {
     let files = Files::create(directory(task.out.as_deref(), USUAL)?)?;

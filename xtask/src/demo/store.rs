@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use trace::segments::segments;
 
 use super::files::Files;
-use crate::command::Command;
+use tasks::command::Command;
 
 pub(super) const BUCKET: &str = "demo-traces";
 pub(super) const ACCESS_KEY: &str = "demo";

@@ -6,12 +6,9 @@ use std::{
 };
 
 use anyhow::{Error, Result};
+use tasks::{advice::explained, ctx::Ctx};
 
-use crate::{
-    advice::explained,
-    cluster::{kubectl::Kubectl, names::NAMESPACE, objects::Namespace},
-    ctx::Ctx,
-};
+use crate::cluster::{kubectl::Kubectl, names::NAMESPACE, objects::Namespace};
 
 /// An earlier deployment takes its pod's grace period to go.
 const LIMIT: Duration = Duration::from_secs(180);

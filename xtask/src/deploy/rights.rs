@@ -3,14 +3,13 @@
 use std::fs;
 
 use anyhow::Result;
+use tasks::{command::in_short, ctx::Ctx};
 
 use crate::{
     cluster::{
         kubectl::Kubectl,
         objects::{List, Node, NodeInfo},
     },
-    command::in_short,
-    ctx::Ctx,
     manifests::Settings,
 };
 

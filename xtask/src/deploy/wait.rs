@@ -9,18 +9,14 @@ use std::{
 
 use anyhow::{Error, Result, anyhow};
 use clap::Args;
+use tasks::{advice::explained, command::in_short, ctx::Ctx};
 
-use crate::{
-    advice::explained,
-    cluster::{
-        diagnosis::{Finding, diagnose},
-        kubectl::Kubectl,
-        names::{DEPLOYMENT, VLLM},
-        objects::ContainerStatus,
-        observe::Snapshot,
-    },
-    command::in_short,
-    ctx::Ctx,
+use crate::cluster::{
+    diagnosis::{Finding, diagnose},
+    kubectl::Kubectl,
+    names::{DEPLOYMENT, VLLM},
+    objects::ContainerStatus,
+    observe::Snapshot,
 };
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);

@@ -7,9 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
+use tasks::ctx::{as_from_shell, workspace_root};
 use xshell::{Shell, cmd};
-
-use crate::ctx::{as_from_shell, workspace_root};
 
 /// Where the copy lies: always the same place, so that the next check finds most of it compiled.
 const COPY: &str = "target/xtask/elsewhere/checkout";

@@ -64,7 +64,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ctx::workspace_root;
+    use tasks::ctx::workspace_root;
 
     fn committed() -> Vec<u8> {
         fs::read(workspace_root().join(crate::ebpf::COMMITTED)).unwrap()

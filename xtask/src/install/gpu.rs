@@ -9,14 +9,14 @@ use std::{
 use anyhow::{Error, Result};
 
 use super::node::nodes;
+use tasks::{advice::explained, ctx::Ctx};
+
 use crate::{
-    advice::explained,
     cluster::{
         kubectl::Kubectl,
         names::{GPU, RUNTIME_CLASS},
         objects::{ContainerStatus, List, Node, Pod},
     },
-    ctx::Ctx,
     deploy::apply_rendered,
     manifests,
 };

@@ -11,12 +11,13 @@ use super::{
     node::journal,
     scratch,
 };
-use crate::{
+use tasks::{
     advice::{explained, of_output},
     command::{Command, is_on_path},
     ctx::{Ctx, State},
-    pins::{K3S, K3S_RELEASES, K3S_SOURCES},
 };
+
+use crate::pins::{K3S, K3S_RELEASES, K3S_SOURCES};
 
 const BINARY: &str = "/usr/local/bin/k3s";
 /// The published checksums, also those of the images for machines without a network.

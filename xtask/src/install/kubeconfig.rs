@@ -3,12 +3,12 @@
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
-
-use crate::{
-    cluster::kubectl::OF_K3S,
+use tasks::{
     command::{Command, is_root},
     ctx::{Ctx, State},
 };
+
+use crate::cluster::kubectl::OF_K3S;
 
 /// One that is there already, perhaps of another cluster, is left alone.
 pub(super) fn copy(ctx: &Ctx) -> Result<()> {

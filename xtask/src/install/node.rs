@@ -7,15 +7,15 @@ use std::{
 };
 
 use anyhow::{Error, Result};
-
-use crate::{
+use tasks::{
     advice::{Advice, explained, of_output},
-    cluster::{
-        kubectl::Kubectl,
-        objects::{List, Node},
-    },
     command::{Command, in_short},
     ctx::Ctx,
+};
+
+use crate::cluster::{
+    kubectl::Kubectl,
+    objects::{List, Node},
 };
 
 const PAUSE: Duration = Duration::from_secs(2);

@@ -7,9 +7,8 @@ mod role;
 use std::path::Path;
 
 use anyhow::Result;
-
-use crate::{advice::explained, ctx::Ctx};
 use facts::Facts;
+use tasks::{advice::explained, ctx::Ctx};
 
 /// Images of vLLM, K3s and a model of 7 billion parameters.
 const LEAST_DISK_GB: u64 = 60;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::k3s::running;
-use crate::{
+use tasks::{
     advice::explained,
     command::{Command, is_on_path},
     ctx::{Ctx, State},

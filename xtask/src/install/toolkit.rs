@@ -7,11 +7,12 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{download, scratch};
-use crate::{
+use tasks::{
     command::Command,
     ctx::{Ctx, State},
-    pins::{TOOLKIT, TOOLKIT_REPOSITORY},
 };
+
+use crate::pins::{TOOLKIT, TOOLKIT_REPOSITORY};
 
 pub(super) const PACKAGES: [&str; 4] = [
     "nvidia-container-toolkit",

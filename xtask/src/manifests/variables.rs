@@ -86,7 +86,7 @@ mod tests {
     use std::{collections::BTreeSet, fs};
 
     use super::*;
-    use crate::ctx::workspace_root;
+    use tasks::ctx::workspace_root;
 
     #[test]
     fn they_are_those_of_the_program_that_renders() {

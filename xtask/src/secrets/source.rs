@@ -12,7 +12,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::single_line;
-use crate::{advice::explained, aws_profile, cluster::names::AWS_SECRET_KEYS};
+use tasks::advice::explained;
+
+use crate::{aws_profile, cluster::names::AWS_SECRET_KEYS};
 
 pub(super) fn token(file: Option<&Path>) -> Result<String> {
     let what = "the Hugging Face token";

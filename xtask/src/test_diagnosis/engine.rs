@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, thread, time::Duration};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{Expected, Layout};
-use crate::{
+use tasks::{
     background::{Background, Interrupt},
     http,
 };

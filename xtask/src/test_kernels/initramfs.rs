@@ -12,7 +12,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use super::CHECKS;
-use crate::{
+use tasks::{
     command::find_on_path,
     ctx::{as_from_shell, program_directory},
 };

@@ -11,17 +11,16 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::Check;
-use crate::{
-    cluster::{
-        Cluster,
-        bucket::Bucket,
-        diagnosis::{Finding, of_uploads},
-        kubectl::Kubectl,
-        names::{DEPLOYMENT, TRACER},
-        observe::Snapshot,
-        tracer::{Status, Uploads},
-    },
-    ctx::Ctx,
+use tasks::ctx::Ctx;
+
+use crate::cluster::{
+    Cluster,
+    bucket::Bucket,
+    diagnosis::{Finding, of_uploads},
+    kubectl::Kubectl,
+    names::{DEPLOYMENT, TRACER},
+    observe::Snapshot,
+    tracer::{Status, Uploads},
 };
 
 const PAUSE: Duration = Duration::from_secs(5);

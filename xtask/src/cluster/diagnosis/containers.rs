@@ -1,12 +1,11 @@
 //! What keeps a container from running or from becoming ready.
 
 use super::{AT_ONCE, Finding, LONG, SHORT};
-use crate::{
-    advice::{Advice, of_tracer_log, of_vllm_log},
-    cluster::{
-        names::{TRACER, VLLM},
-        objects::{ContainerStatus, Event, Waiting},
-    },
+use tasks::advice::{Advice, of_tracer_log, of_vllm_log};
+
+use crate::cluster::{
+    names::{TRACER, VLLM},
+    objects::{ContainerStatus, Event, Waiting},
 };
 
 /// Ends of one container in a row after which another start will not help.

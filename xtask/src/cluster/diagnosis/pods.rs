@@ -1,12 +1,11 @@
 //! What keeps a pod from being made, from being placed on a node, or from starting there.
 
 use super::{Finding, LONG, SHORT};
-use crate::{
-    advice::of_output,
-    cluster::{
-        objects::{Event, Pod},
-        observe::Snapshot,
-    },
+use tasks::advice::of_output;
+
+use crate::cluster::{
+    objects::{Event, Pod},
+    observe::Snapshot,
 };
 
 /// No pod at all: the reason stands at the replica set only.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 
 use super::podman::Podman;
-use crate::background::Interrupt;
+use tasks::background::Interrupt;
 
 /// What the default profile gives; `manifests/src/tracer.rs` has the same.
 const GIVEN: [&str; 4] = ["BPF", "PERFMON", "SYS_PTRACE", "SYS_ADMIN"];
@@ -112,7 +112,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ctx::workspace_root;
+    use tasks::ctx::workspace_root;
 
     const LOG: &str = "ERROR this machine cannot trace yet:
   CAP_BPF is missing, needed to create eBPF maps, load programs and attach them: run as root, or

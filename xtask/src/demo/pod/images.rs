@@ -10,11 +10,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::podman::Podman;
-use crate::{
-    build,
+use tasks::{
     command::Command,
     ctx::{Ctx, program_directory, workspace_root},
 };
+
+use crate::build;
 
 const STANDINS: &str = "localhost/standins:demo";
 

@@ -13,8 +13,9 @@ use super::{
     podman::{Podman, name_of},
     probe::Probe,
 };
+use tasks::background::Interrupt;
+
 use crate::{
-    background::Interrupt,
     cluster::{
         names::{TRACER, TRACER_PROGRAM},
         tracer::Status,

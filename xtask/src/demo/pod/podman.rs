@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tasks::command::Command;
 
-use crate::{build::engine::Engine, cluster::names::DEPLOYMENT, command::Command};
+use crate::{build::engine::Engine, cluster::names::DEPLOYMENT};
 
 pub(super) const NETWORK: &str = "vllm-tracing-demo";
 

@@ -4,8 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use serde::Deserialize;
-
-use crate::http;
+use tasks::http;
 
 /// What `manifests --kubelet` tells of a probe.
 #[derive(Debug, Clone, Deserialize)]

@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{S3, S3_PORT, images::Images, kubelet::Duties};
+use tasks::command::Command;
+
 use crate::{
     cluster::names::AWS_SECRET,
-    command::Command,
     demo::{
         files::Files,
         store::{ACCESS_KEY, BUCKET, SECRET_KEY},

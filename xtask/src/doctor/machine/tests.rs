@@ -3,7 +3,9 @@
 use std::fs;
 
 use super::*;
-use crate::{ctx::workspace_root, doctor::Mark};
+use tasks::ctx::workspace_root;
+
+use crate::doctor::Mark;
 
 /// A machine that lacks nothing.
 fn capable() -> Machine {

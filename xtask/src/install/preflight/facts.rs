@@ -2,9 +2,10 @@
 
 use std::{env, fs, net::TcpListener, path::Path};
 
+use tasks::command::{Command, is_on_path};
+
 use crate::{
     cluster::names::NODE_PORT,
-    command::{Command, is_on_path},
     install::{
         airgap::missing,
         preflight::role::{Role, other_data_dir, unit_text},

@@ -5,10 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    command::Command,
-    install::preflight::{Finding, ok, refused},
-};
+use tasks::command::Command;
+
+use crate::install::preflight::{Finding, ok, refused};
 
 const UNITS: &str = "/etc/systemd/system";
 

@@ -10,10 +10,9 @@ use trace::{
 };
 
 use super::Check;
-use crate::{
-    cluster::{bucket::Bucket, kubectl::Kubectl, tracer::Status},
-    ctx::target_directory,
-};
+use tasks::ctx::target_directory;
+
+use crate::cluster::{bucket::Bucket, kubectl::Kubectl, tracer::Status};
 
 const NAME: &str = "traces in S3 are whole";
 

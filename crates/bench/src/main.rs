@@ -1,0 +1,70 @@
+//! What tracing costs and how fast traces are read, measured side by side in one run.
+//!
+//! Goals are told, never enforced: a timing fails no task.
+
+#![expect(clippy::print_stdout, reason = "results go to stdout")]
+
+mod analyze;
+mod bpftrace;
+mod goal;
+mod gpu;
+mod pipeline;
+mod place;
+mod probe;
+mod sidecar;
+mod soak;
+mod statistics;
+mod table;
+mod usage;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tasks::ctx::Ctx;
+
+/// Measure what tracing costs, which needs root, and how fast traces are read
+#[derive(Debug, Parser)]
+#[command(name = "bench", bin_name = "cargo xtask bench", version)]
+struct Cli {
+    /// Show what would be run, and change nothing
+    #[arg(short = 'n', long, global = true, display_order = 900)]
+    dry_run: bool,
+
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    Probe(probe::Probe),
+    Pipeline(pipeline::Pipeline),
+    Gpu(gpu::Gpu),
+    Soak(soak::Soak),
+    Analyze(analyze::Analyze),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Cli { dry_run, bench }: Cli) -> Result<()> {
+    anyhow::ensure!(
+        !dry_run || matches!(bench, Bench::Gpu(_)),
+        "a measurement cannot be shown without running it: --help says what it does"
+    );
+    let ctx = &Ctx::new(dry_run)?;
+    match bench {
+        Bench::Probe(task) => probe::run(ctx, &task),
+        Bench::Pipeline(task) => pipeline::run(ctx, &task),
+        Bench::Gpu(task) => gpu::run(ctx, &task),
+        Bench::Soak(task) => soak::run(ctx, &task),
+        Bench::Analyze(task) => analyze::run(ctx, &task),
+    }
+}
