@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use tasks::{command::Command, ctx::Ctx};
 
-use crate::doctor;
+use crate::develop::doctor;
 
 /// Measure what tracing costs, which needs root, and how fast traces are read
 ///

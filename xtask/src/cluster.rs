@@ -1,12 +1,23 @@
-//! What the tasks on a K3s cluster share: how to reach it, and the names of what is deployed there.
+//! Tasks on a K3s cluster, and what they share: how to reach it, and the names of what is deployed there.
 
-pub(crate) mod bucket;
-pub(crate) mod diagnosis;
+pub(crate) mod all;
+pub(crate) mod deploy;
+pub(crate) mod destroy;
+pub(crate) mod fetch;
+pub(crate) mod logs;
+pub(crate) mod secrets;
+pub(crate) mod status;
+pub(crate) mod test;
+pub(crate) mod verify;
+
+mod aws_profile;
+mod bucket;
+mod diagnosis;
 pub(crate) mod kubectl;
 pub(crate) mod names;
 pub(crate) mod objects;
-pub(crate) mod observe;
-pub(crate) mod secret;
+mod observe;
+mod secret;
 pub(crate) mod tracer;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the main job on stand-ins, with real probes, processes, sockets and S3.
 
+mod callees;
 mod checks;
 mod comparison;
 mod files;
@@ -22,7 +23,7 @@ use tasks::{
 };
 use xshell::cmd;
 
-use crate::{analyze, doctor};
+use crate::{analyze, develop::doctor};
 use comparison::Comparison;
 use files::Files;
 

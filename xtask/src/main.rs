@@ -3,40 +3,26 @@
 
 #![expect(clippy::print_stdout, reason = "what a task was asked for goes to stdout")]
 
-mod all;
 mod analyze;
-mod aws_profile;
 mod bench;
-mod build;
-mod callees;
-mod ci;
 mod cluster;
 mod demo;
-mod deploy;
-mod destroy;
-mod doctor;
-mod ebpf;
-mod fetch;
-mod install;
-mod load;
-mod logs;
+mod develop;
 mod manifests;
+mod node;
 mod pins;
-mod secrets;
-mod status;
-mod test_diagnosis;
-mod test_faults;
-mod test_kernels;
-#[cfg(test)]
-mod troubleshooting_docs;
-mod uninstall;
-mod verify;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tasks::ctx::Ctx;
+
+use crate::{
+    cluster::{all, deploy, destroy, fetch, logs, secrets, status, test, verify},
+    develop::{ci, doctor, ebpf, test_diagnosis, test_faults, test_kernels},
+    node::{build, install, uninstall},
+};
 
 /// Trace the CUDA calls of vLLM on K3s
 #[derive(Debug, Parser)]
@@ -60,7 +46,7 @@ enum Command {
     All(all::All),
     Build(build::Build),
     Deploy(deploy::Deploy),
-    Test(load::Test),
+    Test(test::Test),
     Verify(verify::Verify),
     Status(status::Status),
     Logs(logs::Logs),
@@ -108,7 +94,7 @@ fn run(Cli { dry_run, command }: Cli) -> Result<ExitCode> {
         Command::All(task) => all::run(ctx, &task)?,
         Command::Build(task) => build::run(ctx, &task).map(drop)?,
         Command::Deploy(task) => deploy::run(ctx, &task)?,
-        Command::Test(task) => load::run(ctx, &task)?,
+        Command::Test(task) => test::run(ctx, &task)?,
         Command::Logs(task) => logs::run(ctx, &task)?,
         Command::Fetch(task) => fetch::run(ctx, &task)?,
         Command::Destroy(task) => destroy::run(ctx, &task)?,

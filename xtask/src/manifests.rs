@@ -131,7 +131,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deploy::Deploy;
+    use crate::cluster::deploy::Deploy;
 
     fn settings(words: &[&str]) -> Settings {
         Settings { settings: words.iter().map(|&word| word.to_owned()).collect() }

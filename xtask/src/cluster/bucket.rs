@@ -16,7 +16,7 @@ use tasks::{
     static_build::static_program,
 };
 
-use crate::aws_profile;
+use crate::cluster::aws_profile;
 
 const VARIABLES: [&str; 4] = ["S3_BUCKET", "S3_PREFIX", "S3_ENDPOINT", "AWS_REGION"];
 

@@ -1,6 +1,8 @@
 //! Why vLLM is not ready: from the states that Kubernetes tells, and from logs, to causes and commands.
 
 mod containers;
+#[cfg(test)]
+mod documentation;
 mod pods;
 
 use std::{fmt, time::Duration};

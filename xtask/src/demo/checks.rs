@@ -21,8 +21,8 @@ use super::{
 };
 use tasks::{background::Interrupt, command::Command};
 
-use crate::{
-    cluster::tracer::Status,
+use crate::cluster::{
+    tracer::Status,
     verify::{Check, print},
 };
 

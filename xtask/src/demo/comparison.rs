@@ -17,7 +17,7 @@ use trace::{
 };
 
 use super::files::Files;
-use crate::callees::{self, Counts};
+use crate::demo::callees::{self, Counts};
 
 /// Both sides, function by function, and what differs.
 #[derive(Debug, Serialize)]

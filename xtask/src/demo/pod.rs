@@ -26,7 +26,7 @@ use tasks::{
     static_build::static_path,
 };
 
-use crate::{cluster::names::NODE_PORT, verify};
+use crate::cluster::{names::NODE_PORT, verify};
 use images::Images;
 use kubelet::Kubelet;
 use podman::Podman;

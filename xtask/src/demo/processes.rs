@@ -15,7 +15,7 @@ use tasks::{
     ctx::Ctx,
 };
 
-use crate::verify;
+use crate::cluster::verify;
 
 pub(super) fn run(ctx: &Ctx, task: &Demo, interrupt: &Interrupt) -> Result<()> {
     let files = Files::create(directory(task.out.as_deref(), USUAL)?)?;
@@ -102,7 +102,7 @@ fn start_s3(files: &Files, port: &str) -> Result<Background> {
 fn start_vllm(files: &Files) -> Result<Background> {
     let variables = [
         ("LD_LIBRARY_PATH", files.libraries().display().to_string()),
-        (crate::callees::DIRECTORY_VARIABLE, files.counts().display().to_string()),
+        (crate::demo::callees::DIRECTORY_VARIABLE, files.counts().display().to_string()),
     ];
     let arguments = [
         "-m",

@@ -6,15 +6,15 @@ use crate::documentation::{read, shell};
 
 /// By `cargo xtask ci` or `.ci/run`: the file that runs it, and how.
 const BY_CI: [(&str, &str, &str); 4] = [
-    ("cargo xtask demo", "xtask/src/ci.rs", "demo::run(ctx, &demo::Demo::default())"),
+    ("cargo xtask demo", "xtask/src/develop/ci.rs", "demo::run(ctx, &demo::Demo::default())"),
     (
         "cargo xtask verify --traces target/demo/downloaded",
-        "xtask/src/ci.rs",
+        "xtask/src/develop/ci.rs",
         "verify::left_by_demo",
     ),
     (
         "cargo xtask analyze summary,launches,memory target/demo/downloaded",
-        "xtask/src/ci.rs",
+        "xtask/src/develop/ci.rs",
         "analyze::left_by_demo(ctx)",
     ),
     ("cargo xtask ci", ".ci/run", "\ncargo xtask ci --require-pod\n"),

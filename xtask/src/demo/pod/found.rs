@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use tasks::command::is_on_path;
 
-use crate::{build::engine::Engine, pins::OLDEST_PODMAN};
+use crate::{node::build::engine::Engine, pins::OLDEST_PODMAN};
 
 /// The podman of this machine that plays the pod, in words; the error says what is missing.
 pub(crate) fn can_run(wanted: Option<&str>) -> Result<String> {

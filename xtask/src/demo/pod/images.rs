@@ -15,7 +15,7 @@ use tasks::{
     ctx::{Ctx, program_directory, workspace_root},
 };
 
-use crate::build;
+use crate::node::build;
 
 const STANDINS: &str = "localhost/standins:demo";
 

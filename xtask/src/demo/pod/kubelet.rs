@@ -15,11 +15,9 @@ use super::{
 };
 use tasks::background::Interrupt;
 
-use crate::{
-    cluster::{
-        names::{TRACER, TRACER_PROGRAM},
-        tracer::Status,
-    },
+use crate::cluster::{
+    names::{TRACER, TRACER_PROGRAM},
+    tracer::Status,
     verify::{Check, cluster::of_status},
 };
 

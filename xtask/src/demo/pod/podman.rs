@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tasks::command::Command;
 
-use crate::{build::engine::Engine, cluster::names::DEPLOYMENT};
+use crate::{cluster::names::DEPLOYMENT, node::build::engine::Engine};
 
 pub(super) const NETWORK: &str = "vllm-tracing-demo";
 

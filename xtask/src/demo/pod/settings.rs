@@ -40,7 +40,7 @@ pub(super) fn render(
         format!("--profile={profile}"),
         format!("--tracer-image={}", images.sidecar),
         format!("--vllm-image={}", images.standins),
-        format!("--vllm-env={}={COUNTS}", crate::callees::DIRECTORY_VARIABLE),
+        format!("--vllm-env={}={COUNTS}", crate::demo::callees::DIRECTORY_VARIABLE),
         format!("--s3-bucket={BUCKET}"),
         format!("--s3-endpoint=http://{S3}:{S3_PORT}"),
         // Else the tracer asks the cloud for its region, if this machine is in one.

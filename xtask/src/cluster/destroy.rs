@@ -14,15 +14,15 @@ use tasks::{
 };
 
 use crate::{
-    build,
     cluster::{
         Cluster,
+        deploy::namespace,
         kubectl::Kubectl,
         names::{ACCOUNT, DEPLOYMENT, NAMESPACE, SERVICE, SETTINGS},
         observe::Snapshot,
         tracer::Status,
     },
-    deploy::namespace,
+    node::build,
 };
 
 /// Remove the deployment; storage and secrets stay

@@ -13,11 +13,11 @@ use tasks::{advice::explained, ctx::Ctx};
 
 use crate::{
     cluster::{
+        deploy::apply_rendered,
         kubectl::Kubectl,
         names::{GPU, RUNTIME_CLASS},
         objects::{ContainerStatus, List, Node, Pod},
     },
-    deploy::apply_rendered,
     manifests,
 };
 

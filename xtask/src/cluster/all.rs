@@ -8,12 +8,15 @@ use tasks::{advice::explained, ctx::Ctx};
 
 use crate::{
     analyze,
-    build::{self, Build},
-    cluster::{Cluster, kubectl::Kubectl},
-    deploy::{self, Wait},
-    load::{BATCH, Target, Tester},
+    cluster::{
+        Cluster,
+        deploy::{self, Wait},
+        kubectl::Kubectl,
+        test::{BATCH, Target, Tester},
+        verify,
+    },
     manifests::Settings,
-    verify,
+    node::build::{self, Build},
 };
 
 /// Build, deploy, wait for vLLM, send prompts, verify the traces, write a report of them

@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use tasks::ctx::workspace_root;
 
-use crate::doctor::Mark;
+use crate::develop::doctor::Mark;
 
 /// A machine that lacks nothing.
 fn capable() -> Machine {

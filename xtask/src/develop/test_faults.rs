@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use tasks::{ctx::Ctx, fault_suite};
 
-use crate::doctor;
+use crate::develop::doctor;
 
 /// Inject faults of store, disk, processes and sidecar, and prove that nothing is lost
 ///

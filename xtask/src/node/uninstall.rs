@@ -10,9 +10,11 @@ use tasks::{
 };
 
 use crate::{
-    cluster::kubectl::Kubectl,
-    destroy::{confirm, remove_deployment},
-    install::remove_toolkit,
+    cluster::{
+        destroy::{confirm, remove_deployment},
+        kubectl::Kubectl,
+    },
+    node::install::remove_toolkit,
 };
 
 /// K3s's installer leaves it beside K3s.

@@ -19,7 +19,7 @@ use tasks::{
 };
 use xshell::cmd;
 
-use crate::doctor;
+use crate::develop::doctor;
 use verdict::{Verdict, judge};
 
 /// What the stand-in vLLM can do wrong, by the name that the finding has.

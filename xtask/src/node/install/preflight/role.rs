@@ -7,7 +7,7 @@ use std::{
 
 use tasks::command::Command;
 
-use crate::install::preflight::{Finding, ok, refused};
+use crate::node::install::preflight::{Finding, ok, refused};
 
 const UNITS: &str = "/etc/systemd/system";
 

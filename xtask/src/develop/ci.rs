@@ -6,7 +6,12 @@ use clap::Args;
 use tasks::ctx::{Ctx, as_from_shell};
 use xshell::cmd;
 
-use crate::{analyze, demo, doctor, test_faults, verify};
+use crate::{
+    analyze,
+    cluster::verify,
+    demo,
+    develop::{doctor, test_faults},
+};
 
 /// Run every check and test; needs stable Rust, a C compiler and root
 ///

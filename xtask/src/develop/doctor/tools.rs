@@ -4,7 +4,7 @@ use super::{
     Finding,
     facts::{Checking, Deploying, Measuring, Tool},
 };
-use crate::ebpf::toolchain::Piece;
+use crate::develop::ebpf::toolchain::Piece;
 
 pub(super) fn checking(found: &Checking) -> Vec<Finding> {
     let Checking { rustfmt, clippy, jq, pod } = found;
@@ -75,7 +75,7 @@ fn tool(topic: &'static str, found: &Tool, purpose: &str, remedy: &str) -> Findi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Mark;
+    use crate::develop::doctor::Mark;
 
     #[test]
     fn any_container_engine_is_enough() {

@@ -15,7 +15,6 @@ use tasks::{
 };
 
 use crate::{
-    build,
     cluster::{
         Cluster,
         kubectl::Kubectl,
@@ -23,6 +22,7 @@ use crate::{
         secret,
     },
     manifests::Settings,
+    node::build,
 };
 pub(crate) use wait::{Wait, until_ready};
 

@@ -183,7 +183,7 @@ fn literals(directory: &Path) -> Vec<String> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.append(&mut literals(&path));
-        } else if !path.ends_with("tests.rs") && !path.ends_with("troubleshooting_docs.rs") {
+        } else if !path.ends_with("tests.rs") && !path.ends_with("diagnosis/documentation.rs") {
             let source = fs::read_to_string(&path).unwrap();
             found.append(&mut literals_of(source.split("#[cfg(test)]").next().unwrap()));
         }

@@ -67,7 +67,7 @@ mod tests {
     use tasks::ctx::workspace_root;
 
     fn committed() -> Vec<u8> {
-        fs::read(workspace_root().join(crate::ebpf::COMMITTED)).unwrap()
+        fs::read(workspace_root().join(crate::develop::ebpf::COMMITTED)).unwrap()
     }
 
     #[test]

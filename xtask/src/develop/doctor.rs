@@ -12,7 +12,7 @@ use serde::Serialize;
 use tasks::ctx::Ctx;
 use xshell::Shell;
 
-use crate::ebpf::toolchain;
+use crate::develop::ebpf::toolchain;
 
 /// Say what this machine can do, and what it lacks for the rest
 ///

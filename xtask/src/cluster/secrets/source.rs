@@ -14,7 +14,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use super::single_line;
 use tasks::advice::explained;
 
-use crate::{aws_profile, cluster::names::AWS_SECRET_KEYS};
+use crate::cluster::{aws_profile, names::AWS_SECRET_KEYS};
 
 pub(super) fn token(file: Option<&Path>) -> Result<String> {
     let what = "the Hugging Face token";

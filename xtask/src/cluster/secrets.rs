@@ -15,14 +15,12 @@ use tasks::{
     ctx::{Ctx, State},
 };
 
-use crate::{
-    cluster::{
-        Cluster,
-        kubectl::Kubectl,
-        names::{AWS_SECRET, HF_SECRET, HF_SECRET_KEY, NAMESPACE},
-        secret,
-    },
+use crate::cluster::{
+    Cluster,
     deploy::namespace,
+    kubectl::Kubectl,
+    names::{AWS_SECRET, HF_SECRET, HF_SECRET_KEY, NAMESPACE},
+    secret,
 };
 
 /// Store the Hugging Face token, and AWS keys, in the cluster

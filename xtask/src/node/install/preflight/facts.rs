@@ -6,7 +6,7 @@ use tasks::command::{Command, is_on_path};
 
 use crate::{
     cluster::names::NODE_PORT,
-    install::{
+    node::install::{
         airgap::missing,
         preflight::role::{Role, other_data_dir, unit_text},
         toolkit,
