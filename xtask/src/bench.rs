@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: measurements, by the program `bench`.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
 use clap::Args;
 use tasks::{command::Command, ctx::Ctx};
 
@@ -20,13 +22,19 @@ pub(crate) struct Bench {
 /// They trace on this machine.
 const TRACING: [&str; 3] = ["probe", "pipeline", "soak"];
 
-pub(crate) fn run(ctx: &Ctx, Bench { arguments }: &Bench) -> Result<()> {
+/// Measured, failed, or wrong usage: the program has said why.
+const EXIT_CODES: [u8; 3] = [0, 1, 2];
+
+pub(crate) fn run(ctx: &Ctx, Bench { arguments }: &Bench) -> Result<ExitCode> {
+    ensure!(
+        !ctx.dry_run,
+        "a measurement cannot be shown without running it: `cargo xtask bench --help` says what it does"
+    );
     let traces = arguments.first().is_some_and(|first| TRACING.contains(&&first[..]));
     let helps = arguments.iter().any(|argument| ["-h", "--help"].contains(&&argument[..]));
-    if traces && !helps && !ctx.dry_run {
+    if traces && !helps {
         doctor::require_for_tracing(&ctx.sh)?;
     }
     let bench = Command::new("cargo run --quiet --locked --package bench --");
-    let dry_run = ctx.dry_run.then(|| "--dry-run".to_owned());
-    bench.args(dry_run).args(arguments.iter().cloned()).run_as_it_is()
+    bench.args(arguments.iter().cloned()).run_for_exit_code(&EXIT_CODES).map(ExitCode::from)
 }

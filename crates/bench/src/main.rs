@@ -27,10 +27,6 @@ use tasks::ctx::Ctx;
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "cargo xtask bench", version)]
 struct Cli {
-    /// Show what would be run, and change nothing
-    #[arg(short = 'n', long, global = true, display_order = 900)]
-    dry_run: bool,
-
     #[command(subcommand)]
     bench: Bench,
 }
@@ -54,12 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Cli { dry_run, bench }: Cli) -> Result<()> {
-    anyhow::ensure!(
-        !dry_run || matches!(bench, Bench::Gpu(_)),
-        "a measurement cannot be shown without running it: --help says what it does"
-    );
-    let ctx = &Ctx::new(dry_run)?;
+fn run(Cli { bench }: Cli) -> Result<()> {
+    let ctx = &Ctx::new(false)?;
     match bench {
         Bench::Probe(task) => probe::run(ctx, &task),
         Bench::Pipeline(task) => pipeline::run(ctx, &task),

@@ -10,7 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 use serde::Deserialize;
 use tasks::ctx::{Ctx, as_from_shell, workspace_root};
@@ -32,6 +32,11 @@ pub(crate) enum Ebpf {
 }
 
 pub(crate) fn run(ctx: &Ctx, task: &Ebpf) -> Result<()> {
+    ensure!(
+        !ctx.dry_run,
+        "the object cannot be compared without building it: `cargo xtask ebpf check` leaves the \
+         committed one as it is"
+    );
     match task {
         Ebpf::Build => build(ctx),
         Ebpf::Check => check(ctx),

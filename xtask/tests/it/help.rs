@@ -31,3 +31,14 @@ fn misspelt_task_is_a_usage_error_with_a_hint() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("doctor"), "{}", stderr(&output));
 }
+
+#[test]
+fn what_cannot_be_shown_without_running_it_refuses_a_dry_run() {
+    for task in ["demo", "ci", "bench probe", "ebpf build", "ebpf check", "test-faults"] {
+        let output = xtask().arg("--dry-run").args(task.split(' ')).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{task}: {said}");
+        assert!(said.starts_with("error: ") && said.lines().count() == 1, "{task}: {said}");
+        assert!(said.contains(" cannot be "), "{task}: {said}");
+    }
+}

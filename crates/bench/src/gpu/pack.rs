@@ -35,9 +35,6 @@ pub(super) fn build(ctx: &Ctx) -> Result<PathBuf> {
 
 pub(super) fn run(ctx: &Ctx, directory: &Path) -> Result<()> {
     let built = ctx.step("build", || build(ctx))?;
-    if ctx.dry_run {
-        return Ok(());
-    }
     let cannot = || format!("cannot fill {}", directory.display());
     fs::create_dir_all(directory.join("examples")).with_context(cannot)?;
     for program in PROGRAMS {
