@@ -22,7 +22,7 @@ const DIRECTORY_LIMIT: &str = "48Gi";
 /// Until what was traced is in the file: the recorder looks every 50 ms.
 pub(super) const WRITTEN: Duration = Duration::from_millis(300);
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// TRACE_DETAIL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -91,7 +91,7 @@ impl Start<'_> {
         ];
         variables.extend_from_slice(settings);
         let sidecar = Background::start(program, &[], &variables, log)?;
-        sidecar.wait_for_line("ready: tracing", PATIENCE, interrupt)?;
+        sidecar.wait_for_line("ready: tracing", TIMEOUT, interrupt)?;
         Ok(sidecar)
     }
 }

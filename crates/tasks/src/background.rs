@@ -123,10 +123,10 @@ impl Background {
     pub fn wait_for_line(
         &self,
         text: &str,
-        patience: Duration,
+        timeout: Duration,
         interrupt: &Interrupt,
     ) -> Result<String> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             if let Some((line, _)) = log
@@ -138,7 +138,7 @@ impl Background {
             }
             self.check()?;
             if Instant::now() > deadline {
-                bail!("{} did not say {text:?} in {patience:?}: {}", self.name, self.end_of_log());
+                bail!("{} did not say {text:?} in {timeout:?}: {}", self.name, self.end_of_log());
             }
             interrupt.sleep(POLL)?;
         }
@@ -152,10 +152,10 @@ impl Background {
         Ok(())
     }
 
-    /// SIGTERM, and an orderly end within `patience`.
-    pub fn stop(&self, patience: Duration) -> Result<()> {
+    /// SIGTERM, and an orderly end within `timeout`.
+    pub fn stop(&self, timeout: Duration) -> Result<()> {
         self.terminate();
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
             if let Some(output) = self.handle.try_wait()? {
                 if output.status.success() {
@@ -165,7 +165,7 @@ impl Background {
             }
             std::thread::sleep(POLL);
         }
-        bail!("{} did not end {patience:?} after SIGTERM: {}", self.name, self.end_of_log())
+        bail!("{} did not end {timeout:?} after SIGTERM: {}", self.name, self.end_of_log())
     }
 
     fn terminate(&self) {
@@ -186,12 +186,12 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(5);
+        const TIMEOUT: Duration = Duration::from_secs(5);
         if matches!(self.handle.try_wait(), Ok(Some(_))) {
             return;
         }
         self.terminate();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if !matches!(self.handle.try_wait(), Ok(None)) {
                 return;

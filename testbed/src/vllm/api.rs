@@ -28,7 +28,7 @@ use super::options::Options;
 use super::request::{Kind, Plan};
 
 /// How long clients may take for the rest of their answers once the server stops, and how long the engine.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 const LARGEST_BODY: usize = 64 << 20;
 
 pub(super) fn serve(options: Options) -> Result<ExitCode> {
@@ -81,10 +81,10 @@ async fn run(options: Options) -> Result<ExitCode> {
     // Running answers end with what they have.
     engine.link.stop();
     drop(stop);
-    if tokio::time::timeout(PATIENCE, serving).await.is_err() {
+    if tokio::time::timeout(TIMEOUT, serving).await.is_err() {
         eprintln!("WARNING clients still hold connections: leaving them");
     }
-    let status = engine.finish(PATIENCE).await?;
+    let status = engine.finish(TIMEOUT).await?;
     // One that was told to stop before it could heed the signal ends by it.
     let stopped = status.success() || status.signal() == Some(libc::SIGTERM);
     ensure!(stopped, "the engine process ended badly: {status}");

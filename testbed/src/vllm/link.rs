@@ -164,11 +164,11 @@ impl Engine {
     }
 
     /// Waits for an engine that was told to stop; one that hangs is killed.
-    pub(super) async fn finish(&mut self, patience: Duration) -> Result<ExitStatus> {
-        if let Ok(status) = tokio::time::timeout(patience, self.wait()).await {
+    pub(super) async fn finish(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        if let Ok(status) = tokio::time::timeout(timeout, self.wait()).await {
             return status;
         }
-        eprintln!("ERROR the engine did not stop within {patience:?} and is killed");
+        eprintln!("ERROR the engine did not stop within {timeout:?} and is killed");
         self.child.kill().await.context("cannot kill the engine process")?;
         self.wait().await
     }

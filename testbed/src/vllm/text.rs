@@ -12,7 +12,7 @@ pub(super) struct Voice {
 }
 
 /// No answer ends by itself before so many tokens, so that short requests get what they ask for.
-const SHORTEST_ANSWER: u64 = 256;
+const MIN_ANSWER: u64 = 256;
 
 #[rustfmt::skip]
 const WORDS: [&str; 64] = [
@@ -49,7 +49,7 @@ impl Voice {
 
     /// After how many tokens the answer ends by itself.
     pub(super) fn natural_length(self) -> usize {
-        usize::try_from(SHORTEST_ANSWER + self.seed % SHORTEST_ANSWER).expect("a small number")
+        usize::try_from(MIN_ANSWER + self.seed % MIN_ANSWER).expect("a small number")
     }
 }
 

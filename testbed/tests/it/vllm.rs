@@ -26,7 +26,7 @@ struct Vllm {
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_standin-vllm");
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Vllm {
     fn start(options: &[&str]) -> Self {
@@ -108,7 +108,7 @@ impl Drop for Vllm {
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        assert!(start.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct All {
     target: Target,
 
     /// Longest wait for the first uploads
-    #[arg(long, value_name = "SECONDS", default_value_t = verify::PATIENCE.as_secs())]
+    #[arg(long, value_name = "SECONDS", default_value_t = verify::TIMEOUT.as_secs())]
     verify_timeout: u64,
 
     #[command(flatten)]
@@ -57,8 +57,8 @@ pub(crate) fn run(ctx: &Ctx, task: &All) -> Result<()> {
     tester.run("single", tester.single())?;
     tester.run("batch", tester.batch(BATCH))?;
     ctx.step("verify", || {
-        let patience = Duration::from_secs(*verify_timeout);
-        if verify::cluster::verify(ctx, cluster, false, patience)? {
+        let timeout = Duration::from_secs(*verify_timeout);
+        if verify::cluster::verify(ctx, cluster, false, timeout)? {
             return Ok(());
         }
         Err(explained(

@@ -73,16 +73,16 @@ pub(crate) fn check(ctx: &Ctx, kubectl: &Kubectl, settings: &Settings) -> Result
     if ctx.dry_run { Ok(()) } else { namespace::get(kubectl).map(drop) }
 }
 
-/// With this image of the tracer, unless the settings name one. `patience`: with a namespace that is
+/// With this image of the tracer, unless the settings name one. `timeout`: with a namespace that is
 /// still being deleted.
 pub(crate) fn apply(
     ctx: &Ctx,
     kubectl: &Kubectl,
     settings: &Settings,
     image: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<()> {
-    namespace::wait_until_usable(ctx, kubectl, patience)?;
+    namespace::wait_until_usable(ctx, kubectl, timeout)?;
     let mut flags = rights::flags(ctx, kubectl, settings);
     if !settings.name_an_image() {
         flags.extend(["--tracer-image", image]);

@@ -24,7 +24,7 @@ pub(crate) struct Finding {
     pub(crate) next: String,
     /// How long it may stay so before waiting on makes no sense; none: until the time is up.
     #[serde(skip)]
-    pub(crate) patience: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
 }
 
 const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
@@ -73,20 +73,20 @@ impl Finding {
         what: impl Into<String>,
         cause: &str,
         next: impl Into<String>,
-        patience: Option<Duration>,
+        grace: Option<Duration>,
     ) -> Self {
-        Self { what: what.into(), cause: cause.to_owned(), next: next.into(), patience }
+        Self { what: what.into(), cause: cause.to_owned(), next: next.into(), grace }
     }
 
-    fn advised(what: String, Advice { cause, next }: Advice, patience: Option<Duration>) -> Self {
-        Self::new(what, cause, next, patience)
+    fn advised(what: String, Advice { cause, next }: Advice, grace: Option<Duration>) -> Self {
+        Self::new(what, cause, next, grace)
     }
 }
 
 /// As one of several.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, cause, next, patience: _ } = self;
+        let Self { what, cause, next, grace: _ } = self;
         write!(f, "{what}\n  cause: {cause}\n  next:  {next}")
     }
 }

@@ -13,7 +13,7 @@ use tasks::ctx::{Ctx, workspace_root};
 use crate::{cluster::Cluster, demo};
 
 /// How long the first upload may take: the default rotation and upload interval, and some.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Check that traces are captured, uploaded and whole
 ///
@@ -26,7 +26,7 @@ pub(crate) struct Verify {
     subject: Subject,
 
     /// Longest wait for the deployment to pass: the first upload takes its time
-    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE.as_secs())]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT.as_secs())]
     timeout: u64,
 
     /// The directory of the demo (target/demo of the workspace)

@@ -27,7 +27,7 @@ use crate::cluster::{
 };
 
 /// How long uploads may take to show: a few upload intervals of the demo.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Prints the checks of the demo in `out`, and returns whether all have passed.
 pub(crate) fn verify(out: Option<&Path>, json: bool) -> Result<bool> {
@@ -59,7 +59,7 @@ pub(super) fn wait_until_passed(
     look: impl Fn() -> Vec<Check>,
     interrupt: &Interrupt,
 ) -> Result<Vec<Check>> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let checks = look();
         if checks.iter().all(|check| check.passed) {

@@ -28,7 +28,7 @@ use context::Context;
 use engine::Engine;
 
 /// What the image may weigh, in bytes.
-const MOST_BYTES: u64 = 25_000_000;
+const MAX_BYTES: u64 = 25_000_000;
 
 /// Build the sidecar's image and import it into K3s
 ///
@@ -114,9 +114,9 @@ fn report(engine: &Engine, reference: &str, archive: &Path) -> Result<()> {
     let megabytes = bytes as f64 / 1e6;
     eprintln!("size    {megabytes:.1} MB");
     ensure!(
-        bytes <= MOST_BYTES,
+        bytes <= MAX_BYTES,
         "the image has {megabytes:.1} MB, more than the {} MB it may have",
-        MOST_BYTES / 1_000_000
+        MAX_BYTES / 1_000_000
     );
     match engine.start(reference) {
         None => eprintln!("start   not measured: {} does not run images", engine.name()),

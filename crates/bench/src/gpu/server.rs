@@ -13,7 +13,7 @@ use tasks::{
 };
 
 /// Loading and capturing graphs takes minutes.
-const PATIENCE: Duration = Duration::from_secs(900);
+const TIMEOUT: Duration = Duration::from_secs(900);
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -34,11 +34,11 @@ impl Server {
         // The shell is replaced, so that SIGTERM reaches the server.
         let command = format!("exec {command}");
         let server = Background::start(PathBuf::from("sh"), &["-c", &command], &[], log)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let Err(error) = http::get(&address, "/health", POLL) else { return Ok(Self(server)) };
             server.check().context("vLLM did not start")?;
-            ensure!(Instant::now() < deadline, "vLLM did not answer in {PATIENCE:?}: {error:#}");
+            ensure!(Instant::now() < deadline, "vLLM did not answer in {TIMEOUT:?}: {error:#}");
             interrupt.sleep(POLL)?;
         }
     }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Attaching takes tenths of a second; bpftrace compiles first.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -184,7 +184,7 @@ fn start_empty(place: &Place, engine: u32, interrupt: &Interrupt) -> Result<Runn
         &[],
         place.logs.join("empty.log"),
     )?;
-    process.wait_for_line("attached", PATIENCE, interrupt)?;
+    process.wait_for_line("attached", TIMEOUT, interrupt)?;
     Ok(Running { process, traces: place.traces.clone(), records: false })
 }
 
@@ -196,7 +196,7 @@ impl Running {
         mut load: impl FnMut() -> Result<()>,
         interrupt: &Interrupt,
     ) -> Result<Took> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut loads = 0;
         loop {
             load()?;
@@ -208,7 +208,7 @@ impl Running {
             }
             ensure!(
                 Instant::now() < deadline,
-                "nothing of {loads} loads in {PATIENCE:?} was recorded in {}: the log of the \
+                "nothing of {loads} loads in {TIMEOUT:?} was recorded in {}: the log of the \
                  tracer, beside that directory, may say why",
                 self.traces.display()
             );
@@ -222,7 +222,7 @@ impl Running {
     }
 
     pub(super) fn stop(self) -> Result<()> {
-        self.process.stop(PATIENCE)
+        self.process.stop(TIMEOUT)
     }
 }
 

@@ -9,9 +9,9 @@ use crate::{
 };
 
 /// Of the sidecar, for each line.
-const MOST_CPU_US: f64 = 0.7;
+const MAX_CPU_US: f64 = 0.7;
 /// Of the sidecar, beside the ring buffer.
-const MOST_RESIDENT_MIB: f64 = 64.0;
+const MAX_RESIDENT_MIB: f64 = 64.0;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Results {
@@ -77,8 +77,8 @@ fn goals(round: &Round, ring_mib: f64) -> Vec<Goal> {
         Goal::new(format!("{threads} thread{plural}, {what}"), measured, Wanted::AtMost(limit))
     };
     let mut goals = vec![
-        goal("sidecar CPU, us per line", cpu_us_per_line, MOST_CPU_US),
-        goal("resident, MiB", resident_mib, MOST_RESIDENT_MIB + ring_mib),
+        goal("sidecar CPU, us per line", cpu_us_per_line, MAX_CPU_US),
+        goal("resident, MiB", resident_mib, MAX_RESIDENT_MIB + ring_mib),
     ];
     // More threads may be more than one recorder can take.
     if threads == 1 {

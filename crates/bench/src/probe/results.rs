@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// A whole call beside the floor, two empty programs.
-const MOST_OVER_EMPTY: f64 = 1.5;
+const MAX_OVER_EMPTY: f64 = 1.5;
 /// bpftrace beside ours where it steps singly: at the entry of driver 550's functions.
-const LEAST_BELOW_BPFTRACE: f64 = 8.0;
+const MIN_BELOW_BPFTRACE: f64 = 8.0;
 const SINGLE_STEPPED: &str = "r550";
 
 #[derive(Debug, Serialize)]
@@ -164,8 +164,7 @@ impl Row {
             let what = format!("{driver}, {function}, {what}");
             ratio.map(|ratio| Goal::new(what, ratio, wanted))
         };
-        let (most, least) =
-            (Wanted::AtMost(MOST_OVER_EMPTY), Wanted::AtLeast(LEAST_BELOW_BPFTRACE));
+        let (most, least) = (Wanted::AtMost(MAX_OVER_EMPTY), Wanted::AtLeast(MIN_BELOW_BPFTRACE));
         let beside_bpftrace = [
             goal("bpftrace / ours at the entry", ratios.bpftrace_entry_to_entry, least),
             goal("bpftrace / ours of a call", ratios.bpftrace_call_to_call, least),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// bpftrace compiles its program first.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Long enough for more lines than bpftrace holds back before it writes.
 const TRIAL_SECONDS: f64 = 0.05;
@@ -111,7 +111,7 @@ fn start_empty(
 ) -> Result<Background> {
     let arguments = [detail.name(), call.function(), &place.library()?];
     let probe = Background::start(program("examples/empty_probe"), &arguments, &[], place.log())?;
-    probe.wait_for_line("attached", PATIENCE, interrupt)?;
+    probe.wait_for_line("attached", TIMEOUT, interrupt)?;
     Ok(probe)
 }
 
@@ -119,12 +119,12 @@ fn start_empty(
 /// calls that took.
 fn call_until_traced(place: &Place, call: Call, interrupt: &Interrupt) -> Result<u64> {
     let output = place.bpftrace_output();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut trials = 0;
     while !output.exists() || Recorded::by_bpftrace(&output)?.lines == 0 {
         ensure!(
             Instant::now() < deadline,
-            "bpftrace recorded none of {trials} calls in {PATIENCE:?}; its log is {}",
+            "bpftrace recorded none of {trials} calls in {TIMEOUT:?}; its log is {}",
             place.log().display()
         );
         trials += place.call(call.work(TRIAL_SECONDS))?.made;

@@ -18,11 +18,11 @@ pub(crate) fn get(kubectl: &Kubectl) -> Result<Option<Namespace>> {
 }
 
 /// Nothing can be created in one that is being deleted.
-pub(super) fn wait_until_usable(ctx: &Ctx, kubectl: &Kubectl, patience: Duration) -> Result<()> {
+pub(super) fn wait_until_usable(ctx: &Ctx, kubectl: &Kubectl, timeout: Duration) -> Result<()> {
     if ctx.dry_run {
         return Ok(());
     }
-    let limit = patience.min(LIMIT);
+    let limit = timeout.min(LIMIT);
     let deadline = Instant::now() + limit;
     let mut said = false;
     loop {

@@ -19,8 +19,8 @@ use crate::cluster::{
     observe::Snapshot,
 };
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A sign of life while nothing changes.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// How long a cluster that has answered may be silent.
@@ -47,7 +47,7 @@ pub(crate) fn until_ready(ctx: &Ctx, kubectl: &Kubectl, wait: Wait) -> Result<()
     }
     let (started, deadline) = (Instant::now(), Instant::now() + wait.timeout());
     let mut progress = Progress::default();
-    let mut pause = SHORTEST_PAUSE;
+    let mut pause = MIN_PAUSE;
     loop {
         let looked = Snapshot::take(kubectl);
         let is_late = Instant::now() >= deadline;
@@ -70,7 +70,7 @@ pub(crate) fn until_ready(ctx: &Ctx, kubectl: &Kubectl, wait: Wait) -> Result<()
             Err(error) => progress.miss(error, is_late)?,
         }
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        pause = (pause * 3 / 2).min(MAX_PAUSE);
     }
 }
 
@@ -93,7 +93,7 @@ impl Progress {
         self.wrong_since.retain(|cause, _| findings.iter().any(|finding| finding.cause == *cause));
         for finding in findings {
             let since = *self.wrong_since.entry(finding.cause.clone()).or_insert(now);
-            if finding.patience.is_some_and(|patience| now - since >= patience) {
+            if finding.grace.is_some_and(|grace| now - since >= grace) {
                 return Some(finding.clone());
             }
             if since == now {
@@ -165,12 +165,12 @@ fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> Error {
 mod tests {
     use super::*;
 
-    fn finding(patience: Option<Duration>) -> Finding {
+    fn finding(grace: Option<Duration>) -> Finding {
         Finding {
             what: "it is so".to_owned(),
             cause: "because".to_owned(),
             next: "do this".to_owned(),
-            patience,
+            grace,
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
         return Some(Finding::advised(format!("{} says: {line}", container.name), advice, None));
     };
     // Between two lives; one that runs again may fare better.
-    let patience = container.state.waiting.as_ref().and(AT_ONCE);
+    let grace = container.state.waiting.as_ref().and(AT_ONCE);
     let name = &container.name;
     let mut what = format!("{name} ended ({}, exit code {})", ended.reason, ended.exit_code);
     if ended.reason == "OOMKilled" {
@@ -36,12 +36,12 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
             what,
             "it used more memory than its limit; shared memory and eBPF maps count too",
             "deploy again with a higher TRACER_MEMORY_LIMIT or VLLM_MEMORY_LIMIT",
-            patience,
+            grace,
         ));
     }
     if let Some((advice, line)) = of_log(name, log) {
         what = format!("{what}: {line}");
-        return Some(Finding::advised(what, advice, patience));
+        return Some(Finding::advised(what, advice, grace));
     }
     let probe = events.iter().rev().find(|event| {
         event.reason == "Unhealthy" && event.message.contains("Startup probe failed")
@@ -51,20 +51,20 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
             what,
             "the startup probe gave up before vLLM had loaded its model",
             "deploy again with a longer STARTUP_TIMEOUT (seconds)",
-            patience,
+            grace,
         ));
     }
     let last_line = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
     if !last_line.is_empty() {
         what = format!("{what}: {last_line}");
     }
-    let patience = patience.filter(|_| container.restart_count >= TOO_MANY_RESTARTS);
+    let grace = grace.filter(|_| container.restart_count >= TOO_MANY_RESTARTS);
     let short = if name == TRACER { "tracer" } else { "vllm" };
     Some(Finding::new(
         what,
         "the program ends by itself; its log says why",
         format!("cargo xtask logs {short} --previous"),
-        patience,
+        grace,
     ))
 }
 
@@ -78,7 +78,7 @@ fn image_or_configuration(
     };
     let is_tracer = name == TRACER;
     let build = || "cargo xtask build, then cargo xtask deploy".to_owned();
-    let (cause, next, patience) = match reason.as_str() {
+    let (cause, next, grace) = match reason.as_str() {
         "ErrImageNeverPull" => (
             "the image is not in K3s's containerd, and may not be pulled",
             if is_tracer { build() } else { format!("sudo k3s crictl pull {image}") },
@@ -123,7 +123,7 @@ fn image_or_configuration(
         }
         _ => return None,
     };
-    Some(Finding::new(what, cause, next, patience))
+    Some(Finding::new(what, cause, next, grace))
 }
 
 fn of_log(name: &str, log: &str) -> Option<(Advice, String)> {

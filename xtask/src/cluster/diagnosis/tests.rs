@@ -91,14 +91,14 @@ fn an_image_that_is_not_there_will_not_come_by_waiting() {
       cause: the image is not in K3s's containerd, and may not be pulled
       next:  cargo xtask build, then cargo xtask deploy
     "#);
-    assert_eq!(only(&snapshot).patience, AT_ONCE);
+    assert_eq!(only(&snapshot).grace, AT_ONCE);
 }
 
 #[test]
 fn a_registry_that_does_not_answer_is_waited_for_and_one_that_says_no_is_not() {
     let waits = |message: &str| {
         let waiting = json!({ "reason": "ImagePullBackOff", "message": message });
-        only(&with_vllm(json!({ "state": { "waiting": waiting } }))).patience
+        only(&with_vllm(json!({ "state": { "waiting": waiting } }))).grace
     };
     assert_eq!(waits("failed to resolve reference: dial tcp: i/o timeout"), LONG);
     assert_eq!(waits("docker.io/vllm/vllm-openai:v9: not found"), AT_ONCE);
@@ -110,7 +110,7 @@ fn a_missing_secret_names_the_task_that_makes_it() {
     let message = "secret \"hf-token\" not found";
     let waiting = json!({ "reason": "CreateContainerConfigError", "message": message });
     let finding = only(&with_vllm(json!({ "state": { "waiting": waiting } })));
-    assert_eq!((finding.next.as_str(), finding.patience), ("cargo xtask secrets", SHORT));
+    assert_eq!((finding.next.as_str(), finding.grace), ("cargo xtask secrets", SHORT));
 }
 
 #[test]
@@ -128,11 +128,11 @@ fn a_gated_model_is_told_by_the_log_of_the_life_that_ended() {
       cause: the model is gated, and the account of the token has not been granted access
       next:  accept the licence on the model's page, or `cargo xtask secrets` with the token of an account that has; then `cargo xtask deploy --restart`
     ");
-    assert_eq!(finding.patience, AT_ONCE);
+    assert_eq!(finding.grace, AT_ONCE);
     // The same in a container that still runs may be tried again.
     let mut running = with_vllm(json!({ "state": { "running": {} } }));
     running.logs = snapshot.logs;
-    assert_eq!(only(&running).patience, None);
+    assert_eq!(only(&running).grace, None);
 }
 
 #[test]
@@ -141,10 +141,10 @@ fn what_runs_again_is_given_time_and_what_waits_for_another_life_is_not() {
     let again = with_vllm(json!({
         "restartCount": 1, "state": { "running": {} }, "lastState": ended.clone(),
     }));
-    assert_eq!(only(&again).patience, None);
+    assert_eq!(only(&again).grace, None);
     let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
     let waits = with_vllm(json!({ "restartCount": 1, "state": waiting, "lastState": ended }));
-    assert_eq!(only(&waits).patience, AT_ONCE);
+    assert_eq!(only(&waits).grace, AT_ONCE);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn unknown_ends_are_tolerated_a_few_times() {
     };
     assert_eq!(after(1).what, "vllm ended (Error, exit code 1): RuntimeError: odd");
     assert_eq!(after(1).next, "cargo xtask logs vllm --previous");
-    assert_eq!((after(1).patience, after(3).patience), (None, AT_ONCE));
+    assert_eq!((after(1).grace, after(3).grace), (None, AT_ONCE));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn missing_gpus_are_told_from_other_shortages() {
         "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }.",
     ));
     assert!(disk.next.contains("df -h"), "{disk}");
-    assert_eq!(gpu.patience, LONG);
+    assert_eq!(gpu.grace, LONG);
 }
 
 #[test]

@@ -25,15 +25,15 @@ use crate::cluster::{
 
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Returns whether all checks have passed; asks again until then, or until the patience is over:
+/// Returns whether all checks have passed; asks again until then, or until the timeout has passed:
 /// the first upload takes a rotation and an upload interval.
-pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, patience: Duration) -> Result<bool> {
+pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, timeout: Duration) -> Result<bool> {
     let kubectl = Kubectl::find(ctx, cluster)?;
     if ctx.dry_run {
         show_commands(&kubectl);
         return Ok(true);
     }
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let mut said = String::new();
     let (mut checks, status) = loop {
         let snapshot = Snapshot::take(&kubectl)?;

@@ -22,7 +22,7 @@ const NEEDED: [(&[&str], &str); 3] = [
 const PERHAPS_NEEDED: [&str; 3] = ["BPF", "PERFMON", "SYS_ADMIN"];
 
 const CONTAINER: &str = "tracer-without-capability";
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) fn check(podman: &Podman, image: &str, interrupt: &Interrupt) -> Result<()> {
     for (taken, named) in NEEDED {
@@ -88,7 +88,7 @@ fn without(podman: &Podman, image: &str, taken: &[&str], interrupt: &Interrupt) 
 }
 
 fn outcome(podman: &Podman, interrupt: &Interrupt) -> Result<Outcome> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         // Asked first: after its end the log grows no more.
         let state = podman.inspect(CONTAINER, "{{.State.Status}} {{.State.ExitCode}}")?;
@@ -101,7 +101,7 @@ fn outcome(podman: &Podman, interrupt: &Interrupt) -> Result<Outcome> {
             return Ok(Outcome::Ended { code: code.parse()?, log });
         }
         if Instant::now() > deadline {
-            bail!("the sidecar is {state} after {PATIENCE:?} and neither traces nor ends:\n{log}");
+            bail!("the sidecar is {state} after {TIMEOUT:?} and neither traces nor ends:\n{log}");
         }
         interrupt.sleep(Duration::from_millis(100))?;
     }

@@ -84,7 +84,7 @@ impl<'a> Kubelet<'a> {
         while let Err(error) = probe.send() {
             let state = "{{.State.Status}}, restarted {{.RestartCount}} times";
             let state = self.podman.inspect(&name_of(name), state)?;
-            if state != "running, restarted 0 times" || started.elapsed() > probe.patience() {
+            if state != "running, restarted 0 times" || started.elapsed() > probe.timeout() {
                 return Err(error.context(format!("{name} is {state}{}", self.end_of_log(name))));
             }
             self.interrupt.sleep(PAUSE)?;

@@ -18,7 +18,7 @@ pub(super) struct Probe {
 
 impl Probe {
     /// How long it may fail at a container's start.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         Duration::from_secs(self.period_seconds * self.failures)
     }
 

@@ -21,10 +21,10 @@ pub(super) fn check(program: &[u8]) -> Result<()> {
 
 /// The text around the first place where the program holds `path`.
 fn found(program: &[u8], path: &Path) -> Option<String> {
-    const MOST_BYTES: usize = 200;
+    const MAX_BYTES: usize = 200;
     let path = path.as_os_str().as_encoded_bytes();
     let at = program.windows(path.len()).position(|window| window == path)?;
-    let text = program[at..].iter().take(MOST_BYTES).take_while(|byte| byte.is_ascii_graphic());
+    let text = program[at..].iter().take(MAX_BYTES).take_while(|byte| byte.is_ascii_graphic());
     Some(text.map(|byte| char::from(*byte)).collect())
 }
 

@@ -11,8 +11,8 @@ use facts::Facts;
 use tasks::{advice::explained, ctx::Ctx};
 
 /// Images of vLLM, K3s and a model of 7 billion parameters.
-const LEAST_DISK_GB: u64 = 60;
-const LEAST_MEMORY_GB: u64 = 16;
+const MIN_DISK_GB: u64 = 60;
+const MIN_MEMORY_GB: u64 = 16;
 
 /// One thing looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,8 +239,8 @@ fn route(Facts { default_route, .. }: &Facts) -> Finding {
 fn disk(Facts { free_disk_gb, .. }: &Facts) -> Option<Finding> {
     let free = (*free_disk_gb)?;
     let found = format!("{free} GB free for /var/lib/rancher");
-    Some(if free < LEAST_DISK_GB {
-        let next = format!("make room: {LEAST_DISK_GB} GB are needed, or kubelet evicts pods");
+    Some(if free < MIN_DISK_GB {
+        let next = format!("make room: {MIN_DISK_GB} GB are needed, or kubelet evicts pods");
         missing("disk", &found, &next)
     } else {
         ok("disk", &found)
@@ -250,7 +250,7 @@ fn disk(Facts { free_disk_gb, .. }: &Facts) -> Option<Finding> {
 fn memory(Facts { memory_gb, .. }: &Facts) -> Option<Finding> {
     let total = (*memory_gb)?;
     let found = format!("{total} GB");
-    Some(if total + 1 < LEAST_MEMORY_GB {
+    Some(if total + 1 < MIN_MEMORY_GB {
         note("memory", &found, "vLLM requests 12 GiB, so 16 GB are recommended")
     } else {
         ok("memory", &found)

@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 /// How long podman's helpers may take to end after their containers.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// They would create anew what is removed under them.
 pub(super) fn wait_for_helpers(directory: &Path) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while let Some(pid) = helper(directory) {
         ensure!(Instant::now() < deadline, "process {pid} still uses it");
         thread::sleep(Duration::from_millis(50));
