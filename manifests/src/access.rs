@@ -4,11 +4,12 @@ use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{Role, RoleBinding, RoleRef, Subject},
 };
-
-use crate::{
-    config::Config,
-    names::{ACCOUNT, NAMESPACE, metadata},
+use settings::{
+    deployment::Config,
+    names::{ACCOUNT, NAMESPACE},
 };
+
+use crate::labels::metadata;
 
 /// Neither container talks to the API server, so no token is mounted.
 pub fn service_account(_: &Config) -> ServiceAccount {

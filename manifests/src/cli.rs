@@ -1,15 +1,17 @@
 //! The command line of `manifests`.
 
-use std::{env, ffi::OsString};
+use std::ffi::OsString;
 
 use clap::{
-    Arg, CommandFactory as _, FromArgMatches as _, Parser, builder::Resettable, error::ErrorKind,
+    Command, CommandFactory as _, FromArgMatches as _, Parser, builder::Resettable,
+    error::ErrorKind,
+};
+use settings::{
+    deployment::{Config, with_defaults},
+    name_the_variable, without_empty,
 };
 
-use crate::{
-    component::{Component, named},
-    config::{Config, name_the_variable},
-};
+use crate::component::{Component, named};
 
 /// Prints the objects of the deployment in the order of application, as YAML on stdout.
 ///
@@ -37,7 +39,7 @@ pub struct Cli {
     #[arg(long, conflicts_with_all = ["only", "for_podman"])]
     pub kubelet: bool,
 
-    #[command(flatten, next_help_heading = "Settings")]
+    #[command(flatten, next_help_heading = "Pod and node")]
     pub config: Config,
 }
 
@@ -51,17 +53,25 @@ Names of --only:
   namespace, runtime-class, device-plugin, service-account, role, role-binding, config-map,
   model-cache, traces, service, deployment; node: runtime-class and device-plugin; app: the others";
 
+/// Flags whose values are not shown.
+const HIDDEN: [&str; 2] = ["tracer-env", "vllm-env"];
+
 impl Cli {
+    /// With the defaults of a deployment.
+    pub fn command_line() -> Command {
+        with_defaults(Self::command())
+    }
+
     /// Reads arguments and environment; the first argument is the program's name. An error names the
     /// setting, the value and what is accepted; `--help` and `--version` are "errors" too.
     pub fn parse_from(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-        match Self::parse(Self::command().mut_args(ignoring_empty), &arguments) {
+        match Self::parse(without_empty(Self::command_line()), &arguments) {
             // A variable shows in the help also when it is empty.
             Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-                Self::parse(Self::command(), &arguments)
+                Self::parse(Self::command_line(), &arguments)
             }
             result => result,
         }
@@ -71,7 +81,7 @@ impl Cli {
     pub fn from_flags<'a>(flags: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> =
             ["manifests"].into_iter().chain(flags).map(Into::into).collect();
-        Self::parse(Self::command().mut_args(|arg| arg.env(Resettable::Reset)), &arguments)
+        Self::parse(Self::command_line().mut_args(|arg| arg.env(Resettable::Reset)), &arguments)
     }
 
     /// The components asked for: all, unless some are named.
@@ -79,17 +89,12 @@ impl Cli {
         if self.only.is_empty() { Component::ALL.into() } else { self.only.concat() }
     }
 
-    fn parse(command: clap::Command, arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let complain = |error| name_the_variable(Self::command(), error);
+    fn parse(command: Command, arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let complain = |error| name_the_variable(Self::command_line(), error, &HIDDEN);
         let matches = command.try_get_matches_from(arguments).map_err(complain)?;
-        Self::from_arg_matches(&matches).map_err(complain)
+        let cli = Self::from_arg_matches(&matches).map_err(complain)?;
+        Ok(Self { config: cli.config.with_variables(&matches), ..cli })
     }
-}
-
-/// Shells and workflows set variables to nothing where nothing is meant.
-fn ignoring_empty(arg: Arg) -> Arg {
-    let is_empty = arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
-    if is_empty { arg.env(Resettable::Reset) } else { arg }
 }
 
 #[cfg(test)]
@@ -100,12 +105,12 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::command_line().debug_assert();
     }
 
     #[test]
     fn every_setting_has_a_flag_and_a_variable_of_the_same_name() {
-        let command = Cli::command();
+        let command = Cli::command_line();
         let own = ["only", "check", "for-podman", "kubelet", "help", "version"];
         let exceptions = [("profile", "TRACER_PROFILE")];
         let mut seen = BTreeSet::new();
@@ -125,17 +130,21 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_contract() {
-        let Config { profile: _, vllm, tracer, s3, node_port, .. } =
+        let Config { profile: _, vllm, tracer, variables, node_port, .. } =
             Cli::from_flags([]).unwrap().config;
         assert_eq!(vllm.model, "meta-llama/Llama-2-7b-hf");
         assert_eq!((vllm.gpus, vllm.max_model_len, vllm.dtype.as_str()), (1, 2048, "float16"));
         assert_eq!((vllm.vllm_cpu.as_str(), vllm.vllm_memory.as_str()), ("4", "12Gi"));
         assert_eq!((tracer.tracer_cpu.as_str(), tracer.tracer_memory.as_str()), ("500m", "512Mi"));
-        assert_eq!(
-            (tracer.target_process.as_str(), tracer.trace_interval.as_str()),
-            ("python", "60")
-        );
-        assert_eq!((s3.s3_prefix.as_str(), s3.upload_interval.as_str()), ("k3s-vllm/", "120"));
+        for (name, value) in [
+            ("TARGET_PROCESS", "python"),
+            ("TRACE_INTERVAL", "60"),
+            ("S3_PREFIX", "k3s-vllm/"),
+            ("UPLOAD_INTERVAL", "120"),
+            ("SHUTDOWN_TIMEOUT", "60"),
+        ] {
+            assert_eq!(variables[name], value);
+        }
         assert_eq!(node_port, 30800);
     }
 

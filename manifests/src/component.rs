@@ -1,16 +1,16 @@
 //! What can be asked for by name, in the order in which it is applied.
 
 use anyhow::Result;
+use settings::deployment::Config;
 
 use crate::{
     access::{role, role_binding, service_account},
-    config::Config,
+    config_map::config_map,
     deployment::deployment,
     device_plugin::device_plugin,
     namespace::namespace,
     runtime_class::runtime_class,
     service::service,
-    settings::settings,
     storage::{model_cache, traces},
     yaml::to_yaml,
 };
@@ -74,7 +74,7 @@ impl Component {
             Self::ServiceAccount => to_yaml(&service_account(config)),
             Self::Role => to_yaml(&role(config)),
             Self::RoleBinding => to_yaml(&role_binding(config)),
-            Self::ConfigMap => to_yaml(&settings(config)),
+            Self::ConfigMap => to_yaml(&config_map(config)),
             Self::ModelCache => match model_cache(config) {
                 Some(claim) => to_yaml(&claim),
                 None => return Ok(None),

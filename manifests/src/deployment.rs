@@ -15,11 +15,17 @@ use k8s_openapi::{
         apis::meta::v1::{LabelSelector, ObjectMeta},
     },
 };
+use settings::{
+    deployment::{Config, Profile},
+    names::{
+        ACCOUNT, DEPLOYMENT, GPU, MODEL_CACHE, RUNTIME_CLASS, TRACER_PORT, TRACES, VLLM_CONTAINER,
+    },
+};
 
 use crate::{
-    config::{Config, Profile},
-    names::{self, ACCOUNT, DEPLOYMENT, GPU, MODEL_CACHE, RUNTIME_CLASS, TRACES, metadata},
-    settings, tracer, vllm,
+    config_map,
+    labels::{self, metadata},
+    tracer, vllm,
 };
 
 /// How long vLLM's processes take to end once their requests have: Python, CUDA contexts, the engine.
@@ -37,7 +43,7 @@ pub fn deployment(config: &Config) -> Deployment {
             progress_deadline_seconds: Some(seconds(IMAGE_PULL + config.vllm.startup_timeout)),
             replicas: Some(1),
             selector: LabelSelector {
-                match_labels: Some(names::selector()),
+                match_labels: Some(labels::selector()),
                 ..LabelSelector::default()
             },
             // The new pod needs the GPU of the old one: a rolling update would wait for ever.
@@ -48,7 +54,7 @@ pub fn deployment(config: &Config) -> Deployment {
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     annotations: Some(annotations(config)),
-                    labels: Some(names::labels()),
+                    labels: Some(labels::labels()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod(config)),
@@ -62,7 +68,11 @@ pub fn deployment(config: &Config) -> Deployment {
 /// The kubelet stops vLLM first and the tracer after it, both within one period. What vLLM takes is
 /// lost to the tracer, which needs the rest to close, upload and delete what it has written.
 pub(crate) fn grace_period(config: &Config) -> u32 {
-    config.vllm.drain_timeout + VLLM_EXIT + config.tracer.shutdown_timeout + KUBELET_MARGIN
+    let timeout = config.settings.shutdown_timeout;
+    let shutdown = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+    // A day at most.
+    let shutdown = u32::try_from(shutdown).unwrap_or(u32::MAX);
+    config.vllm.drain_timeout + VLLM_EXIT + shutdown + KUBELET_MARGIN
 }
 
 /// GPU nodes are often kept free of pods that need no GPU.
@@ -77,10 +87,10 @@ pub(crate) fn tolerations() -> Vec<Toleration> {
 
 fn annotations(config: &Config) -> BTreeMap<String, String> {
     [
-        ("kubectl.kubernetes.io/default-container", names::VLLM_CONTAINER.to_owned()),
+        ("kubectl.kubernetes.io/default-container", VLLM_CONTAINER.to_owned()),
         ("prometheus.io/scrape", "true".to_owned()),
-        ("prometheus.io/port", names::TRACER_PORT.to_string()),
-        ("vllm-tracing/settings", settings::digest(config)),
+        ("prometheus.io/port", TRACER_PORT.to_string()),
+        ("vllm-tracing/settings", config_map::digest(config)),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()

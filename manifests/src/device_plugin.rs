@@ -10,12 +10,9 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
+use settings::{deployment::Config, names::RUNTIME_CLASS};
 
-use crate::{
-    config::Config,
-    deployment::tolerations,
-    names::{self, RUNTIME_CLASS},
-};
+use crate::{deployment::tolerations, labels};
 
 /// Where the kubelet listens for plugins, in K3s too.
 const PLUGINS: &str = "/var/lib/kubelet/device-plugins";
@@ -29,7 +26,7 @@ pub fn device_plugin(config: &Config) -> DaemonSet {
         metadata: ObjectMeta {
             name: Some("nvidia-device-plugin-daemonset".to_owned()),
             namespace: Some("kube-system".to_owned()),
-            labels: Some(names::node_labels()),
+            labels: Some(labels::node_labels()),
             ..ObjectMeta::default()
         },
         spec: Some(DaemonSetSpec {

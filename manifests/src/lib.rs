@@ -8,16 +8,15 @@
 pub mod access;
 pub mod cli;
 pub mod component;
-pub mod config;
+pub mod config_map;
 pub mod deployment;
 pub mod device_plugin;
-pub mod names;
+pub mod labels;
 pub mod namespace;
 pub mod pod;
 mod probe;
 pub mod runtime_class;
 pub mod service;
-pub mod settings;
 pub mod storage;
 mod tracer;
 mod vllm;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+
 use manifests::{cli::Cli, component, pod, yaml};
 
 fn main() -> ExitCode {

@@ -11,12 +11,14 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Container, EnvVar, PodSpec},
 };
+use settings::{
+    deployment::Config,
+    names::{ACCOUNT, GPU, NAMESPACE, VLLM_PORT},
+};
 
 use crate::{
-    config::Config,
+    config_map::config_map,
     deployment::deployment,
-    names::{ACCOUNT, GPU, NAMESPACE, VLLM_PORT},
-    settings::settings,
     storage::{model_cache, traces},
     yaml::to_yaml,
 };
@@ -28,7 +30,7 @@ const HOST: &str = "127.0.0.1";
 /// What the pod needs there: claims, which become volumes of podman, settings and the deployment.
 pub fn render(config: &Config) -> Result<Vec<String>> {
     config.check()?;
-    let mut documents = vec![to_yaml(&settings(config))?];
+    let mut documents = vec![to_yaml(&config_map(config))?];
     if let Some(claim) = model_cache(config) {
         documents.push(to_yaml(&claim)?);
     }

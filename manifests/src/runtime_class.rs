@@ -1,8 +1,7 @@
 //! The runtime class under which containers see GPUs.
 
 use k8s_openapi::{api::node::v1::RuntimeClass, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-
-use crate::{config::Config, names::RUNTIME_CLASS};
+use settings::{deployment::Config, names::RUNTIME_CLASS};
 
 /// The same as K3s brings since December 2023, so that applying it there changes nothing: no labels of ours, or the two
 /// would take turns.

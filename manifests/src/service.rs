@@ -4,11 +4,12 @@ use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-
-use crate::{
-    config::Config,
-    names::{self, SERVICE, VLLM_PORT, VLLM_PORT_NAME, metadata},
+use settings::{
+    deployment::Config,
+    names::{SERVICE, VLLM_PORT, VLLM_PORT_NAME},
 };
+
+use crate::labels::{self, metadata};
 
 pub fn service(config: &Config) -> Service {
     Service {
@@ -22,7 +23,7 @@ pub fn service(config: &Config) -> Service {
                 target_port: Some(IntOrString::String(VLLM_PORT_NAME.to_owned())),
                 ..ServicePort::default()
             }]),
-            selector: Some(names::selector()),
+            selector: Some(labels::selector()),
             type_: Some("NodePort".to_owned()),
             ..ServiceSpec::default()
         }),

@@ -4,11 +4,12 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
     apimachinery::pkg::api::resource::Quantity,
 };
-
-use crate::{
-    config::{Config, Memory},
-    names::{MODEL_CACHE, TRACES, metadata},
+use settings::{
+    deployment::{Config, Memory},
+    names::{MODEL_CACHE, TRACES},
 };
+
+use crate::labels::metadata;
 
 /// None where a directory of the node serves.
 pub fn model_cache(config: &Config) -> Option<PersistentVolumeClaim> {

@@ -7,12 +7,14 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity,
 };
-
-use crate::{
-    config::{Config, Memory, Profile, Tracer},
+use settings::{
+    deployment::{Config, Memory, Profile, Tracer},
     names::{
         AWS_SECRET, AWS_SECRET_KEYS, SETTINGS, TRACER_CONTAINER, TRACER_PORT, TRACER_PORT_NAME,
     },
+};
+
+use crate::{
     probe,
     vllm::{from_secret, literal},
 };
@@ -50,7 +52,7 @@ pub(crate) fn container(config: &Config) -> Container {
         security_context: Some(security_context(config)),
         volume_mounts: Some(vec![VolumeMount {
             name: TRACES_VOLUME.to_owned(),
-            mount_path: tracer.trace_dir.clone(),
+            mount_path: config.typed("TRACE_DIR").to_owned(),
             ..VolumeMount::default()
         }]),
         ..Container::default()

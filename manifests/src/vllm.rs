@@ -9,19 +9,15 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity,
 };
-
-use crate::{
-    config::{Config, Vllm},
+use settings::{
+    deployment::{Config, SHARED_MEMORY_PATH, Vllm},
     names::{GPU, HF_SECRET, HF_SECRET_KEY, VLLM_CONTAINER, VLLM_PORT, VLLM_PORT_NAME},
-    probe, tracer,
 };
+
+use crate::{probe, tracer};
 
 pub(crate) const CACHE_VOLUME: &str = "model-cache";
 pub(crate) const SHARED_MEMORY_VOLUME: &str = "shm";
-pub(crate) const SHARED_MEMORY_PATH: &str = "/dev/shm";
-
-/// What this file sets, so that VLLM_ENV cannot.
-pub(crate) const VARIABLES: [&str; 3] = ["HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE"];
 
 /// How often vLLM is asked whether it has started.
 const STARTUP_PERIOD: u32 = 10;
@@ -167,7 +163,7 @@ fn mounts(config: &Config) -> Vec<VolumeMount> {
         mount(CACHE_VOLUME, &config.vllm.model_cache_dir, false),
         mount(SHARED_MEMORY_VOLUME, SHARED_MEMORY_PATH, false),
         // For people: the tracer's image has no shell to look with.
-        mount(tracer::TRACES_VOLUME, &config.tracer.trace_dir, true),
+        mount(tracer::TRACES_VOLUME, config.typed("TRACE_DIR"), true),
     ]
 }
 

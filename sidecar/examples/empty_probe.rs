@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use sidecar::{config::Detail, library::Library, probes::EmptyProbes};
+use settings::Detail;
+use sidecar::{library::Library, probes::EmptyProbes};
 use trace::function::Selection;
 
 const USAGE: &str = "usage: empty_probe entry|call FUNCTIONS LIBRARY...

@@ -1,22 +1,11 @@
-//! Settings: environment variables (or flags of the same name), checked before anything starts.
+//! The command line of the sidecar: settings, and what to do.
 
-mod complaint;
-mod parse;
-mod values;
+use std::{ffi::OsString, path::PathBuf};
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
-
-use clap::{Parser, ValueEnum};
-use store::{
-    Addressing, Checksums,
-    settings::{bucket, endpoint},
-};
-use trace::{function::Selection, key_prefix::KeyPrefix, segment_name::Format};
-
-use values::{
-    boolean, directories, directory, format, http_address, log_filter, ring_size, seconds,
-    segment_size, size, target,
-};
+use anyhow::Context as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, error::ErrorKind};
+use settings::{Local, Settings, name_the_variable, without_empty};
+use store::{Destination, settings::sdk_endpoint};
 
 /// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
 ///
@@ -34,132 +23,11 @@ pub struct Config {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Traces processes whose executable, comm or command line contains this, and what they spawn
-    #[arg(long, env = "TARGET_PROCESS", default_value = "python", value_name = "TEXT",
-          value_parser = target)]
-    pub target_process: String,
+    #[command(flatten)]
+    pub settings: Settings,
 
-    /// Bucket of the traces; required unless UPLOAD_ENABLED is false
-    #[arg(long, env = "S3_BUCKET", value_name = "NAME", value_parser = bucket, global = true)]
-    pub s3_bucket: Option<String>,
-
-    /// Prefix of object keys; ends in / even where that is left out, and / alone means none
-    ///
-    /// Fields make the bucket a partitioned table: {date} and {hour} (UTC) of when a segment was closed,
-    /// {node} and {pod} (NODE_NAME, POD_NAME, else the host), {host}; as in date={date}/node={node}/.
-    #[arg(
-        long,
-        env = "S3_PREFIX",
-        default_value = "k3s-vllm/",
-        value_name = "PREFIX",
-        global = true
-    )]
-    pub s3_prefix: KeyPrefix,
-
-    /// Endpoint of an S3-compatible store; absent: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS
-    #[arg(long, env = "S3_ENDPOINT", value_name = "URL", value_parser = endpoint, global = true)]
-    pub s3_endpoint: Option<String>,
-
-    /// Where the bucket is named: auto finds out, path and host say so
-    ///
-    /// With an endpoint `auto` begins with the path, and takes the host name where the store knows the
-    /// bucket only so; at AWS it is the host name.
-    #[arg(long, env = "S3_ADDRESSING", default_value = "auto", value_name = "WAY", global = true)]
-    pub s3_addressing: Addressing,
-
-    /// Whether x-amz-checksum-sha256 travels with an upload; Content-MD5 always does
-    ///
-    /// `auto` leaves it out for a store that refuses it.
-    #[arg(long, env = "S3_CHECKSUMS", default_value = "auto", value_name = "WHEN", global = true)]
-    pub s3_checksums: Checksums,
-
-    /// Seconds between rotations of the trace file
-    #[arg(long, env = "TRACE_INTERVAL", default_value = "60", value_name = "SECONDS",
-          value_parser = seconds)]
-    pub trace_interval: Duration,
-
-    /// Directory for trace files; one sidecar at a time
-    #[arg(long, env = "TRACE_DIR", default_value = "/traces", value_name = "DIR",
-          value_parser = directory)]
-    pub trace_dir: PathBuf,
-
-    /// Uploads closed files and deletes them once confirmed: true or false
-    #[arg(long, env = "UPLOAD_ENABLED", default_value = "true", value_name = "BOOL",
-          value_parser = boolean, num_args = 1)]
-    pub upload_enabled: bool,
-
-    /// Seconds between uploads of closed files
-    #[arg(long, env = "UPLOAD_INTERVAL", default_value = "120", value_name = "SECONDS",
-          value_parser = seconds)]
-    pub upload_interval: Duration,
-
-    /// Functions to trace: names, globs and sets, separated by commas; ! excludes
-    ///
-    /// Sets: default, all, and one per class (launch, memory, copy, graph, stream, event, sync...).
-    /// `default` leaves out hot getters such as cudaGetDevice. Examples: `default,cudaGetDevice`,
-    /// `launch,cuMem*`, `all,!cu*Get*`.
-    #[arg(long, env = "TRACE_FUNCTIONS", default_value = "default", value_name = "LIST",
-          value_parser = Selection::parse)]
-    pub trace_functions: Selection,
-
-    /// What is recorded of a call
-    ///
-    /// Where the kernel cannot be trusted with return probes (Linux 6.11, 6.12 before 6.12.14, 6.13
-    /// before 6.13.3) `call` falls back to `entry`.
-    #[arg(long, env = "TRACE_DETAIL", default_value = "call", value_name = "DETAIL")]
-    pub trace_detail: Detail,
-
-    /// Most calls of one function that are recorded in a second; the rest is counted. 0: no limit
-    #[arg(long, env = "TRACE_RATE_LIMIT", default_value = "0", value_name = "CALLS")]
-    pub trace_rate_limit: u64,
-
-    /// How probes are attached
-    #[arg(long, env = "ATTACH_BY", default_value = "auto", value_name = "WAY")]
-    pub attach_by: AttachBy,
-
-    /// Form of trace files: lines as they are, or compressed in zstd frames
-    #[arg(long, env = "TRACE_FORMAT", default_value = "jsonl", value_name = "FORMAT",
-          value_parser = format)]
-    pub trace_format: Format,
-
-    /// A trace file is closed when it reaches this size; plain bytes, or Ki, Mi, Gi
-    #[arg(long, env = "TRACE_SEGMENT_SIZE", default_value = "256Mi", value_name = "BYTES",
-          value_parser = segment_size)]
-    pub trace_segment_size: u64,
-
-    /// Closed files that wait for upload may take this much; beyond it calls are dropped, and counted
-    #[arg(long, env = "TRACE_DIR_LIMIT", default_value = "8Gi", value_name = "BYTES",
-          value_parser = size)]
-    pub trace_dir_limit: u64,
-
-    /// Buffer between kernel and sidecar, a power of two; when it is full calls are dropped, and counted
-    #[arg(long, env = "RING_BUFFER_SIZE", default_value = "16Mi", value_name = "BYTES",
-          value_parser = ring_size)]
-    pub ring_buffer_size: u32,
-
-    /// More directories to look for CUDA libraries in, separated by colons
-    #[arg(long, env = "CUDA_LIBRARY_DIRS", default_value = "", value_name = "DIRS",
-          value_parser = directories, hide_default_value = true)]
-    pub cuda_library_dirs: Directories,
-
-    /// Seconds for closing, uploading and detaching after SIGTERM or SIGINT
-    #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "20", value_name = "SECONDS",
-          value_parser = seconds)]
-    pub shutdown_timeout: Duration,
-
-    /// Where /healthz, /readyz, /metrics and /status are; port 0 takes a free one, and empty turns it off
-    #[arg(long, env = HTTP_ADDRESS, default_value = "127.0.0.1:9420", value_name = "ADDRESS",
-          value_parser = http_address, global = true)]
-    pub http_address: HttpAddress,
-
-    /// Form of the log on stderr
-    #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT", global = true)]
-    pub log_format: LogFormat,
-
-    /// What is logged: off, error, warn, info, debug or trace, for all or by module
-    #[arg(long, env = "RUST_LOG", default_value = "info,aws_config=error", value_name = "FILTER",
-          value_parser = log_filter, global = true)]
-    pub rust_log: String,
+    #[command(flatten)]
+    pub local: Local,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -190,8 +58,6 @@ pub enum Command {
     CheckS3,
 }
 
-const HTTP_ADDRESS: &str = "HTTP_ADDRESS";
-
 const AFTER_HELP: &str = "\
 Credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, a web identity, or the role of the \
 instance, in the order of the AWS SDK. AWS_REGION sets the region (us-east-1 if nothing does).
@@ -201,31 +67,116 @@ HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold for S3 as for other programs.
 Example:
   TARGET_PROCESS=vllm S3_BUCKET=my-traces TRACE_DIR=/var/tmp/traces ebpf-cuda-tracer";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AttachBy {
-    /// One link per library where the kernel has them (Linux 6.6), else perf events
-    Auto,
-    /// One perf event per function: slower to start and to stop, and needs CAP_SYS_ADMIN
-    PerfEvents,
+impl Config {
+    /// Reads arguments and environment. An error names the variable, the value and what is
+    /// accepted; `--help` and `--version` are "errors" too, with exit code 0.
+    pub fn parse_from(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let complain = |error| name_the_variable(Self::command(), error, &[]);
+        let matches = match without_empty(Self::command()).try_get_matches_from(&arguments) {
+            // A variable shows in the help also when it is empty.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                return Err(Self::command().try_get_matches_from(arguments).err().unwrap_or(error));
+            }
+            matches => matches.map_err(complain)?,
+        };
+        let mut config = Self::from_arg_matches(&matches).map_err(complain)?;
+        let refuse = |message| Self::command().error(ErrorKind::ValueValidation, message);
+        let settings = &mut config.settings;
+        if settings.s3_endpoint.is_none() {
+            settings.s3_endpoint = sdk_endpoint().map_err(refuse)?;
+        }
+        if let Some(contradiction) = settings.bucket_is_named_twice() {
+            return Err(refuse(contradiction));
+        }
+        if settings.s3_bucket.is_none() {
+            config.refuse_without_bucket()?;
+        }
+        Ok(config)
+    }
+
+    /// Fails without a bucket.
+    pub fn destination(&self) -> anyhow::Result<Destination> {
+        self.settings.destination().context("S3_BUCKET is not set")
+    }
+
+    fn refuse_without_bucket(&self) -> Result<(), clap::Error> {
+        let way_out = match self.command {
+            Some(Command::Fetch { .. }) => "set it to the bucket to download from",
+            Some(Command::CheckS3) => "set it to the bucket to check",
+            None if self.settings.upload_enabled => {
+                "set it to the bucket that traces go to, or UPLOAD_ENABLED=false to keep them in \
+                 TRACE_DIR"
+            }
+            Some(Command::Status { .. }) | None => return Ok(()),
+        };
+        let message = format!("S3_BUCKET is not set: {way_out}");
+        Err(Self::command().error(ErrorKind::MissingRequiredArgument, message))
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Detail {
-    /// One line when a call returns: duration, return code, nesting, arguments
-    Call,
-    /// One line when a call begins: cheaper, and nothing else is known
-    Entry,
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, time::Duration};
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        let all = ["ebpf-cuda-tracer", "--s3-bucket=traces"].iter().chain(arguments);
+        Config::parse_from(all).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_seed() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.settings.target_process, "python");
+        assert_eq!(config.settings.s3_prefix.fixed(), "k3s-vllm/");
+        assert_eq!(config.settings.trace_interval, Duration::from_secs(60));
+        assert_eq!(config.settings.trace_dir, PathBuf::from("/traces"));
+        assert!(config.settings.upload_enabled);
+        assert_eq!(config.settings.upload_interval, Duration::from_secs(120));
+    }
+
+    #[test]
+    fn an_invalid_value_names_the_variable_the_value_and_what_is_accepted() {
+        for (argument, expected) in [
+            (
+                "--trace-interval=soon",
+                "TRACE_INTERVAL (or --trace-interval) is \"soon\": accepted: seconds",
+            ),
+            (
+                "--upload-enabled=maybe",
+                "UPLOAD_ENABLED (or --upload-enabled) is \"maybe\": accepted: true",
+            ),
+            (
+                "--ring-buffer-size=3Mi",
+                "RING_BUFFER_SIZE (or --ring-buffer-size) is \"3Mi\": accepted: a power",
+            ),
+            (
+                "--trace-format=zst",
+                "TRACE_FORMAT (or --trace-format) is \"zst\": accepted: jsonl, jsonl.zst",
+            ),
+            ("--log-format=xml", "LOG_FORMAT (or --log-format) is \"xml\": accepted: human, json"),
+            (
+                "--s3-bucket=s3://x",
+                "S3_BUCKET (or --s3-bucket) is \"s3://x\": accepted: the bucket's name",
+            ),
+            (
+                "--cuda-library-dirs=lib",
+                "CUDA_LIBRARY_DIRS (or --cuda-library-dirs) is \"lib\": lib is not",
+            ),
+        ] {
+            let message = Config::parse_from(["x", argument]).unwrap_err().to_string();
+            assert!(message.contains(expected), "{argument}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_needed_only_to_upload() {
+        let message = Config::parse_from(["x"]).unwrap_err().to_string();
+        assert!(message.contains("S3_BUCKET is not set"), "{message}");
+        assert!(Config::parse_from(["x", "--upload-enabled=false"]).is_ok());
+    }
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Human,
-    Json,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Directories(pub Vec<PathBuf>);
-
-/// `None`: nothing listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HttpAddress(pub Option<SocketAddr>);

@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use settings::HttpAddress;
 use store::Connection;
 use tokio::{
     sync::{Notify, watch},
@@ -19,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     clock,
-    config::{Config, HttpAddress},
+    config::Config,
     http, preflight,
     recorder::{self, Totals},
     signals::Signals,
@@ -35,12 +36,12 @@ pub async fn run(mut config: Config) -> Result<()> {
     // Watched before anything starts, so that an early signal is not lost.
     let mut signals = Signals::watch()?;
     raise_file_limit()?;
-    preflight::check(config.attach_by)?;
-    config.trace_detail = preflight::safe_detail(config.trace_detail);
-    let spool = Spool::open(&config.trace_dir)?;
+    preflight::check(config.settings.attach_by)?;
+    config.settings.trace_detail = preflight::safe_detail(config.settings.trace_detail);
+    let spool = Spool::open(&config.settings.trace_dir)?;
     let options = recorder_options(&config);
     let state = Arc::new(State::default());
-    if let HttpAddress(Some(address)) = config.http_address {
+    if let HttpAddress(Some(address)) = config.local.http_address {
         // Before the tracer, so that it can be asked while it starts.
         serve(address, facts(&config, &options), &spool, &state)?;
     }
@@ -63,8 +64,8 @@ pub async fn run(mut config: Config) -> Result<()> {
         }
     });
     // It has one if it uploads: the settings were checked.
-    let destination = config.destination().ok().filter(|_| config.upload_enabled);
-    let period = config.upload_interval;
+    let destination = config.destination().ok().filter(|_| config.settings.upload_enabled);
+    let period = config.settings.upload_interval;
     let uploads = destination.map(|destination| {
         let store = Connection::new(destination);
         tokio::spawn(upload(store, period, spool.clone(), state, leftovers, stopped))
@@ -82,19 +83,19 @@ pub async fn run(mut config: Config) -> Result<()> {
         info!(
             "received {name}: closing and uploading the trace, for {:?} at most; once more gives up \
              at once",
-            config.shutdown_timeout
+            config.settings.shutdown_timeout
         );
     } else {
         // Reported below, by the join.
         warn!("a tracing thread ended early");
     }
-    let deadline = Instant::now() + config.shutdown_timeout;
+    let deadline = Instant::now() + config.settings.shutdown_timeout;
     let drained = timeout_at(deadline, drain(tracer, &stop_uploads, uploads));
     let drained = tokio::select! {
         drained = drained => drained,
         name = signals.next() => bail!(
             "received {name} again: what was not closed or uploaded stays in {}",
-            config.trace_dir.display()
+            config.settings.trace_dir.display()
         ),
     };
     let Ok(drained) = drained else {
@@ -102,7 +103,7 @@ pub async fn run(mut config: Config) -> Result<()> {
             "SHUTDOWN_TIMEOUT passed with {} segments not uploaded; they stay in {}, and the next \
              start uploads them",
             spool.closed()?.len(),
-            config.trace_dir.display()
+            config.settings.trace_dir.display()
         );
     };
     let (Totals { lines, dropped, segments }, uploaded) = drained?;
@@ -163,23 +164,23 @@ fn recorder_options(config: &Config) -> recorder::Options {
     let system = rustix::system::uname();
     let start = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
     let settings = [
-        ("target_process", config.target_process.clone()),
-        ("trace_functions", config.trace_functions.to_string()),
-        ("trace_detail", word(config.trace_detail)),
-        ("trace_format", config.trace_format.extension().to_owned()),
-        ("trace_rate_limit", config.trace_rate_limit.to_string()),
-        ("attach_by", word(config.attach_by)),
-        ("trace_interval_s", config.trace_interval.as_secs_f64().to_string()),
-        ("ring_buffer_bytes", config.ring_buffer_size.to_string()),
+        ("target_process", config.settings.target_process.clone()),
+        ("trace_functions", config.settings.trace_functions.to_string()),
+        ("trace_detail", word(config.settings.trace_detail)),
+        ("trace_format", config.settings.trace_format.extension().to_owned()),
+        ("trace_rate_limit", config.settings.trace_rate_limit.to_string()),
+        ("attach_by", word(config.settings.attach_by)),
+        ("trace_interval_s", config.settings.trace_interval.as_secs_f64().to_string()),
+        ("ring_buffer_bytes", config.settings.ring_buffer_size.to_string()),
     ];
     recorder::Options {
         run: Run::new(&system.nodename().to_string_lossy(), &start),
         start_ns: clock::monotonic_ns(),
-        interval: config.trace_interval,
-        segment_size: config.trace_segment_size,
-        format: config.trace_format,
-        directory_limit: config.trace_dir_limit,
-        ring_bytes: config.ring_buffer_size.into(),
+        interval: config.settings.trace_interval,
+        segment_size: config.settings.trace_segment_size,
+        format: config.settings.trace_format,
+        directory_limit: config.settings.trace_dir_limit,
+        ring_bytes: config.settings.ring_buffer_size.into(),
         kernel_release: system.release().to_string_lossy().into_owned(),
         settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
     }

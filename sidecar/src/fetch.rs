@@ -37,8 +37,8 @@ struct Running {
 }
 
 async fn fetch_all(config: &Config, directory: &Path) -> Result<()> {
-    let name = config.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
-    let prefix = config.s3_prefix.fixed();
+    let name = config.settings.s3_bucket.as_deref().context("S3_BUCKET is not set")?;
+    let prefix = config.settings.s3_prefix.fixed();
     let bucket = Bucket::open(&config.destination()?).await?;
     let Listing { objects, stopped } = bucket.list_what_can_be().await?;
     if objects.is_empty() && stopped.is_none() {

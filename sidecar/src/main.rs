@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use settings::LogFormat;
 use sidecar::{
     capabilities, check_s3,
-    config::{Command, Config, LogFormat},
+    config::{Command, Config},
     daemon, escape, fetch, status,
 };
 use tokio::runtime::Runtime;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    start_logging(config.log_format, &config.rust_log);
+    start_logging(config.settings.log_format, &config.local.rust_log);
     let result = start_runtime(&config).and_then(|runtime| {
         let result = runtime.block_on(async {
             match config.command.clone() {
@@ -51,7 +52,7 @@ fn start_runtime(config: &Config) -> anyhow::Result<Runtime> {
     builder.worker_threads(2).enable_all();
     if config.command.is_none() {
         capabilities::seal_process()?;
-        let trace_dir = config.trace_dir.clone();
+        let trace_dir = config.settings.trace_dir.clone();
         builder.on_thread_start(move || capabilities::keep_files_only(&trace_dir));
     }
     Ok(builder.build()?)

@@ -7,10 +7,9 @@ use rustix::{
     process::{Resource, getrlimit},
     thread::{CapabilitySet, capabilities},
 };
+use settings::{AttachBy, Detail};
 
 use tracing::warn;
-
-use crate::config::{AttachBy, Detail};
 
 /// The first kernel with attach cookies for uprobes.
 const OLDEST_KERNEL: (u32, u32) = (5, 15);

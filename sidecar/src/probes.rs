@@ -14,11 +14,10 @@ use aya::{
     maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::RawTracePoint,
 };
+use settings::{AttachBy, Detail};
 use sidecar_common::{Counters, MAX_FUNCTIONS, NameRecord, control, foreign};
 pub use threads::Threads;
 use tracing::warn;
-
-use crate::config::{AttachBy, Detail};
 
 /// The object that `build.rs` chose.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CUDA_PROBES_OBJECT"));

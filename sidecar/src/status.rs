@@ -114,16 +114,18 @@ pub struct Upload {
 
 impl Facts {
     pub fn of(config: &Config, host: &str, kernel: &str, run: &str) -> Self {
-        let destination = config.s3_bucket.as_ref().filter(|_| config.upload_enabled);
+        let destination =
+            config.settings.s3_bucket.as_ref().filter(|_| config.settings.upload_enabled);
         Self {
             host: host.to_owned(),
             kernel: kernel.to_owned(),
             run: run.to_owned(),
             started: Timestamp::now(),
-            target_process: config.target_process.clone(),
-            trace_dir: config.trace_dir.clone(),
-            trace_dir_limit: config.trace_dir_limit,
-            destination: destination.map(|bucket| format!("s3://{bucket}/{}", config.s3_prefix)),
+            target_process: config.settings.target_process.clone(),
+            trace_dir: config.settings.trace_dir.clone(),
+            trace_dir_limit: config.settings.trace_dir_limit,
+            destination: destination
+                .map(|bucket| format!("s3://{bucket}/{}", config.settings.s3_prefix)),
         }
     }
 }

@@ -14,7 +14,6 @@ mod aws_profile;
 mod bucket;
 mod diagnosis;
 pub(crate) mod kubectl;
-pub(crate) mod names;
 pub(crate) mod objects;
 mod observe;
 mod secret;

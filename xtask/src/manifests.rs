@@ -4,6 +4,7 @@ mod variables;
 
 use anyhow::Result;
 use clap::Args;
+use settings::deployment::SECRET_VARIABLES;
 use tasks::{advice::explained, command::Command};
 use variables::Variable;
 
@@ -51,9 +52,9 @@ impl Settings {
         let render = set.fold(program(), |render, variable| {
             let Variable { name, value, is_hidden } = variable;
             if is_hidden {
-                render.secret_variable(name, value)
+                render.secret_variable(&name, value)
             } else {
-                render.variable(name, value)
+                render.variable(&name, value)
             }
         });
         let render = hidden
@@ -70,8 +71,7 @@ impl Settings {
         while let Some(word) = words.next() {
             let (flag, value) =
                 word.split_once('=').map_or((&word[..], None), |(flag, value)| (flag, Some(value)));
-            let Some(name) = variables::HIDDEN.into_iter().find(|name| flag_of(name) == flag)
-            else {
+            let Some(name) = SECRET_VARIABLES.into_iter().find(|name| flag_of(name) == flag) else {
                 shown.push(word.clone());
                 continue;
             };

@@ -7,7 +7,9 @@ use k8s_openapi::{
 use serde::Serialize;
 
 use super::{HOST, host_port};
-use crate::{config::Config, deployment::deployment};
+use settings::deployment::Config;
+
+use crate::deployment::deployment;
 
 /// Containers in the order in which they are started; they are stopped in the reverse order.
 #[derive(Debug, PartialEq, Eq, Serialize)]

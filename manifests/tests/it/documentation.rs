@@ -1,9 +1,11 @@
 //! `docs/operations.md` has every setting of a deployment as the command line has it.
 
-use std::fmt::Write as _;
+use std::{env, fmt::Write as _, fs};
 
-use clap::{Arg, CommandFactory as _, ValueEnum as _};
-use manifests::{cli::Cli, config::Profile, deployment::deployment, settings};
+use clap::{Arg, Args as _, Command, ValueEnum as _, builder::PossibleValue};
+use manifests::{cli::Cli, deployment::deployment};
+use settings::{HTTP_ADDRESS, Local, Settings};
+use settings::{deployment::Profile, names::TRACER_PORT};
 
 use crate::config;
 
@@ -25,56 +27,79 @@ const OWN: [(&str, bool); 5] = [
     ("--dry-run", false),
 ];
 
-/// Variable, default and meaning; the column between the last two is the sidecar's own.
-type Row = [String; 3];
+/// The first and the last line around the table that is generated.
+const TABLE: (&str, &str) = ("| variable | default | alone | meaning |\n", "\n\n");
 
-fn row(setting: &Arg) -> Row {
-    let code = |words: Vec<&str>| {
-        let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
-        words.join(", ")
-    };
-    let defaults = setting.get_default_values().iter().map(|value| value.to_str().unwrap());
-    let defaults = code(defaults.filter(|value| !value.is_empty()).collect());
-    let values = setting.get_possible_values();
-    let values = code(values.iter().map(clap::builder::PossibleValue::get_name).collect());
-    let mut meaning = setting.get_help().unwrap().to_string();
-    if !values.is_empty() {
-        write!(meaning, ": {values}").unwrap();
+/// The table of `docs/operations.md`: defaults of a deployment, and of a sidecar alone.
+fn table() -> String {
+    let (first, _) = TABLE;
+    let mut table = first.to_owned() + "|---|---|---|---|";
+    let alone = Local::augment_args(Settings::augment_args(Command::new("sidecar")));
+    let command = Cli::command_line();
+    let local = Local::augment_args(Command::new("deployment"));
+    let local = local.get_arguments().map(|arg| (Some("Set by the deployment"), arg));
+    let mut sections: Vec<(&str, String)> = Vec::new();
+    let deployment = command.get_arguments().map(|arg| (arg.get_help_heading(), arg));
+    for (heading, arg) in deployment.chain(local) {
+        let Some(variable) = arg.get_env().and_then(|name| name.to_str()) else { continue };
+        let heading = heading.unwrap_or_default();
+        if !sections.iter().any(|(known, _)| *known == heading) {
+            sections.push((heading, String::new()));
+        }
+        let (_, rows) = sections.iter_mut().find(|(known, _)| *known == heading).unwrap();
+        let own = alone.get_arguments().find(|own| own.get_env() == arg.get_env());
+        let deployed = match variable {
+            HTTP_ADDRESS => format!("`[::]:{TRACER_PORT}`"),
+            "RUST_LOG" => "as `TRACER_LOG`".to_owned(),
+            _ => default(arg),
+        };
+        let own = own.map(|own| default(own) + " ").unwrap_or_default();
+        write!(rows, "\n| `{variable}` | {deployed} | {own}| {} |", meaning(arg)).unwrap();
     }
-    let variable = setting.get_env().unwrap().to_str().unwrap();
-    [format!("`{variable}`"), if defaults.is_empty() { "-".to_owned() } else { defaults }, meaning]
+    for (heading, rows) in sections {
+        write!(table, "\n| **{heading}** | | | |{rows}").unwrap();
+    }
+    table
 }
 
-fn documented() -> Vec<Row> {
-    // Elsewhere a bar with a backslash is part of a cell.
-    let rows = DOCUMENT.lines().filter(|line| line.starts_with("| `") && !line.contains(r"\|"));
-    let settings = rows.filter_map(|row| {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let [_, variable, default, _, meaning, _] = cells[..] else { return None };
-        Some([variable, default, meaning].map(str::to_owned))
-    });
-    settings.collect()
+fn code(words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| format!("`{}`", word.as_ref())).collect();
+    words.join(", ")
+}
+
+fn default(arg: &Arg) -> String {
+    let values = arg.get_default_values().iter().map(|value| value.to_str().unwrap());
+    let text = code(values.filter(|value| !value.is_empty()));
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+fn meaning(arg: &Arg) -> String {
+    let help = arg.get_help().unwrap().to_string();
+    let values = arg.get_possible_values();
+    if values.is_empty() {
+        return help;
+    }
+    format!("{help}: {}", code(values.iter().map(PossibleValue::get_name)))
 }
 
 #[test]
 fn the_table_of_settings_is_that_of_the_command_line() {
-    let command = Cli::command();
-    let expected: Vec<Row> =
-        command.get_arguments().filter(|arg| arg.get_env().is_some()).map(row).collect();
-    let (settings, others): (Vec<Row>, Vec<Row>) = documented()
-        .into_iter()
-        .partition(|[variable, ..]| expected.iter().any(|[known, ..]| known == variable));
-    let line =
-        |[variable, default, meaning]: &Row| format!("| {variable} | {default} | | {meaning} |");
-    let missing: Vec<String> =
-        expected.iter().filter(|row| !settings.contains(row)).map(line).collect();
-    assert!(missing.is_empty(), "docs/operations.md lacks\n{}", missing.join("\n"));
-    assert_eq!(settings, expected, "the order, or a row that is there twice");
-    // What a deployment sets by itself.
-    for [variable, ..] in others {
-        let name = variable.trim_matches('`');
-        assert!(settings::NAMES.contains(&name), "docs/operations.md: there is no {name}");
+    let (first, last) = TABLE;
+    let (before, rest) = DOCUMENT.split_once(first).expect("the table has its head");
+    let (found, after) = rest.split_once(last).expect("a blank line follows the table");
+    let table = table();
+    if env::var_os("UPDATE_DOCS").is_some() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        fs::write(file, format!("{before}{table}{last}{after}")).unwrap();
+        return;
     }
+    let found = format!("{first}{found}");
+    let differ: Vec<&str> = table.lines().filter(|line| !found.contains(line)).collect();
+    assert!(
+        found == table,
+        "docs/operations.md is old: run UPDATE_DOCS=1 cargo test -p manifests --test it; it lacks\n{}",
+        differ.join("\n")
+    );
 }
 
 /// What stands behind a task, up to the end of the command.

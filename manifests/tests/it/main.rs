@@ -7,11 +7,11 @@ mod documentation;
 mod podman;
 mod references;
 mod snapshots;
-mod tracer_variables;
 mod yaml11;
 mod yaml11_reader;
 
-use manifests::{cli::Cli, config::Config};
+use manifests::cli::Cli;
+use settings::deployment::Config;
 
 /// Settings with a bucket and these flags, whatever the environment of the tests holds.
 fn config(flags: &[&str]) -> Config {

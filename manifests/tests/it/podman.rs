@@ -2,9 +2,12 @@
 
 use insta::assert_snapshot;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec};
+
 use manifests::{deployment::deployment, pod, yaml};
 
-use crate::{config, yaml11_reader::read};
+use crate::yaml11_reader::read;
+
+use crate::config;
 
 #[test]
 fn what_podman_is_given_under_the_default_profile() {

@@ -1,8 +1,9 @@
 //! Objects find each other by name only; a name that is off shows in the cluster alone.
 
-use manifests::{access, deployment::deployment, names, runtime_class, service, settings, storage};
+use manifests::{access, config_map, deployment::deployment, runtime_class, service, storage};
 use serde::Serialize;
 use serde_json::{Value, json};
+use settings::names;
 
 use crate::config;
 
@@ -32,7 +33,7 @@ fn the_pod_names_objects_that_are_applied_with_it() {
     let cache = name_of(storage::model_cache(config).unwrap());
     assert_eq!(claims, [&cache, &name_of(storage::traces(config))]);
     let map = &pod["initContainers"][0]["envFrom"][0]["configMapRef"]["name"];
-    assert_eq!(*map, name_of(settings::settings(config)));
+    assert_eq!(*map, name_of(config_map::config_map(config)));
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn deployment_with_everything_set() {
             "--attach-by=auto",
             "--cuda-library-dirs=/opt/cuda/lib64:/opt/lib",
             "--log-format=json",
-            "--tracer-log=on",
+            "--tracer-log=off",
             "--upload-enabled=off",
         ],
     );

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
+
 use manifests::{
-    access, component, component::Component, deployment::deployment, device_plugin, namespace,
-    runtime_class, service, settings, storage, yaml,
+    access, component, component::Component, config_map, deployment::deployment, device_plugin,
+    namespace, runtime_class, service, storage, yaml,
 };
 use serde_json::{Value, json};
 
-use crate::{config, yaml11_reader::read};
+use crate::yaml11_reader::read;
+
+use crate::config;
 
 /// Words that look like something else, from the types of YAML 1.1 and from reports of what went wrong.
 #[rustfmt::skip]
@@ -129,7 +132,7 @@ fn every_object_survives_a_round_trip() {
             serde_json::to_value(access::service_account(config)),
             serde_json::to_value(access::role(config)),
             serde_json::to_value(access::role_binding(config)),
-            serde_json::to_value(settings::settings(config)),
+            serde_json::to_value(config_map::config_map(config)),
             serde_json::to_value(storage::model_cache(config).unwrap()),
             serde_json::to_value(storage::traces(config)),
             serde_json::to_value(service::service(config)),

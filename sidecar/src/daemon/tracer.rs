@@ -60,15 +60,15 @@ impl Tracer {
         state: &Arc<State>,
     ) -> Result<Self> {
         let Probes { mut attacher, events, kernel } = Probes::load(probes::Settings {
-            ring_buffer_size: config.ring_buffer_size,
-            attach_by: config.attach_by,
-            detail: config.trace_detail,
-            rate_limit: config.trace_rate_limit,
+            ring_buffer_size: config.settings.ring_buffer_size,
+            attach_by: config.settings.attach_by,
+            detail: config.settings.trace_detail,
+            rate_limit: config.settings.trace_rate_limit,
         })?;
         let attaches_by_perf_events = attacher.uses_perf_events();
         let stop_discovery = Arc::default();
         attacher.stop_when(Arc::clone(&stop_discovery));
-        let processes = Arc::new(Mutex::new(Processes::new(&config.target_process)));
+        let processes = Arc::new(Mutex::new(Processes::new(&config.settings.target_process)));
         let (notices, received) = mpsc::channel();
         let own_notices = notices.clone();
         let run = options.run.to_string();
@@ -82,8 +82,8 @@ impl Tracer {
             Arc::clone(state),
         )?;
         let mut discovery = Discovery::new(
-            config.trace_functions.clone(),
-            config.cuda_library_dirs.0.clone(),
+            config.settings.trace_functions.clone(),
+            config.settings.cuda_library_dirs.0.clone(),
             attacher,
             processes,
             notices,
@@ -92,11 +92,11 @@ impl Tracer {
         let (failure, failed) = oneshot::channel();
         let failure = Arc::new(Mutex::new(Some(failure)));
         let ties = |stop| Ties { stop, state: Arc::clone(state), failure: Arc::clone(&failure) };
-        capabilities::finish_start(attaches_by_perf_events, &config.trace_dir);
+        capabilities::finish_start(attaches_by_perf_events, &config.settings.trace_dir);
         let (of_recorder, of_discovery) = (ties(Arc::default()), ties(stop_discovery));
         let recorder = spawn("recorder", &of_recorder, move |stop| recorder.run(stop))?;
         let (tell, ready) = oneshot::channel();
-        let (told, target) = (Arc::clone(state), config.target_process.clone());
+        let (told, target) = (Arc::clone(state), config.settings.target_process.clone());
         let discovery = spawn("discovery", &of_discovery, move |stop| {
             discovery.scan()?;
             if !stop.load(Ordering::Acquire) {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
+use settings::Detail;
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
     Api,
@@ -35,7 +36,6 @@ use super::{
 };
 use crate::{
     clock,
-    config::Detail,
     library::{FileId, Function, Library, Refusals, TOO_MANY},
     preflight::missing_right_for,
     probes::Attachment,

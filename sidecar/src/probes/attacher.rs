@@ -24,15 +24,13 @@ use aya::{
 };
 use mapping::CodeMapping;
 use points::{Refused, attach_each, attach_most};
+use settings::{AttachBy, Detail};
 use sidecar_common::Plan;
 use trace::function::calls_back;
 use tracing::{debug, info, warn};
 
 use super::multi::{At, Point, Program};
-use crate::{
-    config::{AttachBy, Detail},
-    library::Library,
-};
+use crate::library::Library;
 
 // The programs in `sidecar-ebpf`.
 const ENTRY: &str = "call_entry";

@@ -10,11 +10,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
+use settings::HttpAddress;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{Status, text};
 use crate::{
-    config::{Config, HttpAddress},
+    config::Config,
     escape::{escape, escape_all, escape_json},
     http::ANY_IPV6,
 };
@@ -26,7 +27,7 @@ const MOST_BYTES: usize = 16 << 20;
 
 /// Prints on stdout; fails if no sidecar answers.
 pub async fn run(config: &Config, as_json: bool) -> Result<()> {
-    let addresses = addresses(config.http_address)?;
+    let addresses = addresses(config.local.http_address)?;
     let status = timeout(PATIENCE, ask(&addresses))
         .await
         .map_err(|_| anyhow::anyhow!("no answer in {PATIENCE:?}"))

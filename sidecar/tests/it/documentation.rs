@@ -1,14 +1,7 @@
-//! `docs/operations.md` and the README name the sidecar's variables as the code has them, and
+//! `docs/operations.md` explains capabilities as the code does, the README sets variables that there are, and
 //! `docs/security.md` names tests that there are.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
-
-use clap::{Arg, CommandFactory as _};
-use sidecar::config::Config;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::command::sidecar;
 
@@ -28,24 +21,6 @@ fn rows(count: usize) -> Vec<Vec<&'static str>> {
     rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect::<Vec<_>>())
         .filter(|cells| cells.len() == count)
         .collect()
-}
-
-/// The column between the default of a deployment and the meaning.
-#[test]
-fn the_table_of_settings_has_the_sidecar_s_own_defaults() {
-    let command = Config::command();
-    let own = |setting: &Arg| {
-        let default = setting.get_default_values().first().and_then(|value| value.to_str());
-        let default = default.filter(|default| !default.is_empty()).unwrap_or("-");
-        Some((setting.get_env()?.to_str()?.to_owned(), default.to_owned()))
-    };
-    let expected: BTreeMap<String, String> = command.get_arguments().filter_map(own).collect();
-    let documented: BTreeMap<String, String> = rows(4)
-        .into_iter()
-        .filter(|cells| !cells[2].is_empty())
-        .map(|cells| (cells[0].to_owned(), cells[2].to_owned()))
-        .collect();
-    assert_eq!(documented, expected, "left: docs/operations.md, right: the sidecar");
 }
 
 /// That all are there is held to the manifests by a test of theirs.

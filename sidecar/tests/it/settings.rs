@@ -32,8 +32,10 @@ const DEFAULTS: [(&str, &str); 23] = [
 
 /// What the help says of a variable, from its own line to the next flag.
 fn described<'a>(help: &'a str, variable: &str) -> &'a str {
-    let start = help
-        .find(&format!("[env: {variable}="))
+    // The value of one that may hold a password is not shown.
+    let start = ['=', ']']
+        .into_iter()
+        .find_map(|end| help.find(&format!("[env: {variable}{end}")))
         .unwrap_or_else(|| panic!("{variable} is not in\n{help}"));
     let rest = &help[start..];
     rest.split("\n      --").next().unwrap()

@@ -16,8 +16,8 @@ use rustix::{
         set_thread_res_uid,
     },
 };
+use settings::{AttachBy, Detail};
 use sidecar::{
-    config::{AttachBy, Detail},
     library::Library,
     probes::{Probes, Settings},
     sideband::Sideband,

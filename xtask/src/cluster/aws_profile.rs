@@ -9,9 +9,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use settings::names::AWS_SECRET_KEYS;
 use tasks::advice::explained;
-
-use crate::cluster::names::AWS_SECRET_KEYS;
 
 /// What a profile has of these it does not have as keys: the SDK asks somebody for them each time.
 const NOT_COPIED: [(&str, &str); 8] = [

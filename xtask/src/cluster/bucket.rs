@@ -5,11 +5,8 @@ use std::{collections::BTreeMap, env, path::Path};
 use anyhow::{Error, Result};
 use serde::Deserialize;
 
-use super::{
-    kubectl::Kubectl,
-    names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS},
-    secret,
-};
+use super::{kubectl::Kubectl, secret};
+use settings::names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS};
 use tasks::{
     advice::explained,
     command::{Command, in_short},

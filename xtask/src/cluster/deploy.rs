@@ -15,15 +15,11 @@ use tasks::{
 };
 
 use crate::{
-    cluster::{
-        Cluster,
-        kubectl::Kubectl,
-        names::{DEPLOYMENT, HF_SECRET, IMAGE},
-        secret,
-    },
+    cluster::{Cluster, kubectl::Kubectl, secret},
     manifests::Settings,
     node::build,
 };
+use settings::names::{DEPLOYMENT, HF_SECRET, IMAGE};
 pub(crate) use wait::{Wait, until_ready};
 
 /// Apply the manifests and wait until vLLM has its model

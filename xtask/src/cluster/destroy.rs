@@ -14,16 +14,10 @@ use tasks::{
 };
 
 use crate::{
-    cluster::{
-        Cluster,
-        deploy::namespace,
-        kubectl::Kubectl,
-        names::{ACCOUNT, DEPLOYMENT, NAMESPACE, SERVICE, SETTINGS},
-        observe::Snapshot,
-        tracer::Status,
-    },
+    cluster::{Cluster, deploy::namespace, kubectl::Kubectl, observe::Snapshot, tracer::Status},
     node::build,
 };
+use settings::names::{ACCOUNT, DEPLOYMENT, NAMESPACE, SERVICE, SETTINGS};
 
 /// Remove the deployment; storage and secrets stay
 ///

@@ -9,10 +9,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 
-use super::{
-    Cluster,
-    names::{FIELD_MANAGER, NAMESPACE},
-};
+use super::Cluster;
+use settings::names::{FIELD_MANAGER, NAMESPACE};
 use tasks::{
     advice::explained,
     command::{Command, Failure, is_on_path},

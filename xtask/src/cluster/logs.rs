@@ -4,11 +4,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use tasks::ctx::Ctx;
 
-use crate::cluster::{
-    Cluster,
-    kubectl::Kubectl,
-    names::{SELECTOR, TRACER, VLLM},
-};
+use crate::cluster::{Cluster, kubectl::Kubectl};
+use settings::names::{SELECTOR, TRACER_CONTAINER, VLLM_CONTAINER};
 
 /// Print the logs of vLLM, of the tracer, or of both
 #[derive(Debug, Args)]
@@ -43,8 +40,8 @@ pub(crate) fn run(ctx: &Ctx, task: &Logs) -> Result<()> {
     let kubectl = Kubectl::find(ctx, cluster)?;
     let mut logs = kubectl.namespaced("logs -l").arg(SELECTOR).arg(format!("--tail={tail}"));
     logs = match container {
-        Some(Whose::Vllm) => logs.words("-c").arg(VLLM),
-        Some(Whose::Tracer) => logs.words("-c").arg(TRACER),
+        Some(Whose::Vllm) => logs.words("-c").arg(VLLM_CONTAINER),
+        Some(Whose::Tracer) => logs.words("-c").arg(TRACER_CONTAINER),
         None => logs.words("--all-containers --prefix"),
     };
     if *follow {

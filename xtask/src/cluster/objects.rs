@@ -278,7 +278,9 @@ impl Node {
     /// Names by which a device plugin with a configuration of its own offers parts of GPUs.
     pub(crate) fn other_gpu_names(&self) -> Vec<&str> {
         let is_other = |(name, count): &(&String, &String)| {
-            name.starts_with("nvidia.com/") && name.as_str() != super::names::GPU && *count != "0"
+            name.starts_with("nvidia.com/")
+                && name.as_str() != settings::names::GPU
+                && *count != "0"
         };
         self.status.capacity.iter().filter(is_other).map(|(name, _)| name.as_str()).collect()
     }
@@ -290,5 +292,5 @@ impl Node {
 }
 
 fn count(resources: &BTreeMap<String, String>) -> u32 {
-    resources.get(super::names::GPU).and_then(|count| count.parse().ok()).unwrap_or(0)
+    resources.get(settings::names::GPU).and_then(|count| count.parse().ok()).unwrap_or(0)
 }

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::{
     kubectl::Kubectl,
-    names::DEPLOYMENT,
     objects::{Claim, ContainerStatus, Deployment, Event, List, Pod, Service},
 };
+use settings::names::DEPLOYMENT;
 use tasks::command::Command;
 
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,7 @@ impl Snapshot {
 
     pub(crate) fn node_port(&self) -> Option<u16> {
         let service =
-            self.services.iter().find(|one| one.metadata.name == super::names::SERVICE)?;
+            self.services.iter().find(|one| one.metadata.name == settings::names::SERVICE)?;
         service.spec.ports.iter().find_map(|port| port.node_port)
     }
 

@@ -15,13 +15,8 @@ use tasks::{
     ctx::{Ctx, State},
 };
 
-use crate::cluster::{
-    Cluster,
-    deploy::namespace,
-    kubectl::Kubectl,
-    names::{AWS_SECRET, HF_SECRET, HF_SECRET_KEY, NAMESPACE},
-    secret,
-};
+use crate::cluster::{Cluster, deploy::namespace, kubectl::Kubectl, secret};
+use settings::names::{AWS_SECRET, HF_SECRET, HF_SECRET_KEY, NAMESPACE};
 
 /// Store the Hugging Face token, and AWS keys, in the cluster
 ///

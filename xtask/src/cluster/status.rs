@@ -11,11 +11,11 @@ use crate::cluster::{
     Cluster,
     diagnosis::{Finding, diagnose, of_uploads},
     kubectl::Kubectl,
-    names::{DEPLOYMENT, SERVICE, TRACER, VLLM},
     objects::{ContainerStatus, List, Node},
     observe::Snapshot,
     tracer::Status as Tracer,
 };
+use settings::names::{DEPLOYMENT, SERVICE, TRACER_CONTAINER, VLLM_CONTAINER};
 
 /// Say what is deployed, how it does, and what is wrong
 ///
@@ -55,7 +55,11 @@ impl Overview {
         let nodes: Option<List<Node>> = Kubectl::get(&kubectl.command("get nodes"))?;
         let snapshot = Snapshot::take(kubectl)?;
         let tracer = match snapshot.pod() {
-            Some(pod) if pod.container(TRACER).is_some_and(|one| one.state.running.is_some()) => {
+            Some(pod)
+                if pod
+                    .container(TRACER_CONTAINER)
+                    .is_some_and(|one| one.state.running.is_some()) =>
+            {
                 Some(Tracer::ask(kubectl, &pod.metadata.name).map_err(|error| format!("{error:#}")))
             }
             _ => None,
@@ -70,7 +74,7 @@ impl Overview {
         if let Some(deployment) = &snapshot.deployment {
             let state = if snapshot.is_complete() { "ready" } else { "not ready" };
             say("deployment", format!("{DEPLOYMENT}: {state}"));
-            for container in [VLLM, TRACER] {
+            for container in [VLLM_CONTAINER, TRACER_CONTAINER] {
                 say("image", deployment.image(container).unwrap_or("none").to_owned());
             }
         }

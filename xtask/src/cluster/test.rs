@@ -12,9 +12,9 @@ use crate::cluster::{
     Cluster,
     diagnosis::{Finding, diagnose},
     kubectl::Kubectl,
-    names::NODE_PORT,
     observe::Snapshot,
 };
+use settings::names::NODE_PORT;
 
 /// Send prompts to the deployed vLLM: one, then a batch
 ///

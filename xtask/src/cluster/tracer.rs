@@ -3,10 +3,8 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    kubectl::Kubectl,
-    names::{TRACER, TRACER_PROGRAM},
-};
+use super::kubectl::Kubectl;
+use settings::names::{TRACER_CONTAINER, TRACER_PROGRAM};
 use tasks::command::Command;
 
 /// The fields that are used here; `sidecar::status::Status` has all.
@@ -74,7 +72,8 @@ impl Status {
 
     /// In a pod, or in one of a deployment.
     pub(crate) fn command(kubectl: &Kubectl, place: &str) -> Command {
-        let exec = kubectl.namespaced("exec").arg(place).words("-c").arg(TRACER).words("--");
+        let exec =
+            kubectl.namespaced("exec").arg(place).words("-c").arg(TRACER_CONTAINER).words("--");
         exec.arg(TRACER_PROGRAM).words("status --json")
     }
 

@@ -26,7 +26,8 @@ use tasks::{
     static_build::static_path,
 };
 
-use crate::cluster::{names::NODE_PORT, verify};
+use crate::cluster::verify;
+use ::settings::names::NODE_PORT;
 use images::Images;
 use kubelet::Kubelet;
 use podman::Podman;

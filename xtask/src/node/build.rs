@@ -23,9 +23,9 @@ use tasks::{
     static_build::static_program,
 };
 
-use crate::cluster::names::IMAGE;
 use context::Context;
 use engine::Engine;
+use settings::names::IMAGE;
 
 /// What the image may weigh, in bytes.
 const MAX_BYTES: u64 = 25_000_000;

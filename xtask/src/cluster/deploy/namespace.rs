@@ -8,7 +8,8 @@ use std::{
 use anyhow::{Error, Result};
 use tasks::{advice::explained, ctx::Ctx};
 
-use crate::cluster::{kubectl::Kubectl, names::NAMESPACE, objects::Namespace};
+use crate::cluster::{kubectl::Kubectl, objects::Namespace};
+use settings::names::NAMESPACE;
 
 /// An earlier deployment takes its pod's grace period to go.
 const LIMIT: Duration = Duration::from_secs(180);

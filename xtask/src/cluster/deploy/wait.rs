@@ -14,10 +14,10 @@ use tasks::{advice::explained, command::in_short, ctx::Ctx};
 use crate::cluster::{
     diagnosis::{Finding, diagnose},
     kubectl::Kubectl,
-    names::{DEPLOYMENT, VLLM},
     objects::ContainerStatus,
     observe::Snapshot,
 };
+use settings::names::{DEPLOYMENT, VLLM_CONTAINER};
 
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ fn describe(snapshot: &Snapshot) -> String {
 }
 
 fn last_line(snapshot: &Snapshot) -> Option<&str> {
-    let log = snapshot.logs.get(VLLM)?;
+    let log = snapshot.logs.get(VLLM_CONTAINER)?;
     log.lines().rev().map(str::trim).find(|line| !line.is_empty())
 }
 

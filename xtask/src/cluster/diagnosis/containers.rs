@@ -3,10 +3,8 @@
 use super::{AT_ONCE, Finding, LONG, SHORT};
 use tasks::advice::{Advice, of_tracer_log, of_vllm_log};
 
-use crate::cluster::{
-    names::{TRACER, VLLM},
-    objects::{ContainerStatus, Event, Waiting},
-};
+use crate::cluster::objects::{ContainerStatus, Event, Waiting};
+use settings::names::{TRACER_CONTAINER, VLLM_CONTAINER};
 
 /// Ends of one container in a row after which another start will not help.
 const TOO_MANY_RESTARTS: u32 = 3;
@@ -46,7 +44,7 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
     let probe = events.iter().rev().find(|event| {
         event.reason == "Unhealthy" && event.message.contains("Startup probe failed")
     });
-    if probe.is_some() && ended.exit_code != 0 && name == VLLM {
+    if probe.is_some() && ended.exit_code != 0 && name == VLLM_CONTAINER {
         return Some(Finding::new(
             what,
             "the startup probe gave up before vLLM had loaded its model",
@@ -59,7 +57,7 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
         what = format!("{what}: {last_line}");
     }
     let grace = grace.filter(|_| container.restart_count >= TOO_MANY_RESTARTS);
-    let short = if name == TRACER { "tracer" } else { "vllm" };
+    let short = if name == TRACER_CONTAINER { "tracer" } else { "vllm" };
     Some(Finding::new(
         what,
         "the program ends by itself; its log says why",
@@ -76,7 +74,7 @@ fn image_or_configuration(
         "" => format!("{name} waits ({reason}) for {image}"),
         message => format!("{name} waits ({reason}): {message}"),
     };
-    let is_tracer = name == TRACER;
+    let is_tracer = name == TRACER_CONTAINER;
     let build = || "cargo xtask build, then cargo xtask deploy".to_owned();
     let (cause, next, grace) = match reason.as_str() {
         "ErrImageNeverPull" => (
@@ -127,5 +125,5 @@ fn image_or_configuration(
 }
 
 fn of_log(name: &str, log: &str) -> Option<(Advice, String)> {
-    if name == TRACER { of_tracer_log(log) } else { of_vllm_log(log) }
+    if name == TRACER_CONTAINER { of_tracer_log(log) } else { of_vllm_log(log) }
 }

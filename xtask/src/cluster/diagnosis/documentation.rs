@@ -8,11 +8,8 @@ use tasks::{
     ctx::workspace_root,
 };
 
-use crate::cluster::{
-    diagnosis::diagnose,
-    names::{DEPLOYMENT, RUNTIME_CLASS, TRACER, VLLM},
-    observe::Snapshot,
-};
+use crate::cluster::{diagnosis::diagnose, observe::Snapshot};
+use settings::names::{DEPLOYMENT, RUNTIME_CLASS, TRACER_CONTAINER, VLLM_CONTAINER};
 
 /// A row; marks of code are taken out, here and from what the code says.
 struct Row {
@@ -120,7 +117,7 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
         snapshot(pod(unschedulable), None),
         snapshot(pod(json!({ "reason": reason, "message": sign })), None),
     ];
-    for container in [VLLM, TRACER] {
+    for container in [VLLM_CONTAINER, TRACER_CONTAINER] {
         let waits = json!([{ "name": container, "image": "IMAGE",
             "state": { "waiting": { "reason": reason, "message": sign } } }]);
         let ended = json!([{ "name": container,

@@ -14,7 +14,8 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use super::single_line;
 use tasks::advice::explained;
 
-use crate::cluster::{aws_profile, names::AWS_SECRET_KEYS};
+use crate::cluster::aws_profile;
+use settings::names::AWS_SECRET_KEYS;
 
 pub(super) fn token(file: Option<&Path>) -> Result<String> {
     let what = "the Hugging Face token";

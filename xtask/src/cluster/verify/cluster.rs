@@ -18,10 +18,10 @@ use crate::cluster::{
     bucket::Bucket,
     diagnosis::{Finding, of_uploads},
     kubectl::Kubectl,
-    names::{DEPLOYMENT, TRACER},
     observe::Snapshot,
     tracer::{Status, Uploads},
 };
+use settings::names::{DEPLOYMENT, TRACER_CONTAINER};
 
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -106,7 +106,7 @@ pub(crate) fn of_status(asked: &Result<Status, String>) -> Vec<Check> {
 type Judged = Result<String, String>;
 
 fn sidecar_is_running(snapshot: &Snapshot) -> Check {
-    let container = snapshot.pod().and_then(|pod| Some((pod, pod.container(TRACER)?)));
+    let container = snapshot.pod().and_then(|pod| Some((pod, pod.container(TRACER_CONTAINER)?)));
     let judged = match container {
         None => Err("there is no pod with it: cargo xtask deploy".to_owned()),
         Some((pod, container)) => {
@@ -190,7 +190,7 @@ mod tests {
 
     fn process(matched_by: Option<&str>, has_called: bool) -> serde_json::Value {
         serde_json::json!({ "processes": [{
-            "pid": 17, "command": "VLLM::EngineCore", "comm": "VLLM::EngineCor",
+            "pid": 17, "command": "VLLM_CONTAINER::EngineCore", "comm": "VLLM_CONTAINER::EngineCor",
             "matched_by": matched_by, "has_called": has_called, "is_running": true,
             "reason": "a target started it",
         }]})
@@ -199,11 +199,14 @@ mod tests {
     #[test]
     fn a_target_counts_when_it_has_called() {
         let found = vllm_is_discovered(&status(process(Some("ancestor"), true)));
-        assert_eq!(found.unwrap(), "pid 17, \"VLLM::EngineCore\": a target started it");
+        assert_eq!(found.unwrap(), "pid 17, \"VLLM_CONTAINER::EngineCore\": a target started it");
         let mut engine = process(Some("ancestor"), true);
         engine["processes"][0]["role"] = "engine_core".into();
         let found = vllm_is_discovered(&status(engine)).unwrap();
-        assert!(found.contains("\"VLLM::EngineCore\" (engine_core): a target"), "{found}");
+        assert!(
+            found.contains("\"VLLM_CONTAINER::EngineCore\" (engine_core): a target"),
+            "{found}"
+        );
         assert!(vllm_is_discovered(&status(process(Some("ancestor"), false))).is_err());
         let foreign = vllm_is_discovered(&status(process(None, true))).unwrap_err();
         assert!(foreign.contains("TARGET_PROCESS"), "{foreign}");

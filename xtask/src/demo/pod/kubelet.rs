@@ -16,10 +16,10 @@ use super::{
 use tasks::background::Interrupt;
 
 use crate::cluster::{
-    names::{TRACER, TRACER_PROGRAM},
     tracer::Status,
     verify::{Check, cluster::of_status},
 };
+use settings::names::{TRACER_CONTAINER, TRACER_PROGRAM};
 
 /// Between two probes of a container that starts; the kubelet keeps to the period.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -96,7 +96,7 @@ impl<'a> Kubelet<'a> {
     pub(super) fn checks(&self) -> Vec<Check> {
         let asked = self.status();
         let running = asked.as_ref().map_err(Clone::clone).and_then(|status| {
-            let detail = format!("{}: {}", name_of(TRACER), status.phase);
+            let detail = format!("{}: {}", name_of(TRACER_CONTAINER), status.phase);
             if status.phase == "recording" { Ok(detail) } else { Err(detail) }
         });
         let mut checks = vec![Check::new("sidecar is running", running)];
@@ -106,7 +106,7 @@ impl<'a> Kubelet<'a> {
     }
 
     fn status(&self) -> Result<Status, String> {
-        let ask = self.podman.command("exec").arg(name_of(TRACER)).arg(TRACER_PROGRAM);
+        let ask = self.podman.command("exec").arg(name_of(TRACER_CONTAINER)).arg(TRACER_PROGRAM);
         Status::read(&ask.words("status --json")).map_err(|error| format!("{error:#}"))
     }
 

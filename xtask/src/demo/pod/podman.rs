@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tasks::command::Command;
 
-use crate::{cluster::names::DEPLOYMENT, node::build::engine::Engine};
+use crate::node::build::engine::Engine;
+use settings::names::DEPLOYMENT;
 
 pub(super) const NETWORK: &str = "vllm-tracing-demo";
 

@@ -11,13 +11,11 @@ use serde_json::json;
 use super::{S3, S3_PORT, images::Images, kubelet::Duties};
 use tasks::command::Command;
 
-use crate::{
-    cluster::names::AWS_SECRET,
-    demo::{
-        files::Files,
-        store::{ACCESS_KEY, BUCKET, SECRET_KEY},
-    },
+use crate::demo::{
+    files::Files,
+    store::{ACCESS_KEY, BUCKET, SECRET_KEY},
 };
+use settings::names::AWS_SECRET;
 
 /// Where the called libraries leave their counts: in the volume for models, which outlives vLLM.
 const COUNTS: &str = "/root/.cache";

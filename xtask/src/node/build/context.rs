@@ -12,13 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{bom, paths};
+use settings::names::IMAGE;
 use tasks::{
     command::Command,
     ctx::workspace_root,
     static_build::{PROGRAM, static_path},
 };
-
-use crate::cluster::names::IMAGE;
 
 /// Where the sidecar's TLS looks first, in the image.
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";

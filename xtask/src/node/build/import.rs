@@ -9,12 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::{Image, archive};
+use settings::names::IMAGE;
 use tasks::{
     command::{Command, Failure, is_on_path},
     ctx::{Ctx, State},
 };
-
-use crate::cluster::names::IMAGE;
 
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
 

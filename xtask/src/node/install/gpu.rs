@@ -15,11 +15,11 @@ use crate::{
     cluster::{
         deploy::apply_rendered,
         kubectl::Kubectl,
-        names::{GPU, RUNTIME_CLASS},
         objects::{ContainerStatus, List, Node, Pod},
     },
     manifests,
 };
+use settings::names::{GPU, RUNTIME_CLASS};
 
 const PAUSE: Duration = Duration::from_secs(2);
 

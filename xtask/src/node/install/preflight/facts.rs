@@ -4,14 +4,12 @@ use std::{env, fs, net::TcpListener, path::Path};
 
 use tasks::command::{Command, is_on_path};
 
-use crate::{
-    cluster::names::NODE_PORT,
-    node::install::{
-        airgap::missing,
-        preflight::role::{Role, other_data_dir, unit_text},
-        toolkit,
-    },
+use crate::node::install::{
+    airgap::missing,
+    preflight::role::{Role, other_data_dir, unit_text},
+    toolkit,
 };
+use settings::names::NODE_PORT;
 
 /// Of the API server, K3s's supervisor, containerd's streaming and kubelet.
 const PORTS: [u16; 4] = [6443, 6444, 10010, 10250];

@@ -1,8 +1,4 @@
-//! Names that more than one object carries, or that people type.
-
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+//! Names and ports that the cluster knows, or that people type.
 
 pub const NAMESPACE: &str = "vllm-tracing";
 
@@ -38,32 +34,16 @@ pub const VLLM_PORT_NAME: &str = "http";
 /// Of `/healthz`, `/readyz` and `/metrics`.
 pub const TRACER_PORT: i32 = 9420;
 pub const TRACER_PORT_NAME: &str = "metrics";
+/// Of every node; leads to vLLM unless the setting of this name says another.
+pub const NODE_PORT: u16 = 30800;
 
-/// What objects of this deployment are found by; a superset of [`selector`].
-pub fn labels() -> BTreeMap<String, String> {
-    let mut labels = selector();
-    labels.extend(node_labels());
-    labels
-}
+/// The tracer's image, without a tag. The registry in front, because containerd adds it where it is left
+/// out, and podman another one.
+pub const IMAGE: &str = "docker.io/littleboy/ebpf-cuda-tracer";
+/// The tracer's program in its image.
+pub const TRACER_PROGRAM: &str = "/ebpf-cuda-tracer";
 
-/// Of what belongs to the node and stays when the deployment goes.
-pub(crate) fn node_labels() -> BTreeMap<String, String> {
-    [("app.kubernetes.io/part-of", "k3s-vllm-tracing"), ("app.kubernetes.io/managed-by", "xtask")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
-}
-
-/// Immutable in a Deployment, so nothing is ever added.
-pub fn selector() -> BTreeMap<String, String> {
-    [("app".to_owned(), APP.to_owned())].into()
-}
-
-/// The name, the namespace and the labels of an object of this deployment.
-pub(crate) fn metadata(name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: Some(NAMESPACE.to_owned()),
-        labels: Some(labels()),
-        ..ObjectMeta::default()
-    }
-}
+/// Whom the API server takes for the owner of what is applied.
+pub const FIELD_MANAGER: &str = "vllm-tracing-xtask";
+/// Selects the pods.
+pub const SELECTOR: &str = "app=vllm";

@@ -2,12 +2,15 @@
 
 use anyhow::{Result, bail};
 
-use super::{Config, PullPolicy};
-use crate::{names::AWS_SECRET_KEYS, settings, vllm};
+use super::{Config, PullPolicy, values::absolute_path, vllm};
+use crate::{AttachBy, names::AWS_SECRET_KEYS};
 
 /// What the tracer may need beside its ring buffer: 64 MiB resident and 32 MiB for the open calls
 /// of threads, as "Memory" in `docs/operations.md` explains.
 const MEMORY_BESIDE_BUFFER: u64 = 96 << 20;
+
+/// Variables of the AWS SDK that have a setting.
+const SDK: [&str; 2] = ["AWS_EC2_METADATA_DISABLED", "AWS_REGION"];
 
 impl Config {
     /// All contradictions at once. An error of the cluster, or a tracer that does not start and keeps
@@ -15,11 +18,13 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         let problems: Vec<String> = [
             self.upload_has_no_bucket(),
+            self.settings.bucket_is_named_twice(),
             self.gpus_do_not_divide(),
             self.perf_events_without_right(),
             self.traces_outgrow_their_volume(),
             self.buffer_outgrows_memory(),
             self.limit_below_request(),
+            self.traces_cannot_be_mounted(),
             self.mounts_meet(),
             self.variable_is_taken(),
             self.image_never_changes(),
@@ -36,8 +41,13 @@ impl Config {
         }
     }
 
+    /// A setting of the tracer that has a default, as it was typed.
+    pub fn typed(&self, variable: &str) -> &str {
+        self.variables.get(variable).map_or("", String::as_str)
+    }
+
     fn upload_has_no_bucket(&self) -> Option<String> {
-        (self.s3.upload_enabled && self.s3.s3_bucket.is_none()).then(|| {
+        (self.settings.upload_enabled && self.settings.s3_bucket.is_none()).then(|| {
             "S3_BUCKET is not set: set it to the bucket that traces go to, or UPLOAD_ENABLED=false \
              to keep them in the pod's volume"
                 .to_owned()
@@ -55,7 +65,7 @@ impl Config {
     }
 
     fn perf_events_without_right(&self) -> Option<String> {
-        let asks = self.tracer.attach_by.as_deref() == Some("perf-events");
+        let asks = self.settings.attach_by == AttachBy::PerfEvents;
         (asks && !self.perf_events).then(|| {
             "ATTACH_BY is perf-events and PERF_EVENTS is false: perf events need the capability \
              that PERF_EVENTS=true gives"
@@ -64,10 +74,12 @@ impl Config {
     }
 
     fn traces_outgrow_their_volume(&self) -> Option<String> {
-        let (limit, segment) = (&self.tracer.trace_dir_limit, &self.tracer.trace_segment_size);
+        let (limit, segment) = (self.settings.trace_dir_limit, self.settings.trace_segment_size);
         let size = &self.storage.traces_size;
         // The open file comes on top of those that wait.
-        (limit.bytes().saturating_add(segment.bytes()) > size.bytes()).then(|| {
+        (limit.saturating_add(segment) > size.bytes()).then(|| {
+            let (limit, segment) =
+                (self.typed("TRACE_DIR_LIMIT"), self.typed("TRACE_SEGMENT_SIZE"));
             format!(
                 "TRACE_DIR_LIMIT is {limit} and TRACE_SEGMENT_SIZE {segment}, together more than \
                  TRACES_SIZE, {size}: raise the last or lower one of the others"
@@ -76,8 +88,10 @@ impl Config {
     }
 
     fn buffer_outgrows_memory(&self) -> Option<String> {
-        let (buffer, limit) = (&self.tracer.ring_buffer_size, &self.tracer.tracer_memory_limit);
-        (buffer.bytes().saturating_add(MEMORY_BESIDE_BUFFER) > limit.bytes()).then(|| {
+        let limit = &self.tracer.tracer_memory_limit;
+        let buffer = u64::from(self.settings.ring_buffer_size);
+        (buffer + MEMORY_BESIDE_BUFFER > limit.bytes()).then(|| {
+            let buffer = self.typed("RING_BUFFER_SIZE");
             format!(
                 "RING_BUFFER_SIZE is {buffer} and TRACER_MEMORY_LIMIT {limit}: the buffer counts \
                  towards it, and {} Mi beside it; raise the limit or lower the size",
@@ -101,8 +115,15 @@ impl Config {
         })
     }
 
+    /// The tracer alone takes more paths than a mount does.
+    fn traces_cannot_be_mounted(&self) -> Option<String> {
+        let path = self.typed("TRACE_DIR");
+        let refusal = absolute_path(path).err()?;
+        Some(format!("TRACE_DIR is {path:?}: {refusal}"))
+    }
+
     fn mounts_meet(&self) -> Option<String> {
-        let (traces, cache) = (&self.tracer.trace_dir, &self.vllm.model_cache_dir);
+        let (traces, cache) = (self.typed("TRACE_DIR"), &self.vllm.model_cache_dir);
         let trimmed = |path: &str| path.trim_end_matches('/').to_owned();
         let mounts = [trimmed(traces), trimmed(cache), vllm::SHARED_MEMORY_PATH.to_owned()];
         let meet = |[a, b]: [usize; 2]| mounts[a] == mounts[b];
@@ -118,8 +139,9 @@ impl Config {
     /// A variable given twice would win or lose in silence.
     fn variable_is_taken(&self) -> Option<String> {
         let tracer = &self.tracer.tracer_env.0;
+        let own = crate::variables::names();
         if let Some((name, _)) =
-            tracer.iter().find(|(name, _)| settings::NAMES.contains(&name.as_str()))
+            tracer.iter().find(|(name, _)| own.contains(name) || SDK.contains(&name.as_str()))
         {
             return Some(format!(
                 "TRACER_ENV sets {name}: it has a setting of its own, see --help"
@@ -153,12 +175,21 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::Cli;
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+    use crate::deployment::with_defaults;
+
+    fn config(flags: &[&str]) -> Config {
+        let command = with_defaults(Config::augment_args(Command::new("test")));
+        let command = command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+        let matches = command.get_matches_from(["test"].iter().chain(flags));
+        Config::from_arg_matches(&matches).unwrap().with_variables(&matches)
+    }
 
     fn check(flags: &[&str]) -> String {
-        let flags = ["--s3-bucket=traces"].iter().chain(flags);
-        let config = Cli::from_flags(flags.copied()).unwrap().config;
-        config.check().map_or_else(|error| error.to_string(), |()| String::new())
+        let flags = [&["--s3-bucket=traces"], flags].concat();
+        config(&flags).check().map_or_else(|error| error.to_string(), |()| String::new())
     }
 
     #[test]
@@ -187,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_bucket_is_needed_only_to_upload() {
-        let check = |flags: [&str; 1]| Cli::from_flags(flags).unwrap().config.check();
+        let check = |flags: [&str; 1]| config(&flags).check();
         let message = check(["--upload-enabled=true"]).unwrap_err().to_string();
         assert!(message.contains("S3_BUCKET is not set"), "{message}");
         assert!(check(["--upload-enabled=false"]).is_ok());

@@ -22,7 +22,7 @@ impl fmt::Display for Memory {
     }
 }
 
-pub(in crate::config) fn memory(value: &str) -> Result<Memory, String> {
+pub(in crate::deployment) fn memory(value: &str) -> Result<Memory, String> {
     if value.ends_with('m') {
         return Err(format!(
             "m is a thousandth of a byte; accepted: bytes with Ki, Mi, Gi or Ti, such as {}Mi",
@@ -35,33 +35,8 @@ pub(in crate::config) fn memory(value: &str) -> Result<Memory, String> {
     }
 }
 
-/// The tracer reads sizes of its own, with fewer units.
-pub(in crate::config) fn tracer_size(value: &str) -> Result<Memory, String> {
-    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
-    match (unit, parse_bytes(value)) {
-        ("" | "Ki" | "Mi" | "Gi", Some(1..)) => Ok(Memory(value.to_owned())),
-        _ => Err("accepted: bytes, such as 268435456, 64Ki, 256Mi or 8Gi".to_owned()),
-    }
-}
-
-/// What the tracer accepts, as the two below: it would not start in the cluster, and vLLM neither.
-pub(in crate::config) fn segment_size(value: &str) -> Result<Memory, String> {
-    tracer_size(value)
-        .ok()
-        .filter(|size| ((64 << 10)..=(4 << 30)).contains(&size.bytes()))
-        .ok_or_else(|| "accepted: 64Ki to 4Gi".to_owned())
-}
-
-pub(in crate::config) fn ring_size(value: &str) -> Result<Memory, String> {
-    tracer_size(value)
-        .ok()
-        .filter(|size| size.bytes().is_power_of_two())
-        .filter(|size| ((256 << 10)..=(1 << 30)).contains(&size.bytes()))
-        .ok_or_else(|| "accepted: a power of two from 256Ki to 1Gi".to_owned())
-}
-
 /// In the form that Kubernetes keeps: `500m`, not `0.5`.
-pub(in crate::config) fn cpu(value: &str) -> Result<String, String> {
+pub(in crate::deployment) fn cpu(value: &str) -> Result<String, String> {
     let thousandths = if let Some(number) = value.strip_suffix('m') {
         number.parse::<u32>().ok()
     } else {
@@ -78,7 +53,7 @@ pub(in crate::config) fn cpu(value: &str) -> Result<String, String> {
     }
 }
 
-pub(in crate::config) fn node_port(value: &str) -> Result<i32, String> {
+pub(in crate::deployment) fn node_port(value: &str) -> Result<i32, String> {
     match value.parse() {
         Ok(port @ 30_000..=32_767) => Ok(port),
         _ => Err("accepted: 30000 to 32767".to_owned()),
@@ -86,7 +61,7 @@ pub(in crate::config) fn node_port(value: &str) -> Result<i32, String> {
 }
 
 /// A share of the whole, as typed: it goes into an argument.
-pub(in crate::config) fn share(value: &str) -> Result<String, String> {
+pub(in crate::deployment) fn share(value: &str) -> Result<String, String> {
     match value.parse::<f64>() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(value.to_owned()),
         _ => Err("accepted: above 0, up to 1, such as 0.9".to_owned()),
@@ -125,10 +100,6 @@ mod tests {
         for odd in ["", "0", "0Gi", "Gi", "-1Gi", "1.5Gi", "1GiB", "12 Gi", "99999999999Ti"] {
             assert!(memory(odd).is_err(), "{odd:?}");
         }
-        assert!(tracer_size("16Mi").is_ok() && ring_size("16Mi").is_ok());
-        assert!(ring_size("3Mi").is_err() && ring_size("128Ki").is_err());
-        assert!(segment_size("64Ki").is_ok() && segment_size("5Gi").is_err());
-        assert!(tracer_size("1Ti").is_err());
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use trace::segment_name::Format;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{Directories, HttpAddress};
+use crate::{Directories, HttpAddress};
 
 /// Spaces around it come from a file or a shell, and would match nothing.
 pub(super) fn target(value: &str) -> Result<String, String> {
@@ -41,7 +42,7 @@ pub(super) fn seconds(value: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(number))
 }
 
-pub(super) fn boolean(value: &str) -> Result<bool, String> {
+pub fn boolean(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -63,9 +64,12 @@ pub(super) fn size(value: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| ACCEPTED.to_owned())
 }
 
-pub(super) fn format(value: &str) -> Result<Format, String> {
-    let found = Format::ALL.into_iter().find(|format| format.extension() == value);
-    found.ok_or_else(|| format!("accepted: {}", Format::ALL.map(Format::extension).join(", ")))
+pub(super) fn format() -> impl TypedValueParser<Value = Format> {
+    let names = PossibleValuesParser::new(Format::ALL.map(Format::extension));
+    names.map(|name| {
+        let found = Format::ALL.into_iter().find(|format| format.extension() == name);
+        found.expect("only these names are accepted")
+    })
 }
 
 /// S3 takes at most 5 GiB in one request.
@@ -113,7 +117,7 @@ pub(super) fn http_address(value: &str) -> Result<HttpAddress, String> {
 
 /// Refuses what the filter's own parser takes for the name of a module: a level that does not
 /// exist would silence everything, the last error included.
-pub(super) fn log_filter(value: &str) -> Result<String, String> {
+pub fn log_filter(value: &str) -> Result<String, String> {
     const ACCEPTED: &str = "accepted: off, error, warn, info, debug or trace, for all or by \
                             module, such as warn,sidecar=debug";
     let value = value.trim();

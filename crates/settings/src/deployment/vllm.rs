@@ -1,14 +1,20 @@
 //! What varies of vLLM: model, options, image, resources.
 
+use crate::boolean;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::{
     PullPolicy,
     values::{
-        Memory, Variables, Words, absolute_path, boolean, cpu, image, memory, model, share,
-        variables, vllm_arguments,
+        Memory, Variables, Words, absolute_path, cpu, image, memory, model, share, variables,
+        vllm_arguments,
     },
 };
+
+pub const SHARED_MEMORY_PATH: &str = "/dev/shm";
+
+/// What this file sets, so that VLLM_ENV cannot.
+pub const VARIABLES: [&str; 3] = ["HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE"];
 
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct Vllm {

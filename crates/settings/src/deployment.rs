@@ -1,19 +1,20 @@
-//! What varies between deployments: each field a flag and an environment variable.
+//! The settings of a deployment: those of its objects, and those of the tracer in it.
 
 mod check;
-mod complaint;
 mod tracer;
 mod values;
 mod vllm;
 
-use clap::{ArgAction, Args, ValueEnum};
+use std::collections::BTreeMap;
 
-pub(crate) use complaint::name_the_variable;
-pub use tracer::{S3, Tracer};
+use crate::{Settings, boolean, names::NODE_PORT, variables};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueEnum};
+
+pub use tracer::{Sdk, Tracer};
 pub use values::{Memory, Variables, Words};
-pub use vllm::{Dtype, Vllm};
+pub use vllm::{Dtype, SHARED_MEMORY_PATH, VARIABLES as VLLM_VARIABLES, Vllm};
 
-use values::{absolute_path, boolean, dns_name, image, memory, node_port};
+use values::{absolute_path, dns_name, image, memory, node_port};
 
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct Config {
@@ -31,7 +32,7 @@ pub struct Config {
     pub perf_events: bool,
 
     /// Port of every node that leads to vLLM
-    #[arg(long, env = "NODE_PORT", default_value = "30800", value_name = "PORT",
+    #[arg(long, env = "NODE_PORT", default_value_t = i32::from(NODE_PORT), value_name = "PORT",
           value_parser = node_port)]
     pub node_port: i32,
 
@@ -46,11 +47,44 @@ pub struct Config {
     #[command(flatten, next_help_heading = "Tracer")]
     pub tracer: Tracer,
 
-    #[command(flatten, next_help_heading = "S3")]
-    pub s3: S3,
+    #[command(flatten, next_help_heading = "Tracing and upload")]
+    pub settings: Settings,
+
+    /// The same, as the tracer reads them.
+    #[arg(skip)]
+    pub variables: BTreeMap<String, String>,
+
+    #[command(flatten, next_help_heading = "AWS SDK")]
+    pub sdk: Sdk,
 
     #[command(flatten, next_help_heading = "Storage")]
     pub storage: Storage,
+}
+
+/// Seconds of `SHUTDOWN_TIMEOUT`: a pod may take longer to stop than somebody at a terminal waits.
+const SHUTDOWN_TIMEOUT: &str = "60";
+
+/// Variables whose values people may hide passwords in.
+pub const SECRET_VARIABLES: [&str; 3] = ["TRACER_ENV", "VLLM_ARGS", "VLLM_ENV"];
+
+/// Gives settings of the tracer, which a command has by [`Config`], the defaults of a deployment.
+pub fn with_defaults(command: Command) -> Command {
+    command.mut_arg("shutdown_timeout", |arg| arg.default_value(SHUTDOWN_TIMEOUT))
+}
+
+/// Every variable that a deployment can be described by.
+pub fn names() -> Vec<String> {
+    let command = Config::augment_args(Command::new("deployment"));
+    let name = |arg: &Arg| Some(arg.get_env()?.to_str()?.to_owned());
+    command.get_arguments().filter_map(name).collect()
+}
+
+impl Config {
+    /// Adds what only the command line tells.
+    #[must_use]
+    pub fn with_variables(self, matches: &ArgMatches) -> Self {
+        Self { variables: variables::variables(matches), ..self }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Args)]

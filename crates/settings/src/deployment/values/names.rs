@@ -1,9 +1,7 @@
-//! Names: of images, models, paths, objects, and those of S3.
-
-use trace::key_prefix::KeyPrefix;
+//! Names: of images, models, paths and objects.
 
 /// A tag or a digest is a must: without, the image is whatever `latest` is on the node.
-pub(in crate::config) fn image(value: &str) -> Result<String, String> {
+pub(in crate::deployment) fn image(value: &str) -> Result<String, String> {
     let (tagged, digest) = match value.split_once('@') {
         Some((tagged, digest)) => (tagged, Some(digest)),
         None => (value, None),
@@ -35,7 +33,7 @@ pub(in crate::config) fn image(value: &str) -> Result<String, String> {
     }
 }
 
-pub(in crate::config) fn model(value: &str) -> Result<String, String> {
+pub(in crate::deployment) fn model(value: &str) -> Result<String, String> {
     if value.is_empty() || value.starts_with('-') || value.contains(char::is_whitespace) {
         return Err("accepted: a name such as meta-llama/Llama-2-7b-hf, or a directory".to_owned());
     }
@@ -43,7 +41,7 @@ pub(in crate::config) fn model(value: &str) -> Result<String, String> {
 }
 
 /// Kubernetes takes no colon in the path of a mount.
-pub(in crate::config) fn absolute_path(value: &str) -> Result<String, String> {
+pub(in crate::deployment) fn absolute_path(value: &str) -> Result<String, String> {
     let is_plain = value.len() > 1
         && value.starts_with('/')
         && !value.contains(|c: char| c.is_control() || c == ':')
@@ -55,17 +53,7 @@ pub(in crate::config) fn absolute_path(value: &str) -> Result<String, String> {
     }
 }
 
-pub(in crate::config) fn directories(value: &str) -> Result<String, String> {
-    let paths = value.split(':').filter(|path| !path.is_empty());
-    for path in paths {
-        absolute_path(path).map_err(|_| {
-            format!("{path:?} is not absolute; accepted: absolute paths, separated by colons")
-        })?;
-    }
-    Ok(value.to_owned())
-}
-
-pub(in crate::config) fn dns_name(value: &str) -> Result<String, String> {
+pub(in crate::deployment) fn dns_name(value: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
     let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_accepted = value.len() <= 253
@@ -79,21 +67,13 @@ pub(in crate::config) fn dns_name(value: &str) -> Result<String, String> {
     }
 }
 
-pub(in crate::config) fn region(value: &str) -> Result<String, String> {
+pub(in crate::deployment) fn region(value: &str) -> Result<String, String> {
     dns_name(value).map_err(|_| "accepted: a region such as eu-central-1".to_owned())
-}
-
-/// As typed, if the tracer takes it.
-pub(in crate::config) fn prefix(value: &str) -> Result<String, String> {
-    value.parse::<KeyPrefix>().map(|_| value.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{bucket, endpoint},
-        *,
-    };
+    use super::*;
 
     #[test]
     fn an_image_has_a_tag_or_a_digest() {
@@ -126,22 +106,5 @@ mod tests {
         for bad in ["", "/", "cache", "/a/../b", "/a:/b", "/a\n"] {
             assert!(absolute_path(bad).is_err(), "{bad:?}");
         }
-        assert!(directories("/a:/b").is_ok());
-        assert!(directories("/a:b").unwrap_err().contains("\"b\""));
-    }
-
-    #[test]
-    fn names_of_s3_are_checked_for_what_people_mistake() {
-        assert!(bucket("my-traces").is_ok());
-        assert!(bucket("s3://my-traces").unwrap_err().contains("without s3://"));
-        assert!(bucket("my-traces/k3s").unwrap_err().contains("S3_PREFIX"));
-        assert!(prefix("date={date}/pod={pod}").is_ok());
-        assert!(prefix("date={day}").unwrap_err().contains("{date}"));
-        assert!(prefix("k3s-vllm/").is_ok() && prefix("/").is_ok());
-        assert!(prefix("/k3s").is_err() && prefix("a//b").is_err());
-        assert!(endpoint("https://s3.example.com").is_ok());
-        // The tracer would refuse it, in a pod that crashes.
-        assert!(endpoint("http://minio:x").is_err());
-        assert!(endpoint("minio:9000").is_err() && endpoint("http://key@host").is_err());
     }
 }

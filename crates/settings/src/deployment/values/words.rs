@@ -8,7 +8,7 @@ pub struct Words(pub Vec<String>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Variables(pub Vec<(String, String)>);
 
-pub(in crate::config) fn variables(value: &str) -> Result<Variables, String> {
+pub(in crate::deployment) fn variables(value: &str) -> Result<Variables, String> {
     const ACCEPTED: &str =
         "accepted: NAME=VALUE, several separated by spaces, quoted as in a shell";
     let words = split(value).ok_or(ACCEPTED)?;
@@ -42,7 +42,7 @@ const REFUSED: [&str; 9] = [
 ];
 
 /// Refuses what the rest of the deployment has to know.
-pub(in crate::config) fn vllm_arguments(value: &str) -> Result<Words, String> {
+pub(in crate::deployment) fn vllm_arguments(value: &str) -> Result<Words, String> {
     let words = split(value)
         .ok_or("a quote is open; accepted: arguments separated by spaces, quoted as in a shell")?;
     for word in &words {

@@ -1,0 +1,12 @@
+//! What each value may be. An error says what is accepted.
+
+mod amounts;
+mod names;
+mod words;
+
+pub use amounts::Memory;
+pub use words::{Variables, Words};
+
+pub(super) use amounts::{cpu, memory, node_port, share};
+pub(super) use names::{absolute_path, dns_name, image, model, region};
+pub(super) use words::{variables, vllm_arguments};

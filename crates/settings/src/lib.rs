@@ -1,0 +1,214 @@
+//! Every setting, in one place: variable, default, what is accepted, help.
+//!
+//! The sidecar reads those of the tracer, `manifests` those of a [`deployment`], and the table of
+//! `docs/operations.md` is made of them.
+
+mod complaint;
+pub mod deployment;
+pub mod names;
+mod values;
+mod variables;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use store::{
+    Addressing, Checksums, Destination, names_the_bucket,
+    settings::{bucket, endpoint},
+};
+use trace::{function::Selection, key_prefix::KeyPrefix, segment_name::Format};
+
+pub use complaint::name_the_variable;
+pub use values::{boolean, log_filter};
+pub use variables::without_empty;
+
+use values::{
+    directories, directory, format, http_address, ring_size, seconds, segment_size, size, target,
+};
+
+/// What is the same for a sidecar alone and for a deployment.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Settings {
+    /// Trace processes whose executable, comm or command line contains this text, and their children
+    #[arg(long, env = "TARGET_PROCESS", default_value = "python", value_name = "TEXT",
+          value_parser = target)]
+    pub target_process: String,
+
+    /// Bucket of the traces; required unless UPLOAD_ENABLED is false
+    #[arg(long, env = "S3_BUCKET", value_name = "NAME", value_parser = bucket, global = true)]
+    pub s3_bucket: Option<String>,
+
+    /// Prefix of object keys; the fields {date}, {hour}, {node}, {pod} and {host} are filled in
+    ///
+    /// It ends in / even where that is left out; / alone means no prefix. Fields make the bucket a partitioned table: {date} and {hour} (UTC) of when a segment was closed,
+    /// {node} and {pod} (NODE_NAME, POD_NAME, else the host), {host}; as in date={date}/node={node}/.
+    #[arg(
+        long,
+        env = "S3_PREFIX",
+        default_value = "k3s-vllm/",
+        value_name = "PREFIX",
+        global = true
+    )]
+    pub s3_prefix: KeyPrefix,
+
+    /// Endpoint of an S3-compatible store; absent: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS
+    #[arg(long, env = "S3_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = endpoint, global = true)]
+    pub s3_endpoint: Option<String>,
+
+    /// How requests name the bucket: in the path, in the host, or as the store wants it
+    ///
+    /// With an endpoint `auto` begins with the path, and takes the host name where the store knows the
+    /// bucket only so; at AWS it is the host name.
+    #[arg(long, env = "S3_ADDRESSING", default_value = "auto", value_name = "WAY", global = true)]
+    pub s3_addressing: Addressing,
+
+    /// Whether uploads carry x-amz-checksum-sha256 beside Content-MD5
+    ///
+    /// `auto` omits it for a store that refuses it.
+    #[arg(long, env = "S3_CHECKSUMS", default_value = "auto", value_name = "WHEN", global = true)]
+    pub s3_checksums: Checksums,
+
+    /// Seconds between rotations of the trace file
+    #[arg(long, env = "TRACE_INTERVAL", default_value = "60", value_name = "SECONDS",
+          value_parser = seconds)]
+    pub trace_interval: Duration,
+
+    /// Directory for trace files; one sidecar at a time
+    #[arg(long, env = "TRACE_DIR", default_value = "/traces", value_name = "DIR",
+          value_parser = directory)]
+    pub trace_dir: PathBuf,
+
+    /// Upload closed files and delete them once confirmed
+    #[arg(long, env = "UPLOAD_ENABLED", default_value = "true", value_name = "BOOL",
+          value_parser = boolean, num_args = 1)]
+    pub upload_enabled: bool,
+
+    /// Seconds between uploads of closed files
+    #[arg(long, env = "UPLOAD_INTERVAL", default_value = "120", value_name = "SECONDS",
+          value_parser = seconds)]
+    pub upload_interval: Duration,
+
+    /// Functions to trace: names, globs and sets, separated by commas; ! excludes
+    ///
+    /// Sets: default, all, and one per class (launch, memory, copy, graph, stream, event, sync...).
+    /// `default` leaves out hot getters such as cudaGetDevice. Examples: `default,cudaGetDevice`,
+    /// `launch,cuMem*`, `all,!cu*Get*`.
+    #[arg(long, env = "TRACE_FUNCTIONS", default_value = "default", value_name = "LIST",
+          value_parser = Selection::parse)]
+    pub trace_functions: Selection,
+
+    /// What is recorded of a call
+    ///
+    /// Where the kernel cannot be trusted with return probes (Linux 6.11, 6.12 before 6.12.14, 6.13
+    /// before 6.13.3) `call` falls back to `entry`.
+    #[arg(long, env = "TRACE_DETAIL", default_value = "call", value_name = "DETAIL")]
+    pub trace_detail: Detail,
+
+    /// Calls of a function that are recorded per second; further ones are counted only; 0: no limit
+    #[arg(long, env = "TRACE_RATE_LIMIT", default_value = "0", value_name = "CALLS")]
+    pub trace_rate_limit: u64,
+
+    /// How probes are attached
+    #[arg(long, env = "ATTACH_BY", default_value = "auto", value_name = "WAY")]
+    pub attach_by: AttachBy,
+
+    /// Form of trace files: lines as they are, or compressed in zstd frames
+    #[arg(long, env = "TRACE_FORMAT", default_value = "jsonl", value_name = "FORMAT",
+          value_parser = format())]
+    pub trace_format: Format,
+
+    /// Size at which a trace file is closed, in bytes or with Ki, Mi, Gi
+    #[arg(long, env = "TRACE_SEGMENT_SIZE", default_value = "256Mi", value_name = "BYTES",
+          value_parser = segment_size)]
+    pub trace_segment_size: u64,
+
+    /// Size of all closed files that wait for upload; beyond it, calls are dropped and counted
+    #[arg(long, env = "TRACE_DIR_LIMIT", default_value = "8Gi", value_name = "BYTES",
+          value_parser = size)]
+    pub trace_dir_limit: u64,
+
+    /// Ring buffer between kernel and sidecar, a power of two; when it is full, calls are dropped and counted
+    #[arg(long, env = "RING_BUFFER_SIZE", default_value = "16Mi", value_name = "BYTES",
+          value_parser = ring_size)]
+    pub ring_buffer_size: u32,
+
+    /// More directories to look for CUDA libraries in, separated by colons
+    #[arg(long, env = "CUDA_LIBRARY_DIRS", default_value = "", value_name = "DIRS",
+          value_parser = directories, hide_default_value = true)]
+    pub cuda_library_dirs: Directories,
+
+    /// Seconds for closing, uploading and detaching after SIGTERM or SIGINT
+    #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "20", value_name = "SECONDS",
+          value_parser = seconds)]
+    pub shutdown_timeout: Duration,
+
+    /// Form of the log on stderr
+    #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT", global = true)]
+    pub log_format: LogFormat,
+}
+
+impl Settings {
+    /// Where uploads go; none without a bucket.
+    pub fn destination(&self) -> Option<Destination> {
+        Some(Destination {
+            bucket: self.s3_bucket.clone()?,
+            prefix: self.s3_prefix.clone(),
+            endpoint: self.s3_endpoint.clone(),
+            addressing: self.s3_addressing,
+            checksums: self.s3_checksums,
+        })
+    }
+
+    /// Objects would go to `bucket/bucket/...`, be confirmed there, and be deleted here.
+    pub fn bucket_is_named_twice(&self) -> Option<String> {
+        let (endpoint, bucket) = (self.s3_endpoint.as_ref()?, self.s3_bucket.as_ref()?);
+        let refusal = names_the_bucket(endpoint, bucket, self.s3_addressing)?;
+        Some(format!("S3_ENDPOINT is {endpoint:?}: {refusal}"))
+    }
+}
+
+/// What a deployment sets by itself.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Local {
+    /// Address of /healthz, /readyz, /metrics and /status; port 0 takes a free port, empty turns it off
+    #[arg(long, env = HTTP_ADDRESS, default_value = "127.0.0.1:9420", value_name = "ADDRESS",
+          value_parser = http_address, global = true)]
+    pub http_address: HttpAddress,
+
+    /// Log level: off, error, warn, info, debug or trace, for all or by module
+    #[arg(long, env = "RUST_LOG", default_value = "info,aws_config=error", value_name = "FILTER",
+          value_parser = log_filter, global = true)]
+    pub rust_log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachBy {
+    /// One link per library where the kernel has them (Linux 6.6), else perf events
+    Auto,
+    /// One perf event per function: slower to start and to stop, and needs CAP_SYS_ADMIN
+    PerfEvents,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Detail {
+    /// One line when a call returns: duration, return code, nesting, arguments
+    Call,
+    /// One line when a call begins: cheaper, and nothing else is known
+    Entry,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Directories(pub Vec<PathBuf>);
+
+/// Empty, it turns the server off.
+pub const HTTP_ADDRESS: &str = "HTTP_ADDRESS";
+
+/// `None`: nothing listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpAddress(pub Option<SocketAddr>);
