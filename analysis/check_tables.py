@@ -105,7 +105,7 @@ def check_run(connection, run, summary):
 def queries(document):
     """Those of the documentation, by language."""
     text = open(document, encoding="utf-8").read()
-    return re.findall(r"^```(sql|athena|spark)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(sql|duckdb|athena|spark)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def check_duckdb(expected, documented):
@@ -130,6 +130,36 @@ def check_duckdb(expected, documented):
     equal("partition", dates, [(datetime.date(2026, 11, 30),)])
     print(f"ok: DuckDB {duckdb.__version__} finds in {lines} calls of {len(runs)} runs what cuda-trace says;"
           f" {run_any} queries of the documentation run", file=sys.stderr)
+
+
+def check_bucket(documented):
+    """Segments that the sidecar has made tables: a row is a line, and no line is missing."""
+    connection = duckdb.connect()
+    asked = {}
+    for language, text in documented:
+        if language == "duckdb":
+            for statement in filter(str.strip, text.replace("s3://BUCKET/traces", "bucket").split(";")):
+                asked[statement] = connection.execute(statement).fetchall()
+    equal("statements over a bucket", len(asked), 4)
+    *_, by_function, missing = asked.values()
+    equal("nodes", {row[1] for row in by_function} <= {"a", "b", "c"} and len(by_function), 20)
+    equal("calls that are not in the bucket", [row for row in missing if "gpu-c" in row[0]],
+          [("gpu-c_20261201T101500.000Z", "cuMemAlloc_v2", 1, 2, 0)])
+    found = dict(connection.execute("SELECT func, count(*) FROM calls GROUP BY func").fetchall())
+    with open("verified.json", encoding="utf-8") as file:
+        verified = json.load(file)
+    said = {func: counts["lines"] for func, counts in verified["functions"].items() if counts["lines"]}
+    equal("lines by function", found, said)
+    equal("files", connection.execute("SELECT count(DISTINCT (run, segment)) FROM lines").fetchone()[0], verified["files"])
+    for language, text in documented:
+        if language == "athena" and "TABLE lines" in text:
+            described = connection.execute("DESCRIBE lines").fetchall()
+            columns = re.sub(r"[\s`]+", " ", text[text.index("(") + 1 : text.index(")")]).split(",")
+            types = {"bigint": "BIGINT", "string": "VARCHAR", "timestamp": "TIMESTAMP WITH TIME ZONE"}
+            columns = [tuple(column.split()) for column in columns]
+            columns = [(name, types[kind]) for name, kind in columns]
+            equal("columns in Athena's words", columns, [row[:2] for row in described if row[0] not in ("date", "node", "pod")])
+    print(f"ok: DuckDB finds in {sum(found.values())} calls of a bucket what verify says", file=sys.stderr)
 
 
 def check_spark(expected, documented):
@@ -174,6 +204,7 @@ def main(program, scratch, document, *flags):
             equal(f"{run}: {part} as read back", back[run].get(part), summary[part])
     documented = queries(document)
     check_duckdb(expected, documented)
+    check_bucket(documented)
     if "--spark" in flags:
         check_spark(expected, documented)
     # A check that finds no fault proves nothing: a call less must be noticed.

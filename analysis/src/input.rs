@@ -2,6 +2,7 @@
 
 #[cfg(feature = "s3")]
 mod bucket;
+mod content;
 pub mod exported;
 pub mod location;
 pub mod pieces;
@@ -27,7 +28,7 @@ use trace::{
 use crate::gap::{Cause, Gap};
 use exported::{EXTENSION, Exported};
 use location::Location;
-use pieces::Source;
+use pieces::{Piece, Pieces, Source};
 pub use pool::Choice;
 use pool::{Pool, start_of};
 
@@ -82,8 +83,8 @@ pub fn find_chosen(paths: &[PathBuf], choice: &Choice) -> Result<Found> {
             names => format!("; not read: {}", names.join(", ")),
         };
         bail!(
-            "no trace in {}: segments are named trace_<host>_<start>_<sequence>.jsonl or \
-             .jsonl.zst, or are the tables that export has written; give another file by its own \
+            "no trace in {}: segments are named trace_<host>_<start>_<sequence>.jsonl, .jsonl.zst \
+             or .parquet, or are the tables that export has written; give another file by its own \
              path{beside}",
             paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
         );
@@ -125,7 +126,7 @@ fn look(path: &Path, pool: &mut Pool) -> Result<()> {
     if !metadata.is_dir() {
         fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = Location::Disk(path.to_owned());
-        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+        if file.is_table() && !is_segment(path) {
             return pool.add_table_by_path(&file, exported::look(&file, on_disk));
         }
         pool.add(file);
@@ -157,6 +158,12 @@ fn look(path: &Path, pool: &mut Pool) -> Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "in a bucket it may be missing")]
 fn on_disk(path: &Path) -> Result<Location> {
     Ok(Location::Disk(path.to_owned()))
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|it| SegmentName::parse(it).is_some())
 }
 
 fn single(file: Location) -> RunFiles {
@@ -191,7 +198,7 @@ fn damaged(path: &Path, error: &anyhow::Error) -> RunFiles {
     RunFiles { name, files: Vec::new(), gaps }
 }
 
-/// Parquet files in a directory and in those below it, but for hidden ones.
+/// Parquet files in a directory and in those below it, but for hidden ones and segments.
 fn tables(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];
@@ -203,6 +210,7 @@ fn tables(directory: &Path) -> Vec<PathBuf> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && !is_hidden => directories.push(path),
                 Ok(kind) if kind.is_dir() => {}
+                _ if is_segment(&path) => {}
                 _ if path.extension().is_some_and(|it| it == EXTENSION) && path.is_file() => {
                     found.push(path);
                 }
@@ -235,6 +243,35 @@ impl RunFiles {
         }
         sources
     }
+}
+
+/// All lines of a run, many at once, as long as `take` wants more. The last of a file may have no line
+/// feed.
+pub fn read_lines(run: &RunFiles, mut take: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
+    for gap in &run.gaps {
+        if let Cause::Unreadable { file, reason } = &gap.cause {
+            bail!("{}: {reason}", file.display());
+        }
+    }
+    let mut files = run.files.iter();
+    let mut pieces = Pieces::of(run.sources());
+    let mut file = files.next();
+    while let Some(piece) = pieces.receive() {
+        let path =
+            || file.map_or_else(|| run.name.clone(), |file| file.path().display().to_string());
+        match piece {
+            Piece::Lines(lines) => {
+                if !take(lines.bytes())? {
+                    return Ok(());
+                }
+                pieces.give_back(lines);
+            }
+            Piece::TooLong => bail!("{}: a line is longer than any writer makes it", path()),
+            Piece::Failed(error) => bail!("{}: {error}", path()),
+            Piece::End => file = files.next(),
+        }
+    }
+    Ok(())
 }
 
 /// Opened at a time where they lie in a store, which takes its time for each.

@@ -19,5 +19,4 @@ pub mod quantiles;
 pub mod question;
 pub mod questions;
 pub mod report;
-pub mod table_file;
 pub mod timeline;

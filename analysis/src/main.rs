@@ -48,7 +48,7 @@ struct Cli {
     )]
     questions: Vec<Name>,
 
-    /// Directories with segments, at any depth; s3://bucket/prefix; files, compressed or not; - for
+    /// Directories with segments, at any depth; s3://bucket/prefix; files in any form; - for
     /// standard input
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
@@ -70,6 +70,8 @@ enum Command {
     Report(Report),
     /// What two traces do not have in common
     Diff(Diff),
+    /// The lines themselves, unpacked: for jq, grep and others
+    Lines(Lines),
 }
 
 /// What two traces do not have in common
@@ -103,7 +105,7 @@ struct Diff {
 /// The file loads nothing from anywhere, so it can be sent to others and opened without a network.
 #[derive(Debug, clap::Args)]
 struct Report {
-    /// Directories with segments, at any depth; s3://bucket/prefix; files, compressed or not; - for
+    /// Directories with segments, at any depth; s3://bucket/prefix; files in any form; - for
     /// standard input
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
@@ -113,6 +115,17 @@ struct Report {
 
     #[command(flatten)]
     settings: Settings,
+}
+
+/// The lines themselves, unpacked: for jq, grep and others
+///
+/// Prints every line of the trace as the sidecar wrote it, whatever form its files have. What cannot be
+/// read ends in an error, behind the lines before it.
+#[derive(Debug, clap::Args)]
+struct Lines {
+    /// Directories with segments, at any depth; files, compressed or tables; - for standard input
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
 }
 
 /// Which runs, and which part of them.
@@ -147,6 +160,7 @@ cuda-trace memory traces/ --vllm-log vllm.log   beside what vLLM says
 cuda-trace report traces/ --out report.html     everything on one page for a browser
 cuda-trace diff old/ new/ --threshold 5%        what has changed; exit code 3 if anything has
 cuda-trace summary traces/ --json | jq '.functions[] | select(.calls > 1000) | .function'
+cuda-trace lines traces/ | jq -r .func          the lines, whatever form the files have
 zstdcat trace_*.zst | cuda-trace summary -
 cuda-trace summary s3://my-traces/k3s-vllm --last   from a bucket; nothing is written to disk
 cuda-trace timeline traces/ --last              a file to open at https://ui.perfetto.dev
@@ -176,6 +190,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Some(Command::Report(report)) => write_report(report)?,
         Some(Command::Diff(diff)) => return compare(diff),
+        Some(Command::Lines(lines)) => print_lines(lines)?,
         None => answer(cli)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -195,6 +210,23 @@ fn compare(Diff { old, new, threshold, json }: &Diff) -> Result<ExitCode> {
     };
     Output::default().line(text.trim_end())?;
     Ok(if found.differences.is_empty() { ExitCode::SUCCESS } else { DIFFERS.into() })
+}
+
+fn print_lines(Lines { paths }: &Lines) -> Result<()> {
+    let Found { runs, not_read } = input::find(paths)?;
+    tell_not_read(&not_read);
+    let mut output = Output::default();
+    for run in &runs {
+        input::read_lines(run, |lines| {
+            output.bytes(lines)?;
+            if !lines.ends_with(b"\n") {
+                // Cut off; the next file's first line is another.
+                output.bytes(b"\n")?;
+            }
+            Ok(!output.is_closed)
+        })?;
+    }
+    Ok(())
 }
 
 fn answer(Cli { command: _, questions, paths, json, part, settings }: &Cli) -> Result<()> {
@@ -308,12 +340,16 @@ struct Output {
 
 impl Output {
     fn line(&mut self, text: &str) -> Result<()> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         if self.is_closed {
             return Ok(());
         }
         progress::clear();
         let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_closed = true,
             result => result.context("cannot write the answer")?,
         }

@@ -156,7 +156,7 @@ mod tests {
             ),
             (
                 "--trace-format=zst",
-                "TRACE_FORMAT (or --trace-format) is \"zst\": accepted: jsonl, jsonl.zst",
+                "TRACE_FORMAT (or --trace-format) is \"zst\": accepted: jsonl, jsonl.zst, parquet",
             ),
             ("--log-format=xml", "LOG_FORMAT (or --log-format) is \"xml\": accepted: human, json"),
             (

@@ -15,7 +15,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
-use trace::segment_name::Run;
+use trace::segment_name::{Format, Run};
 use tracing::{info, warn};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     spool::Spool,
     state::State,
     status::{Facts, Reporter},
+    transcode::Transcoder,
     upload::{Uploader, beside_leftovers, watched},
 };
 use tracer::Tracer;
@@ -38,7 +39,10 @@ pub async fn run(mut config: Config) -> Result<()> {
     raise_file_limit()?;
     preflight::check(config.settings.attach_by)?;
     config.settings.trace_detail = preflight::safe_detail(config.settings.trace_detail);
-    let spool = Spool::open(&config.settings.trace_dir)?;
+    let mut spool = Spool::open(&config.settings.trace_dir)?;
+    if config.settings.trace_format == Format::Parquet {
+        spool = spool.with_transcoder(Transcoder::start(config.settings.trace_dir_limit / 4)?);
+    }
     let options = recorder_options(&config);
     let state = Arc::new(State::default());
     if let HttpAddress(Some(address)) = config.local.http_address {
@@ -90,7 +94,8 @@ pub async fn run(mut config: Config) -> Result<()> {
         warn!("a tracing thread ended early");
     }
     let deadline = Instant::now() + config.settings.shutdown_timeout;
-    let drained = timeout_at(deadline, drain(tracer, &stop_uploads, uploads));
+    let transcoding = spool.transcoder().cloned().zip(Some(config.settings.shutdown_timeout / 4));
+    let drained = timeout_at(deadline, drain(tracer, transcoding, &stop_uploads, uploads));
     let drained = tokio::select! {
         drained = drained => drained,
         name = signals.next() => bail!(
@@ -111,13 +116,22 @@ pub async fn run(mut config: Config) -> Result<()> {
     Ok(())
 }
 
-/// Closes the trace, then uploads the rest of it; also of a trace that failed.
+/// Closes the trace, then uploads the rest of it; also of a trace that failed. Tables are made of it
+/// for so long, and the rest stays lines.
 async fn drain(
     tracer: Tracer,
+    transcoding: Option<(Transcoder, Duration)>,
     stop_uploads: &watch::Sender<bool>,
     uploads: Option<JoinHandle<u64>>,
 ) -> Result<(Totals, u64)> {
-    let totals = tokio::task::spawn_blocking(move || tracer.stop()).await?;
+    let totals = tokio::task::spawn_blocking(move || {
+        let totals = tracer.stop();
+        if let Some((transcoder, within)) = transcoding {
+            transcoder.stop(within);
+        }
+        totals
+    })
+    .await?;
     stop_uploads.send_replace(true);
     let uploaded = match uploads {
         Some(uploads) => uploads.await?,
@@ -178,7 +192,7 @@ fn recorder_options(config: &Config) -> recorder::Options {
         start_ns: clock::monotonic_ns(),
         interval: config.settings.trace_interval,
         segment_size: config.settings.trace_segment_size,
-        format: config.settings.trace_format,
+        format: config.settings.trace_format.while_open(),
         directory_limit: config.settings.trace_dir_limit,
         ring_bytes: config.settings.ring_buffer_size.into(),
         kernel_release: system.release().to_string_lossy().into_owned(),

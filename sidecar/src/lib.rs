@@ -1,7 +1,8 @@
 //! The sidecar as a library, so that tests and benchmarks reach its parts.
 //!
 //! Data flows one way: [`probes`] → ring buffer → [`recorder`] → [`segment`] → [`spool`] →
-//! [`upload`] → [`store`]. Beside it [`discovery`] attaches probes, told by [`sideband`]. All of them
+//! [`upload`] → [`store`], with [`transcode`] before [`spool`] where tables are wanted. Beside it
+//! [`discovery`] attaches probes, told by [`sideband`]. All of them
 //! write to [`state`], which [`http`] reads.
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub mod spool;
 pub mod state;
 pub mod status;
 pub mod time_limit;
+pub mod transcode;
 pub mod untrusted_file;
 #[cfg(feature = "store")]
 pub mod upload;

@@ -133,6 +133,7 @@ impl Recorder {
             format!("cannot create a segment in {}", spool.directory().display())
         })?;
         let wakeups = watch(&events)?;
+        let handover = Handover::new(spool.transcoder().cloned());
         let mut recorder = Self {
             options,
             spool,
@@ -148,7 +149,7 @@ impl Recorder {
             first_launch: FirstLaunch::default(),
             segment,
             segment_started: Instant::now(),
-            handover: Handover::default(),
+            handover,
             announcements: Announcements::default(),
             coverage: CoverageCounts::default(),
             disk: Disk::default(),
@@ -189,7 +190,7 @@ impl Recorder {
         };
         closed
             .with_context(|| format!("the closing line is lost, with these counts: {totals:?}"))?;
-        self.segment.publish().with_context(|| {
+        self.handover.give(&self.segment).with_context(|| {
             format!("cannot rename the last segment, with these counts: {totals:?}")
         })?;
         earlier.map(|()| totals)

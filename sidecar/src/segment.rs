@@ -119,8 +119,7 @@ impl Segment {
     pub fn discard(self) {
         debug_assert_eq!(self.written, 0);
         // If that fails too, the next start closes an empty segment.
-        let _: io::Result<()> =
-            fs::remove_file(self.directory.join(format!("{}{PART_SUFFIX}", self.name)));
+        let _: io::Result<()> = fs::remove_file(self.part());
     }
 
     /// Whether no name leads to the file any more.
@@ -128,13 +127,21 @@ impl Segment {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
+    /// Where it is written.
+    pub fn part(&self) -> PathBuf {
+        self.directory.join(format!("{}{PART_SUFFIX}", self.name))
+    }
+
+    pub fn name(&self) -> &SegmentName {
+        &self.name
+    }
+
     /// Gives the file its final name, under which it may be uploaded. Flush first. If it fails it
     /// can be tried again.
     pub fn publish(&self) -> io::Result<&SegmentName> {
         debug_assert!(self.buffer.is_empty());
         let path = self.directory.join(self.name.to_string());
-        let part = self.directory.join(format!("{}{PART_SUFFIX}", self.name));
-        fs::rename(part, path)?;
+        fs::rename(self.part(), path)?;
         Ok(&self.name)
     }
 }
@@ -183,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_segment_gets_its_name_only_when_it_is_published() {
-        for format in Format::ALL {
+        for format in Format::OF_LINES {
             let (_directory, published, mut segment) = segment(format);
             segment.buffer().extend_from_slice(b"line\n");
             segment.flush().unwrap();
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_leaves_whole_lines_only() {
-        for format in Format::ALL {
+        for format in Format::OF_LINES {
             let (_directory, published, mut segment) = segment(format);
             segment.buffer().extend_from_slice(b"first\n");
             segment.flush().unwrap();

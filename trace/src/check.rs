@@ -8,8 +8,10 @@ mod segment;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, BufRead},
     mem,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::Serialize;
@@ -19,6 +21,7 @@ pub use problem::{Balance, Problem};
 
 use crate::{
     line::FunctionCounts,
+    reader::open_content,
     segment_name::{Run, SegmentName},
 };
 use segment::{Lines, MAX_FUNCTIONS, MAX_WRONG, Segment};
@@ -76,6 +79,14 @@ impl Report {
 ///
 /// Sums of counters saturate: what a damaged or forged line says must not end the check.
 pub fn check(files: &[PathBuf]) -> Report {
+    check_opened(files, |file| open_content(File::open(file)?))
+}
+
+/// The same, for who can open segments that this crate cannot.
+pub fn check_opened(
+    files: &[PathBuf],
+    open: impl Fn(&Path) -> io::Result<Box<dyn BufRead + Send>>,
+) -> Report {
     let mut report = Report { files: files.len(), ..Report::default() };
     let mut runs: BTreeMap<Run, OneRun> = BTreeMap::new();
     for file in files {
@@ -84,7 +95,7 @@ pub fn check(files: &[PathBuf]) -> Report {
             report.problems.push(Problem::NotASegment { file: file.clone() });
             continue;
         };
-        let segment = segment::read(file, name.sequence, &mut report.problems);
+        let segment = segment::read(file, &open, name.sequence, &mut report.problems);
         runs.entry(name.run).or_default().add(segment);
     }
     for (run, mut found) in runs {

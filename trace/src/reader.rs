@@ -61,9 +61,21 @@ impl Reader<Box<dyn BufRead + Send>> {
     }
 }
 
-/// The lines of a file or stream, unpacked if its first bytes say that it is compressed.
+/// Whether a file that starts so is a Parquet table. No line of JSON does, nor a zstd frame.
+pub fn is_parquet(start: &[u8]) -> bool {
+    start.starts_with(b"PAR1")
+}
+
+/// The lines of a file or stream, unpacked if its first bytes say that it is compressed. A segment
+/// that is a Parquet table is refused: the crate `tables` reads it.
 pub fn open_content(file: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
     let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+    if is_parquet(file.fill_buf()?) {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "its lines are in a Parquet table: `cuda-trace lines FILE` prints them",
+        ));
+    }
     Ok(if is_compressed(file.fill_buf()?) {
         let frames = Frames::with_max_window(file, MAX_WINDOW);
         Box::new(BufReader::with_capacity(BUFFER_BYTES, frames))

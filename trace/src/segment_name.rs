@@ -1,4 +1,4 @@
-//! File names of segments: `trace_<host>_<start>_<sequence>.jsonl`, or `.jsonl.zst`.
+//! File names of segments: `trace_<host>_<start>_<sequence>.jsonl`, `.jsonl.zst`, or `.parquet`.
 
 use std::fmt;
 
@@ -24,16 +24,28 @@ pub enum Format {
     Jsonl,
     /// In zstd frames.
     JsonlZst,
+    /// As rows of a table, made of the lines once they are complete.
+    Parquet,
 }
 
 impl Format {
-    pub const ALL: [Self; 2] = [Self::Jsonl, Self::JsonlZst];
+    pub const ALL: [Self; 3] = [Self::Jsonl, Self::JsonlZst, Self::Parquet];
+
+    /// Those that can be written line by line.
+    pub const OF_LINES: [Self; 2] = [Self::Jsonl, Self::JsonlZst];
+
+    /// How a segment is written until it is closed.
+    #[must_use]
+    pub fn while_open(self) -> Self {
+        if self == Self::Parquet { Self::Jsonl } else { self }
+    }
 
     /// As file names end, and as settings name it.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Jsonl => "jsonl",
             Self::JsonlZst => "jsonl.zst",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -106,7 +118,12 @@ mod tests {
 
     #[test]
     fn a_name_reads_back_as_it_was_written() {
-        for (format, extension) in [(Format::Jsonl, ".jsonl"), (Format::JsonlZst, ".jsonl.zst")] {
+        let formats = [
+            (Format::Jsonl, ".jsonl"),
+            (Format::JsonlZst, ".jsonl.zst"),
+            (Format::Parquet, ".parquet"),
+        ];
+        for (format, extension) in formats {
             let run = Run::new("gpu_node 1", "20261124T032105.123Z");
             let name = SegmentName { run, sequence: 7, format };
             let expected = format!("trace_gpu-node-1_20261124T032105.123Z_000007{extension}");

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::segment_name::{PART_SUFFIX, SegmentName};
+use crate::segment_name::{Format, PART_SUFFIX, SegmentName};
 
 /// Names that are told; of what lies beside the segments there may be anything.
 const MAX_TOLD: usize = 10;
@@ -82,9 +82,12 @@ pub fn look(directory: &Path) -> io::Result<Found> {
                 Some(_) if !fs::metadata(&path).is_ok_and(|file| file.is_file()) => {
                     other(&path, "not a regular file");
                 }
-                Some(_) if name.ends_with(PART_SUFFIX) => {
+                Some(segment) if name.ends_with(PART_SUFFIX) => {
                     other(&path, "still being written");
-                    open.push(path);
+                    // Nothing can be read of half a table, and its lines are beside it.
+                    if segment.format != Format::Parquet {
+                        open.push(path);
+                    }
                 }
                 Some(_) => segments.push(path),
             }

@@ -1,12 +1,15 @@
 //! `cargo xtask analyze`: questions to traces, by the program `cuda-trace`.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use tasks::{
     command::Command,
-    ctx::{Ctx, workspace_root},
+    ctx::{Ctx, target_directory, workspace_root},
 };
 
 /// Answer questions about traces: `cargo xtask analyze summary traces/`
@@ -78,4 +81,11 @@ fn program(arguments: &[String]) -> Command {
     } else {
         "cargo run --release --quiet --locked --no-default-features --package analysis --"
     })
+}
+
+/// The same, built once, for who runs it for each of many files of this machine.
+pub(crate) fn built() -> Result<PathBuf> {
+    Command::new("cargo build --release --quiet --locked --no-default-features --package analysis")
+        .run()?;
+    Ok(target_directory().join("release/cuda-trace"))
 }

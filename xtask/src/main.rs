@@ -11,6 +11,7 @@ mod develop;
 mod manifests;
 mod node;
 mod pins;
+mod segment_reader;
 
 use std::process::ExitCode;
 

@@ -27,8 +27,8 @@ use store::{
 use trace::{key_prefix::KeyPrefix, secrets::mask, segments::without_copies};
 
 use super::{
-    exported,
-    exported::{EXTENSION, Kind},
+    exported::{self, Kind},
+    is_segment,
     location::{Altered, Location, Object, Store},
     pool::{Choice, Pool},
     progress,
@@ -53,7 +53,7 @@ pub(super) fn look(url: &Path, choice: &Choice, pool: &mut Pool) -> Result<()> {
     let bucket = Arc::new(Bucket { reader, name });
     if let Some(object) = bucket.object(key)? {
         let file = Location::Object(bucket.known(object));
-        if file.path().extension().is_some_and(|extension| extension == EXTENSION) {
+        if file.is_table() && !is_segment(file.path()) {
             let at = |path: &Path| bucket.beside(path);
             return pool.add_table_by_path(&file, exported::look(&file, at));
         }

@@ -9,15 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-
-use super::location::Location;
-use crate::{
-    gap::{Cause, Gap},
-    table_file::{
-        read::{RowReader, TableReader},
-        schema,
-    },
+use tables::{
+    call_text::{COLUMNS, Nulls, push_call},
+    read::{RowReader, TableReader},
+    schema,
 };
+
+use super::{content::Content, location::Location};
+use crate::gap::{Cause, Gap};
 
 /// How file names end.
 pub const EXTENSION: &str = "parquet";
@@ -50,6 +49,8 @@ pub struct Run {
 /// What a Parquet file is.
 pub enum Kind {
     Calls(Box<Run>),
+    /// All lines of a segment.
+    Segment,
     /// Another table of an export, with its name.
     Other(String),
     Foreign,
@@ -67,8 +68,11 @@ pub(super) fn unless_damaged<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 fn look_into(location: &Location, at: impl Fn(&Path) -> Result<Location>) -> Result<Kind> {
-    let file = TableReader::open(location)?;
+    let file = TableReader::new(Content::open(location)?)?;
     let Some(table) = file.told(schema::TABLE_KEY) else { return Ok(Kind::Foreign) };
+    if table == schema::LINES.name {
+        return Ok(Kind::Segment);
+    }
     if table != schema::CALLS.name {
         return Ok(Kind::Other(table.to_owned()));
     }
@@ -79,7 +83,7 @@ fn look_into(location: &Location, at: impl Fn(&Path) -> Result<Location>) -> Res
     let mut gaps: Vec<Gap> =
         serde_json::from_str(told(schema::GAPS_KEY)?).context(schema::GAPS_KEY)?;
     let meta = meta_of(location.path());
-    let opened = at(&meta).and_then(|found| Ok((TableReader::open(&found)?, found)));
+    let opened = at(&meta).and_then(|found| Ok((TableReader::new(Content::open(&found)?)?, found)));
     let belongs = opened.context("cannot be read").and_then(|(other, found)| {
         ensure!(
             other.is(&schema::META)
@@ -118,44 +122,8 @@ fn meta_of(calls: &Path) -> PathBuf {
     OsString::from_vec(renamed.join(&b'/')).into()
 }
 
-/// Columns of calls, in the order of a line's fields.
-const CALL_COLUMNS: [&str; 34] = [
-    "segment",
-    "line",
-    "ts_ns",
-    "pid",
-    "tid",
-    "type",
-    "func",
-    "phase",
-    "dur_ns",
-    "ret",
-    "error",
-    "result",
-    "depth",
-    "parent",
-    "function",
-    "kernel",
-    "grid_x",
-    "grid_y",
-    "grid_z",
-    "block_x",
-    "block_y",
-    "block_z",
-    "shared_bytes",
-    "bytes",
-    "count",
-    "kind",
-    "ptr",
-    "dst",
-    "src",
-    "allocation",
-    "module",
-    "graph",
-    "graph_exec",
-    "event",
-];
-const META_COLUMNS: [&str; 3] = ["segment", "line", "json"];
+/// Where a row's line stands, before the other columns.
+const PLACE_COLUMNS: [&str; 2] = ["segment", "line"];
 
 /// The lines of a run, in their order.
 pub(super) struct Lines {
@@ -167,14 +135,14 @@ pub(super) struct Lines {
 
 /// Rows of one table, with the place of the next one.
 struct Rows {
-    rows: RowReader,
+    rows: RowReader<Content>,
     next: Option<(i64, i64)>,
 }
 
 impl Rows {
     fn new(location: &Location, table: &schema::Table, columns: &[&str]) -> Result<Self> {
         let cannot = || location.path().display().to_string();
-        let file = TableReader::open(location).with_context(cannot)?;
+        let file = TableReader::new(Content::open(location)?).with_context(cannot)?;
         let mut rows = Self { rows: file.rows(table, columns).with_context(cannot)?, next: None };
         rows.advance().with_context(cannot)?;
         Ok(rows)
@@ -194,9 +162,9 @@ impl Rows {
 
 impl Lines {
     pub(super) fn new(Exported { calls, meta }: &Exported) -> Result<Self> {
-        let columns = [&CALL_COLUMNS[..], &["stream"]].concat();
-        let calls = Rows::new(calls, &schema::CALLS, &columns)?;
-        let meta = meta.as_ref().map(|meta| Rows::new(meta, &schema::META, &META_COLUMNS));
+        let columns = |more: &[&'static str]| [&PLACE_COLUMNS[..], more].concat();
+        let calls = Rows::new(calls, &schema::CALLS, &columns(&COLUMNS))?;
+        let meta = meta.as_ref().map(|meta| Rows::new(meta, &schema::META, &columns(&["json"])));
         Ok(Self { calls, meta: meta.transpose()?, segment: 1, line: 0 })
     }
 
@@ -225,167 +193,16 @@ impl Lines {
         }
         if let Some(next) = self.calls.next {
             (self.segment, self.line) = next;
-            push_call(out, &mut self.calls.rows);
+            push_call(out, &mut self.calls.rows, PLACE_COLUMNS.len(), Nulls::default());
             self.calls.advance()?;
         }
         Ok(())
     }
 }
 
-/// In the writer's own spelling, which is read fastest; the first two columns are taken.
-fn push_call(out: &mut Vec<u8>, rows: &mut RowReader) {
-    let mut column = 2;
-    let mut next = || {
-        column += 1;
-        column - 1
-    };
-    let ts_ns = rows.integer(next()).unwrap_or(0);
-    out.extend_from_slice(if ts_ns < 0 { b"{\"ts\":-" } else { b"{\"ts\":" });
-    push_decimal(out, ts_ns.unsigned_abs(), 1_000_000);
-    let mut field = |name: &str, kind: Field| {
-        let at = next();
-        match kind {
-            Field::Text => {
-                let Some(text) = rows.text(at) else { return };
-                push_key(out, name);
-                push_text(out, text);
-            }
-            Field::Number => {
-                let Some(number) = rows.integer(at) else { return };
-                push_key(out, name);
-                push_number(out, number.cast_unsigned());
-            }
-            Field::Microseconds => {
-                let Some(ns) = rows.integer(at) else { return };
-                push_key(out, name);
-                push_decimal(out, ns.cast_unsigned(), 1000);
-            }
-            Field::Address => {
-                let Some(address) = rows.integer(at) else { return };
-                push_key(out, name);
-                push_address(out, address.cast_unsigned());
-            }
-            Field::Size => {
-                let rest = [next(), next()];
-                let sizes = [at, rest[0], rest[1]].map(|at| rows.integer(at));
-                let [Some(x), Some(y), Some(z)] = sizes else { return };
-                push_key(out, name);
-                for (before, size) in ["[", ",", ","].iter().zip([x, y, z]) {
-                    out.extend_from_slice(before.as_bytes());
-                    push_number(out, size.cast_unsigned());
-                }
-                out.push(b']');
-            }
-        }
-    };
-    for (name, kind) in FIELDS {
-        field(name, kind);
-    }
-    out.extend_from_slice(b"}\n");
-}
-
-#[derive(Clone, Copy)]
-enum Field {
-    Text,
-    Number,
-    Microseconds,
-    Address,
-    /// Three columns.
-    Size,
-}
-
-/// Of a call line, behind `ts`.
-const FIELDS: [(&str, Field); 28] = [
-    ("pid", Field::Number),
-    ("tid", Field::Number),
-    ("type", Field::Text),
-    ("func", Field::Text),
-    ("phase", Field::Text),
-    ("dur_us", Field::Microseconds),
-    ("ret", Field::Number),
-    ("error", Field::Text),
-    ("result", Field::Address),
-    ("depth", Field::Number),
-    ("parent", Field::Text),
-    ("function", Field::Address),
-    ("kernel", Field::Number),
-    ("grid", Field::Size),
-    ("block", Field::Size),
-    ("shared_bytes", Field::Number),
-    ("bytes", Field::Number),
-    ("count", Field::Number),
-    ("kind", Field::Text),
-    ("ptr", Field::Address),
-    ("dst", Field::Address),
-    ("src", Field::Address),
-    ("allocation", Field::Address),
-    ("module", Field::Address),
-    ("graph", Field::Address),
-    ("graph_exec", Field::Address),
-    ("event", Field::Address),
-    ("stream", Field::Address),
-];
-
-fn push_key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// `value / unit` with all its decimals; `unit` is a power of ten.
-fn push_decimal(out: &mut Vec<u8>, value: u64, unit: u64) {
-    push_number(out, value / unit);
-    out.push(b'.');
-    let mut unit = unit / 10;
-    while unit > 0 {
-        let digit = value / unit % 10;
-        out.push(b'0' + u8::try_from(digit).expect("a digit"));
-        unit /= 10;
-    }
-}
-
-fn push_address(out: &mut Vec<u8>, address: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(b"\"0x");
-    let first = (64 - (address | 1).leading_zeros()).div_ceil(4);
-    for place in (0..first).rev() {
-        out.push(DIGITS[(address >> (place * 4) & 15) as usize]);
-    }
-    out.push(b'"');
-}
-
-fn push_text(out: &mut Vec<u8>, text: &[u8]) {
-    if text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
-        out.push(b'"');
-        out.extend_from_slice(text);
-        out.push(b'"');
-    } else {
-        let text = String::from_utf8_lossy(text);
-        serde_json::to_writer(out, &text).expect("text into memory");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_and_texts_are_spelled_as_the_sidecar_does() {
-        let mut out = Vec::new();
-        push_decimal(&mut out, 3_018_407_248, 1_000_000);
-        push_decimal(&mut out, 4, 1000);
-        push_address(&mut out, 0);
-        push_address(&mut out, 0x55a3_82e7_5380);
-        push_address(&mut out, u64::MAX);
-        push_text(&mut out, "a\"\n\u{e9}".as_bytes());
-        let expected = "3018.4072480.004\"0x0\"\"0x55a382e75380\"\"0xffffffffffffffff\"\
-                        \"a\\\"\\n\u{e9}\"";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
-    }
 
     #[test]
     fn the_companion_lies_beside() {

@@ -2,19 +2,20 @@
 
 use std::{
     error::Error,
-    fmt, fs,
+    fmt,
     io::{self, BufRead, BufReader, Read},
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use tables::lines::{self, Lines};
 use trace::{
     frames::{Frames, is_compressed},
     reader::open_content,
 };
 
-use super::STDIN;
+use super::{STDIN, content::Content, exported::EXTENSION};
 
 /// How content is read: nothing else is known of the store here.
 pub trait Store: Send + Sync {
@@ -57,19 +58,30 @@ impl Location {
         matches!(self, Self::Disk(path) if path.as_os_str() == STDIN)
     }
 
-    /// The content, or standard input, unpacked if it is compressed.
+    /// By its name.
+    pub(super) fn is_table(&self) -> bool {
+        self.path().extension().is_some_and(|extension| extension == EXTENSION)
+    }
+
+    /// The content, or standard input, unpacked if it is compressed or a table.
     pub(super) fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
         match self {
             Self::Disk(_) if self.is_stdin() => open_content(io::stdin().take(u64::MAX)),
-            Self::Disk(path) => open_content(fs::File::open(path)?),
+            Self::Disk(path) => lines::open(path),
+            Self::Object(_) if self.is_table() => self.open_table(),
             Self::Object(object) => open_content(object.store.start(object)),
         }
+    }
+
+    fn open_table(&self) -> io::Result<Box<dyn BufRead + Send>> {
+        Ok(Box::new(Lines::new(Content::open(self)?)?))
     }
 
     /// The same, for who reads no further than its first line.
     pub(super) fn open_beginning(&self) -> io::Result<Box<dyn BufRead + Send>> {
         match self {
             Self::Disk(_) => self.open(),
+            Self::Object(_) if self.is_table() => self.open_table(),
             Self::Object(object) => {
                 let start = object.store.start_of(object);
                 let mut start = BufReader::with_capacity(BEGINNING_BYTES, start);

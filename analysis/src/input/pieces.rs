@@ -152,7 +152,10 @@ impl Ahead<'_> {
     /// Up to those behind the one that is read now.
     fn start(&mut self, at: usize) {
         while self.next < self.sources.len() && self.next <= at + OBJECTS_AHEAD {
-            if let Source::File(Location::Object(object)) = &self.sources[self.next] {
+            // Of a table parts are asked for.
+            if let Source::File(file @ Location::Object(object)) = &self.sources[self.next]
+                && !file.is_table()
+            {
                 self.started.push_back(object.store.start(object));
             }
             self.next += 1;
@@ -162,6 +165,7 @@ impl Ahead<'_> {
     fn open(&mut self, file: &Location) -> io::Result<Box<dyn BufRead + Send>> {
         match file {
             Location::Disk(_) => file.open(),
+            Location::Object(_) if file.is_table() => file.open(),
             Location::Object(_) => match self.started.pop_front() {
                 Some(content) => open_content(content),
                 None => file.open(),

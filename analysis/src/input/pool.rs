@@ -54,6 +54,9 @@ impl Pool {
         match kind {
             Ok(Kind::Calls(run)) => self.others.push(of_export(*run)),
             Ok(Kind::Other(_)) => {}
+            Ok(Kind::Segment) => {
+                self.not_read.push(format!("{} (a segment by another name)", name()));
+            }
             Ok(Kind::Foreign) => self.not_read.push(format!("{} (not written by export)", name())),
             Err(error) if exported::is_below_calls(table.path()) => {
                 self.others.push(damaged(table.path(), &error));
@@ -67,6 +70,7 @@ impl Pool {
         let path = table.path().display();
         match kind.with_context(|| path.to_string())? {
             Kind::Calls(run) => self.others.push(of_export(*run)),
+            Kind::Segment => self.others.push(single(table.clone())),
             Kind::Other(name) => bail!(
                 "{path}: it is the table {name:?} of an export: give the directory of the export, or \
              its table calls"

@@ -10,6 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use parquet::data_type::ByteArray;
+use tables::{
+    schema,
+    texts::Texts,
+    write::{Background, Finished, TableFile},
+};
 use trace::{
     call_view::from_milliseconds,
     line::{Address, META_TYPE, Meta, MetaLine},
@@ -27,18 +32,13 @@ use crate::{
     grade::Grade,
     input::exported,
     question::{Call, Question},
-    table_file::{
-        schema,
-        write::{Background, Finished, TableFile},
-    },
 };
 
 /// As Hive, Spark, Athena and DuckDB call a partition of which nothing is known: `NULL`.
 const NO_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Texts that are kept to be used again, and their bytes.
-const MAX_TEXTS: usize = 16_384;
-const MAX_TEXT_BYTES: usize = 16 << 20;
+/// Names of kernels that are kept to be used again.
+const MAX_KERNELS: usize = 16_384;
 
 /// Kernels of graphs by which a graph is known again; beyond them each definition is another graph.
 const MAX_GRAPH_NODES: usize = 1 << 22;
@@ -48,7 +48,7 @@ pub struct Export {
     tables: Option<Tables>,
     /// Nothing is written any more.
     failure: Option<anyhow::Error>,
-    texts: Texts,
+    texts: Texts<Hasher>,
     functions: PerFunction<Option<ByteArray>>,
     processes: Vec<Option<OfProcess>>,
     kernels: HashMap<u32, Option<ByteArray>, Hasher>,
@@ -169,7 +169,7 @@ impl Export {
         tables: &mut Tables,
     ) -> Result<()> {
         let Call { line, function, process } = call;
-        let text = |texts: &mut Texts, text: Option<&str>| text.map(|text| texts.of(text));
+        let text = |texts: &mut Texts<Hasher>, text: Option<&str>| text.map(|text| texts.of(text));
         let func =
             self.functions.of(*function).get_or_insert_with(|| ByteArray::from(line.func)).clone();
         let parent = match line.parent {
@@ -247,7 +247,7 @@ impl Export {
     }
 
     fn kernel_name(&mut self, kernel: u32, context: &Context) -> Option<ByteArray> {
-        if self.kernels.len() > MAX_TEXTS && !self.kernels.contains_key(&kernel) {
+        if self.kernels.len() > MAX_KERNELS && !self.kernels.contains_key(&kernel) {
             self.kernels.clear();
         }
         let name = || Some(ByteArray::from(context.kernels.get(kernel)?.full_name()?));
@@ -445,28 +445,6 @@ fn ranks(process: &Process) -> Option<String> {
 
 fn microseconds(ts_ns: i64, context: &Context) -> Option<i64> {
     context.time.unix_ns(ts_ns).map(|ns| ns.div_euclid(1000))
-}
-
-/// One allocation for each text, as far as texts come again.
-#[derive(Default)]
-struct Texts {
-    known: HashMap<Box<str>, ByteArray, Hasher>,
-    bytes: usize,
-}
-
-impl Texts {
-    fn of(&mut self, text: &str) -> ByteArray {
-        if let Some(known) = self.known.get(text) {
-            return known.clone();
-        }
-        if self.known.len() >= MAX_TEXTS || self.bytes >= MAX_TEXT_BYTES {
-            *self = Self::default();
-        }
-        let new = ByteArray::from(text);
-        self.bytes += text.len();
-        self.known.insert(text.into(), new.clone());
-        new
-    }
 }
 
 /// Graphs with the same kernels have the same number.

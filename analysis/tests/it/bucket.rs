@@ -16,6 +16,7 @@ use super::{
     gaps,
     scene::{HOST, START, Scene, segment_name},
     scripted::{Reply, Request, Scripted},
+    tables::become_table,
 };
 
 const BUCKET: &str = "traces";
@@ -185,6 +186,39 @@ fn answers_of_tables_are_those_of_the_directory() {
     let of_table = stage.ask(&["summary", &format!("{URL}/{key}"), "--json"]);
     let of_file = stage.ask(&["summary", calls.to_str().unwrap(), "--json"]);
     assert_eq!((of_table.code, of_table.stdout), (0, of_file.stdout.replace(&traces, URL)));
+}
+
+#[test]
+fn segments_that_are_tables_are_read_from_a_bucket_too() {
+    let stage = Stage::new();
+    let scene = Scene::new(8, 4, 400);
+    scene.write(&stage.traces());
+    let lines = stage.directory.path().join("lines");
+    copy(&stage.traces(), &lines);
+    for sequence in [1, 2, 4] {
+        become_table(&stage.traces(), sequence);
+    }
+    let found = stage.assert_same(&[]);
+    let expected = stage.ask(&["summary", lines.to_str().unwrap(), "--json"]).stdout;
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    assert_eq!(found[0]["figures"], expected["figures"]);
+    assert_eq!(found[0]["gaps"].as_array().unwrap().len(), 0);
+    let printed = stage.ask(&["lines", URL]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
+    assert!(printed.stdout == scene.segments.concat().concat());
+    // One that is damaged, one alone, and one that is missing.
+    let table = stage.traces().join(segment_name(2)).with_extension("parquet");
+    let mut content = fs::read(&table).unwrap();
+    content.truncate(content.len() / 2);
+    fs::write(&table, content).unwrap();
+    let told = gaps(&stage.assert_same(&[])[0]).join("\n");
+    assert!(told.contains("000002.parquet: not a Parquet file"), "{told}");
+    let name = segment_name(4).replace(".jsonl", ".parquet");
+    let of_object = stage.ask(&["summary", &format!("{URL}/{name}"), "--json"]);
+    let file = stage.traces().join(&name).display().to_string();
+    let of_file = stage.ask(&["summary", &file, "--json"]).stdout;
+    let traces = stage.traces().display().to_string();
+    assert_eq!((of_object.code, of_object.stdout), (0, of_file.replace(&traces, URL)));
 }
 
 #[test]

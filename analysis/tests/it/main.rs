@@ -24,6 +24,7 @@ mod scene;
 #[expect(dead_code, reason = "the sidecar's tests use more of it")]
 mod scripted;
 mod startup;
+mod tables;
 mod timeline;
 
 use std::path::{Path, PathBuf};

@@ -112,7 +112,7 @@ pub struct Settings {
     #[arg(long, env = "ATTACH_BY", default_value = "auto", value_name = "WAY")]
     pub attach_by: AttachBy,
 
-    /// Form of trace files: lines as they are, or compressed in zstd frames
+    /// Form of trace files: JSON lines, JSON lines in zstd frames, or tables
     #[arg(long, env = "TRACE_FORMAT", default_value = "jsonl", value_name = "FORMAT",
           value_parser = format())]
     pub trace_format: Format,

@@ -1,7 +1,7 @@
 //! From one segment to the next: what fails there is said once, loses no call, and is tried again.
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use trace::segment_name::{Format, Run};
 use tracing::{debug, error, info};
 
-use crate::segment::Segment;
+use crate::{segment::Segment, transcode::Transcoder};
 
 /// What fails here seldom heals by itself, and each try reads the counters of every function; but
 /// an open segment that nobody can upload should not outlive the failure by much.
@@ -22,9 +22,27 @@ pub(super) struct Handover {
     failed: Option<Instant>,
     /// Closed, but without its final name. One at most: no other is closed before it has that.
     closed: Option<Segment>,
+    /// Makes tables of closed segments, if there are to be any.
+    transcoder: Option<Transcoder>,
 }
 
 impl Handover {
+    pub(super) fn new(transcoder: Option<Transcoder>) -> Self {
+        Self { transcoder, ..Self::default() }
+    }
+
+    /// Lets others have a segment that has its closing line. If it fails it can be tried again.
+    pub(super) fn give(&self, segment: &Segment) -> io::Result<()> {
+        match &self.transcoder {
+            None => segment.publish()?,
+            Some(transcoder) => {
+                transcoder.push(segment.part(), segment.name().clone(), segment.written());
+                segment.name()
+            }
+        };
+        Ok(())
+    }
+
     /// After a failure, until the next try is due.
     pub(super) fn is_paused(&self) -> bool {
         self.failed.is_some_and(|failed| failed.elapsed() < PAUSE)
@@ -64,8 +82,8 @@ impl Handover {
     /// Gives the closed segment its final name, if there is one without.
     pub(super) fn publish(&mut self) -> Result<()> {
         let Some(closed) = &self.closed else { return Ok(()) };
-        match closed.publish() {
-            Ok(name) => debug!(segment = %name, "closed a segment"),
+        match self.give(closed) {
+            Ok(()) => debug!(segment = %closed.name(), "closed a segment"),
             // No later try would find it.
             Err(error) if error.kind() == ErrorKind::NotFound => error!(
                 segment = closed.sequence(),

@@ -27,6 +27,7 @@ impl Encoding {
         match format {
             Format::Jsonl => Ok(Self::Plain),
             Format::JsonlZst => Frames::new().map(Self::Frames),
+            Format::Parquet => Err(io::Error::other("a table is made of lines that are complete")),
         }
     }
 

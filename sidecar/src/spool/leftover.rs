@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use trace::{
     frames::Frames,
     line::{CloseReason, Line, Meta, MetaLine, SegmentClose},
@@ -29,6 +29,13 @@ const LONGEST_FRAME: u64 = 64 << 20;
 /// Returns the final path. A crash in the middle of this leaves a `.part` again, which the next
 /// run closes.
 pub(super) fn close(part: &Path) -> Result<PathBuf> {
+    let final_path = part.with_file_name(complete(part)?.to_string());
+    fs::rename(part, &final_path)?;
+    Ok(final_path)
+}
+
+/// Does all of that but for the new name.
+pub(super) fn complete(part: &Path) -> Result<SegmentName> {
     let file_name = part.file_name().and_then(|name| name.to_str()).context("odd file name")?;
     let name = SegmentName::parse(file_name).context("not a segment")?;
     let mut file = OpenOptions::new().read(true).write(true).open(part)?;
@@ -39,6 +46,7 @@ pub(super) fn close(part: &Path) -> Result<PathBuf> {
             (scan.whole_bytes, scan)
         }
         Format::JsonlZst => scan_frames(input)?,
+        Format::Parquet => bail!("half a table cannot be closed"),
     };
     file.set_len(whole_bytes)?;
     if !is_closed {
@@ -57,9 +65,7 @@ pub(super) fn close(part: &Path) -> Result<PathBuf> {
         file.seek(SeekFrom::End(0))?;
         file.write_all(Encoding::new(name.format)?.encode(&line)?)?;
     }
-    let final_path = part.with_file_name(name.to_string());
-    fs::rename(part, &final_path)?;
-    Ok(final_path)
+    Ok(name)
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -22,4 +22,5 @@ mod status;
 mod store;
 mod stores;
 mod tls;
+mod transcoding;
 mod uploads;

@@ -134,9 +134,9 @@ async fn a_store_that_is_down_at_the_start_is_logged_before_there_is_anything_to
 }
 
 /// A bucket to which one file may be a directory, which nobody can read as a file.
-struct Broken {
-    bucket: Bucket,
-    unreadable: Option<&'static str>,
+pub(crate) struct Broken {
+    pub(crate) bucket: Bucket,
+    pub(crate) unreadable: Option<&'static str>,
 }
 
 impl Store for Broken {

@@ -94,8 +94,11 @@ fn more_threads_than_there_is_room_for_lose_no_call() {
 /// `segment_size` is that of the files: several of them, however small lines become.
 fn threads_at_full_speed_lose_nothing(format: Format, segment_size: &str) {
     let scene = Scene::new(Driver::R550);
-    let sidecar = scene
-        .sidecar(&[("TRACE_FORMAT", format.extension()), ("TRACE_SEGMENT_SIZE", segment_size)]);
+    let sidecar = scene.sidecar(&[
+        ("TRACE_FORMAT", format.extension()),
+        ("TRACE_SEGMENT_SIZE", segment_size),
+        ("SHUTDOWN_TIMEOUT", "600"),
+    ]);
     run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "30000", "--threads", "4"]));
     sidecar.stop();
     let report = scene.whole_report();
@@ -112,7 +115,11 @@ fn threads_at_full_speed_lose_nothing(format: Format, segment_size: &str) {
 /// By the first bytes of the file.
 fn format_of(path: &std::path::Path) -> Format {
     let content = std::fs::read(path).unwrap();
-    if trace::frames::is_compressed(&content) { Format::JsonlZst } else { Format::Jsonl }
+    match &content[..] {
+        content if trace::frames::is_compressed(content) => Format::JsonlZst,
+        content if trace::reader::is_parquet(content) => Format::Parquet,
+        _ => Format::Jsonl,
+    }
 }
 
 #[test]
@@ -123,6 +130,12 @@ fn threads_at_full_speed_lose_nothing_across_rotations() {
 #[test]
 fn threads_at_full_speed_lose_nothing_across_rotations_of_compressed_segments() {
     threads_at_full_speed_lose_nothing(Format::JsonlZst, "64Ki");
+}
+
+/// The sidecar has the time that it needs to make a table of the last segment, too.
+#[test]
+fn threads_at_full_speed_lose_nothing_across_rotations_of_segments_that_become_tables() {
+    threads_at_full_speed_lose_nothing(Format::Parquet, "1Mi");
 }
 
 #[test]

@@ -15,9 +15,10 @@ use std::{
 };
 
 pub(crate) use sidecar::Sidecar;
+use tables::lines::open;
 use testbed::libraries::{self, Driver};
 use trace::{
-    check::{Report, check},
+    check::{Report, check_opened},
     line::{Call, Library, Line, Meta, Process},
     reader::Reader,
     segment_name::Format,
@@ -155,7 +156,8 @@ impl Scene {
         loop {
             let files = fs::read_dir(self.traces()).unwrap().map(|entry| entry.unwrap().path());
             // A file may get another name meanwhile, and what is being written may be half there.
-            let lines = files.filter_map(|path| Reader::open(&path).ok()).flatten();
+            let lines =
+                files.filter_map(|path| Some(Reader::new(open(&path).ok()?, &path))).flatten();
             let found = lines.filter(|line| matches!(line, Ok(Line::Call(_)))).count();
             if found >= count {
                 return;
@@ -167,7 +169,7 @@ impl Scene {
 
     /// The trace, which must be whole.
     pub(crate) fn whole_report(&self) -> Report {
-        let report = check(&self.segments());
+        let report = check_opened(&self.segments(), open);
         assert!(report.is_whole(), "dropped {}, problems {:?}", report.dropped, report.problems);
         report
     }
@@ -175,7 +177,7 @@ impl Scene {
     pub(crate) fn lines(&self) -> Vec<Line> {
         self.segments()
             .iter()
-            .flat_map(|segment| Reader::open(segment).unwrap())
+            .flat_map(|segment| Reader::new(open(segment).unwrap(), segment))
             .map(|line| line.unwrap())
             .collect()
     }

@@ -56,6 +56,7 @@ fn content_type(key: &str) -> &'static str {
     match Format::of(key) {
         Some(Format::Jsonl) => "application/x-ndjson",
         Some(Format::JsonlZst) => "application/zstd",
+        Some(Format::Parquet) => "application/vnd.apache.parquet",
         None => "text/plain",
     }
 }

@@ -133,7 +133,7 @@ impl fmt::Display for Problem {
             }
             Self::NotASegment { file } => write!(
                 f,
-                "{}: the name is not trace_<host>_<start>_<sequence>.jsonl or .jsonl.zst",
+                "{}: the name is not trace_<host>_<start>_<sequence>.jsonl, .jsonl.zst or .parquet",
                 file.display()
             ),
             Self::NoOpening { file } => write!(

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{self, BufRead},
     mem,
     path::Path,
 };
@@ -83,7 +84,12 @@ pub(super) struct Gap {
     pub(super) coverage: Coverage,
 }
 
-pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> Segment {
+pub(super) fn read(
+    file: &Path,
+    open: impl Fn(&Path) -> io::Result<Box<dyn BufRead + Send>>,
+    sequence: u64,
+    problems: &mut Vec<Problem>,
+) -> Segment {
     let mut segment = Segment {
         sequence,
         close: None,
@@ -91,8 +97,8 @@ pub(super) fn read(file: &Path, sequence: u64, problems: &mut Vec<Problem>) -> S
         gaps: Vec::new(),
         refused: BTreeMap::new(),
     };
-    let reader = match Reader::open(file) {
-        Ok(reader) => reader,
+    let reader = match open(file) {
+        Ok(content) => Reader::new(content, file),
         Err(error) => {
             let reason = error.to_string();
             problems.push(Problem::Unreadable { file: file.to_owned(), reason });

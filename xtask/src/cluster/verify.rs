@@ -48,7 +48,7 @@ struct Subject {
     #[arg(long)]
     demo: bool,
 
-    /// Check that the trace in DIR, in all its *.jsonl and *.jsonl.zst, is whole: nothing missing, nothing dropped
+    /// Check that the trace in DIR, in all its *.jsonl, *.jsonl.zst and *.parquet, is whole: nothing missing, nothing dropped
     #[arg(long, value_name = "DIR")]
     traces: Option<PathBuf>,
 }

@@ -3,6 +3,8 @@
 use anyhow::{Result, bail};
 
 use super::{Config, PullPolicy, values::absolute_path, vllm};
+use trace::segment_name::Format;
+
 use crate::{AttachBy, names::AWS_SECRET_KEYS};
 
 /// What the tracer may need beside its ring buffer: 64 MiB resident and 32 MiB for the open calls
@@ -11,6 +13,9 @@ const MEMORY_BESIDE_BUFFER: u64 = 96 << 20;
 
 /// Variables of the AWS SDK that have a setting.
 const SDK: [&str; 2] = ["AWS_EC2_METADATA_DISABLED", "AWS_REGION"];
+
+/// What it needs more with TRACE_FORMAT=parquet, whatever the lines: a test of the sidecar measures it.
+const MEMORY_OF_TABLES: u64 = 96 << 20;
 
 impl Config {
     /// All contradictions at once. An error of the cluster, or a tracer that does not start and keeps
@@ -89,13 +94,16 @@ impl Config {
 
     fn buffer_outgrows_memory(&self) -> Option<String> {
         let limit = &self.tracer.tracer_memory_limit;
-        let buffer = u64::from(self.settings.ring_buffer_size);
-        (buffer + MEMORY_BESIDE_BUFFER > limit.bytes()).then(|| {
+        let makes_tables = self.settings.trace_format == Format::Parquet;
+        let (tables, why) =
+            if makes_tables { (MEMORY_OF_TABLES, " with TRACE_FORMAT=parquet") } else { (0, "") };
+        let beside = MEMORY_BESIDE_BUFFER + tables;
+        (u64::from(self.settings.ring_buffer_size) + beside > limit.bytes()).then(|| {
             let buffer = self.typed("RING_BUFFER_SIZE");
             format!(
                 "RING_BUFFER_SIZE is {buffer} and TRACER_MEMORY_LIMIT {limit}: the buffer counts \
-                 towards it, and {} Mi beside it; raise the limit or lower the size",
-                MEMORY_BESIDE_BUFFER >> 20
+                 towards it, and {} Mi beside it{why}; raise the limit or lower the size",
+                beside >> 20
             )
         })
     }
@@ -202,6 +210,10 @@ mod tests {
             (&["--traces-size=8Gi"], "TRACES_SIZE"),
             (&["--ring-buffer-size=512Mi"], "TRACER_MEMORY_LIMIT"),
             (&["--tracer-memory=64Mi", "--tracer-memory-limit=111Mi"], "96 Mi beside it"),
+            (
+                &["--tracer-memory=64Mi", "--tracer-memory-limit=207Mi", "--trace-format=parquet"],
+                "192 Mi beside it with TRACE_FORMAT=parquet",
+            ),
             (&["--tracer-memory=1Gi"], "TRACER_MEMORY_LIMIT 512Mi"),
             (&["--vllm-memory-limit=8Gi"], "VLLM_MEMORY is 12Gi and VLLM_MEMORY_LIMIT 8Gi"),
             (&["--trace-dir=/root/.cache/"], "three directories"),

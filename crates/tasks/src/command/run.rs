@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use duct::{Expression, Handle};
+use duct::{Expression, Handle, ReaderHandle};
 
 use super::{Command, Failure, Input, is_root, view::View};
 use crate::ctx::variables_of_cargo;
@@ -68,6 +68,12 @@ impl Command {
     /// What it prints on stdout, while its stderr is in view; for commands that take a while.
     pub fn read_in_view(&self) -> Result<String> {
         Ok(self.in_view(&self.expression().stdout_capture())?.stdout)
+    }
+
+    /// What it prints on stdout, to be read while it runs; behind its end, how it has ended, with what it
+    /// said on stderr.
+    pub fn reader(&self) -> Result<ReaderHandle> {
+        self.expression().stderr_capture().reader().with_context(|| self.cannot())
     }
 
     /// What it says, without the final newline; for commands that change nothing.

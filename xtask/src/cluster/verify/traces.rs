@@ -5,10 +5,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use trace::{
-    check::{CoverageReport, Refused, Report, check},
+    check::{CoverageReport, Refused, Report, check_opened},
     line::CoverageCounts,
     segments::{Found, Others, look},
 };
+
+use crate::segment_reader;
 
 /// Problems that the text shows; JSON has all.
 const SHOWN: usize = 20;
@@ -70,12 +72,12 @@ pub(super) fn verify(directory: &Path, json: bool) -> Result<bool> {
     if segments.is_empty() {
         let beside = not_read(&others).map(|line| format!("\n  {line}")).unwrap_or_default();
         bail!(
-            "no *.jsonl or *.jsonl.zst in {} is a trace: closed ones are named \
+            "no *.jsonl, *.jsonl.zst or *.parquet in {} is a trace: closed ones are named \
              trace_<host>_<start>_<sequence>, those of a running sidecar have .part behind it{beside}",
             directory.display()
         );
     }
-    let report = check(&segments);
+    let report = check_opened(&segments, segment_reader::open);
     let whole = report.is_whole();
     if json {
         let reservations = Reservation::all_of(&report);

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use trace::{
-    check::{self, Problem, Report},
+    check::{Problem, Report, check_opened},
     segments::segments,
 };
 
 use super::Check;
 use tasks::ctx::target_directory;
 
-use crate::cluster::{bucket::Bucket, kubectl::Kubectl, tracer::Status};
+use crate::{
+    cluster::{bucket::Bucket, kubectl::Kubectl, tracer::Status},
+    segment_reader,
+};
 
 const NAME: &str = "traces in S3 are whole";
 
@@ -56,7 +59,7 @@ fn check_run(kubectl: &Kubectl, run: &str) -> Result<Report> {
         })
         .collect();
     ensure!(!of_run.is_empty(), "S3 has nothing of the run {run} yet, in {}", bucket.location);
-    Ok(check::check(&of_run))
+    Ok(check_opened(&of_run, segment_reader::open))
 }
 
 /// Where traces of this bucket are kept, so that each is downloaded once.

@@ -1,4 +1,4 @@
-//! The tables of an export, with their columns.
+//! The tables of an export, and that of a segment, with their columns.
 
 use std::fmt::Write as _;
 
@@ -9,6 +9,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub const VERSION_KEY: &str = "cuda_trace.schema_version";
 pub const TABLE_KEY: &str = "cuda_trace.table";
 pub const RUN_KEY: &str = "cuda_trace.run";
+/// Of a segment: its number, and a checksum of its lines.
+pub const SEQUENCE_KEY: &str = "cuda_trace.sequence";
+pub const CHECKSUM_KEY: &str = "cuda_trace.lines_xxh64";
 /// The same in all files of one export of one run.
 pub const EXPORT_KEY: &str = "cuda_trace.export";
 /// Files that the run was read from, as JSON.
@@ -36,7 +39,7 @@ pub struct Column {
 
 #[derive(Debug)]
 pub struct Table {
-    /// The directory below that of the export.
+    /// Of an export the directory below.
     pub name: &'static str,
     pub columns: &'static [Column],
 }
@@ -112,6 +115,55 @@ pub const CALLS: Table = Table {
         integer("graph_id"),
         integer("event"),
         integer("stream"),
+    ],
+};
+
+/// A row for each line of a segment: a whole segment is one file.
+pub const LINES: Table = Table {
+    name: "lines",
+    columns: &[
+        RUN,
+        SEGMENT,
+        LINE,
+        TIME,
+        text("role"),
+        text("ranks"),
+        text("kernel_name"),
+        TS,
+        required(integer("pid")),
+        integer("tid"),
+        required(text("type")),
+        required(text("func")),
+        required(text("phase")),
+        distinct(integer("dur_ns")),
+        integer("ret"),
+        text("error"),
+        integer("result"),
+        integer("depth"),
+        text("parent"),
+        integer("function"),
+        integer("kernel"),
+        integer("grid_x"),
+        integer("grid_y"),
+        integer("grid_z"),
+        integer("block_x"),
+        integer("block_y"),
+        integer("block_z"),
+        integer("shared_bytes"),
+        integer("bytes"),
+        integer("count"),
+        text("kind"),
+        integer("ptr"),
+        integer("dst"),
+        integer("src"),
+        integer("allocation"),
+        integer("module"),
+        integer("graph"),
+        integer("graph_exec"),
+        integer("event"),
+        integer("stream"),
+        text("null_fields"),
+        distinct(text("json")),
     ],
 };
 
@@ -211,8 +263,8 @@ pub const RUNS: Table = Table {
     ],
 };
 
-pub const TABLES: [&Table; 8] =
-    [&RUNS, &CALLS, &META, &KERNELS, &GRAPHS, &PROCESSES, &FUNCTIONS, &GAPS];
+pub const TABLES: [&Table; 9] =
+    [&RUNS, &CALLS, &META, &KERNELS, &GRAPHS, &PROCESSES, &FUNCTIONS, &GAPS, &LINES];
 
 impl Table {
     /// As Parquet writes down a schema.
@@ -243,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_every_column() {
-        let text = include_str!("../../../docs/parquet.md");
+        let text = include_str!("../../docs/parquet.md");
         assert!(text.contains(&format!("Schema version {SCHEMA_VERSION}.")));
         for table in TABLES {
             let (_, rest) = text.split_once(&format!("\n### `{}`\n", table.name)).unwrap();

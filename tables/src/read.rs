@@ -1,39 +1,85 @@
 //! Reads the rows of one table, a bounded number of them at a time.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fs::File, io::BufReader, ops::Range, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
 use parquet::{
     basic::Type,
     column::reader::ColumnReader,
     data_type::ByteArray,
     file::{
-        reader::{FileReader as _, RowGroupReader},
+        reader::{ChunkReader, FileReader as _, Length, RowGroupReader},
         serialized_reader::SerializedFileReader,
     },
 };
 
 use super::{
     Values,
-    content::Content,
+    call_text::CallValues,
     schema::{Kind, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY},
 };
-use crate::input::location::Location;
 
 const BATCH_ROWS: usize = 4096;
 
-/// What one column of a group of rows may unpack to: ten times what the writer's largest has.
-const MAX_COLUMN_BYTES: i64 = 512 << 20;
+/// What the columns of a group of rows that are read may unpack to: several times what the writer's
+/// largest has.
+const MAX_GROUP_BYTES: u64 = 512 << 20;
 
-pub struct TableReader {
-    file: SerializedFileReader<Content>,
-    content: Content,
+/// The bytes of a file, wherever it lies.
+pub trait Chunks: ChunkReader + Clone + 'static {
+    /// Says what will be read next; a file on disk needs no such thing.
+    fn hold(&self, range: Range<u64>) -> parquet::errors::Result<()>;
+}
+
+/// A file of this machine.
+#[derive(Clone)]
+pub struct Disk(Arc<File>);
+
+impl Disk {
+    pub fn new(file: File) -> Self {
+        Self(Arc::new(file))
+    }
+}
+
+impl Length for Disk {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Disk {
+    type T = BufReader<File>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        self.0.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        self.0.get_bytes(start, length)
+    }
+}
+
+impl Chunks for Disk {
+    fn hold(&self, _: Range<u64>) -> parquet::errors::Result<()> {
+        Ok(())
+    }
+}
+
+pub struct TableReader<C: Chunks = Disk> {
+    file: SerializedFileReader<C>,
+    content: C,
     metadata: BTreeMap<String, String>,
 }
 
 impl TableReader {
-    pub fn open(location: &Location) -> Result<Self> {
-        let content = Content::open(location)?;
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::new(Disk::new(File::open(path)?))
+    }
+}
+
+impl<C: Chunks> TableReader<C> {
+    pub fn new(content: C) -> Result<Self> {
         let file = SerializedFileReader::new(content.clone()).context("not a Parquet file")?;
         let told = file.metadata().file_metadata().key_value_metadata();
         let metadata = told
@@ -55,7 +101,7 @@ impl TableReader {
     }
 
     /// The rows in their order, with some of the table's columns.
-    pub fn rows(self, table: &Table, names: &[&str]) -> Result<RowReader> {
+    pub fn rows(self, table: &Table, names: &[&str]) -> Result<RowReader<C>> {
         let version = self.told(VERSION_KEY).and_then(|text| text.parse::<u32>().ok());
         match version {
             Some(SCHEMA_VERSION) => {}
@@ -95,9 +141,9 @@ impl TableReader {
 }
 
 /// Goes from row to row.
-pub struct RowReader {
-    file: SerializedFileReader<Content>,
-    content: Content,
+pub struct RowReader<C: Chunks = Disk> {
+    file: SerializedFileReader<C>,
+    content: C,
     /// The next one.
     group: usize,
     /// Rows of the current group that are not in a batch yet.
@@ -118,7 +164,7 @@ struct Column {
     is_optional: bool,
 }
 
-impl RowReader {
+impl<C: Chunks> RowReader<C> {
     /// False behind the last row; else the values of the next one are taken by [`RowReader::integer`]
     /// and [`RowReader::text`], each column's once.
     pub fn advance(&mut self) -> Result<bool> {
@@ -147,10 +193,24 @@ impl RowReader {
         self.content.hold(all.unwrap_or_default())?;
         self.left = usize::try_from(rows).context("a number of rows below zero")?;
         self.group += 1;
+        let sizes = self
+            .columns
+            .iter()
+            .filter_map(|column| Some(group.metadata().column(column.at?).uncompressed_size()));
+        let unpacked = sizes.fold(0, |sum: u64, size| {
+            // One below zero is none that a writer gives.
+            sum.saturating_add(u64::try_from(size).unwrap_or(u64::MAX))
+        });
+        ensure!(unpacked <= MAX_GROUP_BYTES, "a group of rows unpacks to {unpacked} bytes");
         for column in &mut self.columns {
             column.open(&*group)?;
         }
         Ok(())
+    }
+
+    /// Passes over the value of a column.
+    pub fn skip(&mut self, column: usize) {
+        self.columns[column].next();
     }
 
     pub fn integer(&mut self, column: usize) -> Option<i64> {
@@ -172,6 +232,16 @@ impl RowReader {
     }
 }
 
+impl<C: Chunks> CallValues for RowReader<C> {
+    fn integer(&mut self, column: usize) -> Option<i64> {
+        Self::integer(self, column)
+    }
+
+    fn text(&mut self, column: usize) -> Option<&[u8]> {
+        Self::text(self, column)
+    }
+}
+
 impl Column {
     fn new(at: Option<usize>, kind: Kind) -> Self {
         let (values, levels) = (Values::of(kind), Vec::new());
@@ -186,13 +256,7 @@ impl Column {
 
     fn open(&mut self, group: &dyn RowGroupReader) -> Result<()> {
         let Some(at) = self.at else { return Ok(()) };
-        let chunk = group.metadata().column(at);
-        ensure!(
-            (0..=MAX_COLUMN_BYTES).contains(&chunk.uncompressed_size()),
-            "a column of {} bytes in one group of rows",
-            chunk.uncompressed_size()
-        );
-        self.is_optional = chunk.column_descr().max_def_level() == 1;
+        self.is_optional = group.metadata().column(at).column_descr().max_def_level() == 1;
         self.reader = Some(group.get_column_reader(at)?);
         Ok(())
     }

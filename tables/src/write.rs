@@ -9,6 +9,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -55,6 +56,14 @@ impl Rows {
     pub fn row(&mut self) -> Row<'_> {
         self.count += 1;
         Row { rest: self.columns.iter_mut(), text_bytes: &mut self.text_bytes }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     fn is_full(&self) -> bool {
@@ -117,6 +126,14 @@ impl Row<'_> {
     }
 
     #[must_use]
+    pub fn nothing(mut self) -> Self {
+        let (column, _, levels) = self.rest.next().expect("no more values than columns");
+        debug_assert!(!column.is_required, "{}", column.name);
+        levels.push(0);
+        self
+    }
+
+    #[must_use]
     pub fn string(self, value: Option<&str>) -> Self {
         self.text(value.map(ByteArray::from))
     }
@@ -149,6 +166,7 @@ impl Drop for Part {
 pub struct Finished {
     path: PathBuf,
     part: Part,
+    file: File,
     pub rows: u64,
     pub bytes: u64,
 }
@@ -161,7 +179,9 @@ impl TableFile {
         let mut part = path.as_os_str().to_owned();
         part.push(PART_SUFFIX);
         let part = PathBuf::from(part);
-        let file = File::create(&part).with_context(cannot)?;
+        // What an earlier attempt has left, or somebody has put there to lead elsewhere, goes.
+        let _: std::io::Result<()> = fs::remove_file(&part);
+        let file = File::create_new(&part).with_context(cannot)?;
         let part = Part(part);
         let schema = Arc::new(parse_message_type(&table.message())?);
         let writer =
@@ -176,7 +196,8 @@ impl TableFile {
         if self.rows.is_full() { self.write_rows() } else { Ok(()) }
     }
 
-    fn write_rows(&mut self) -> Result<()> {
+    /// Writes the rows, as a group of their own.
+    pub fn write_rows(&mut self) -> Result<()> {
         let mut rows = std::mem::replace(
             &mut self.rows,
             Rows { columns: Vec::new(), count: 0, text_bytes: 0 },
@@ -222,14 +243,21 @@ impl TableFile {
         let Self { path, part, mut writer, written: rows, .. } = self;
         let cannot = || format!("cannot write {}", path.display());
         writer.finish().with_context(cannot)?;
-        writer.inner().get_ref().sync_all().with_context(cannot)?;
+        let file = writer.inner().get_ref().try_clone().with_context(cannot)?;
+        file.sync_all().with_context(cannot)?;
         let bytes = writer.bytes_written() as u64;
-        Ok(Finished { path, part, rows, bytes })
+        Ok(Finished { path, part, file, rows, bytes })
     }
 }
 
 impl Finished {
-    /// Gives the file its name; one of an earlier export goes.
+    /// Has the file seem as old as what it was made of.
+    pub fn set_modified(&self, time: SystemTime) -> Result<()> {
+        let cannot = || format!("cannot set the time of {}", self.path.display());
+        self.file.set_modified(time).with_context(cannot)
+    }
+
+    /// Gives the file its name; an earlier one of that name goes.
     pub fn publish(self) -> Result<PathBuf> {
         let Self { path, part, .. } = self;
         fs::rename(&part.0, &path).with_context(|| format!("cannot write {}", path.display()))?;

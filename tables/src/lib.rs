@@ -1,10 +1,15 @@
 //! Parquet files of one table each: columns of whole numbers and of text, compressed with zstd.
 //!
 //! [`schema`] is the one definition of the tables, which `docs/parquet.md` describes for people.
+//! [`lines`] makes a segment one table, and reads it back.
 
-mod content;
+#![forbid(unsafe_code)]
+
+pub mod call_text;
+pub mod lines;
 pub mod read;
 pub mod schema;
+pub mod texts;
 pub mod write;
 
 use parquet::data_type::ByteArray;

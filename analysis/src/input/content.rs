@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Cursor, Read},
+    io::{self, Cursor, Read},
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,8 +12,9 @@ use parquet::{
     errors::{ParquetError, Result},
     file::reader::{ChunkReader, Length},
 };
+use tables::read::Chunks;
 
-use crate::input::location::{Location, Object};
+use super::location::{Location, Object};
 
 /// What is brought of a file at once, at most: a group of rows as the writer makes it has less.
 const MAX_HELD: u64 = 128 << 20;
@@ -37,19 +38,21 @@ pub(super) struct Remote {
 }
 
 impl Content {
-    pub(super) fn open(location: &Location) -> anyhow::Result<Self> {
+    pub(super) fn open(location: &Location) -> io::Result<Self> {
         match location {
             Location::Disk(path) => Ok(Self::Disk(Arc::new(File::open(path)?))),
             Location::Object(object) => {
                 let remote = Remote { object: Arc::clone(object), held: Mutex::default() };
-                remote.hold(object.bytes.saturating_sub(END_BYTES)..object.bytes)?;
+                let end = object.bytes.saturating_sub(END_BYTES)..object.bytes;
+                remote.hold(end).map_err(io::Error::other)?;
                 Ok(Self::Object(Arc::new(remote)))
             }
         }
     }
+}
 
-    /// Says what will be read next; a file on disk needs no such thing.
-    pub(super) fn hold(&self, range: Range<u64>) -> Result<()> {
+impl Chunks for Content {
+    fn hold(&self, range: Range<u64>) -> Result<()> {
         match self {
             Self::Disk(_) => Ok(()),
             Self::Object(remote) => remote.hold(range),
