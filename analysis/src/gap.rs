@@ -120,6 +120,25 @@ impl Gap {
         )
     }
 
+    /// Whether nothing is known behind it, and nothing is missing before it. Where segments are
+    /// missing, the numbers of those that are there tell when.
+    pub fn is_end(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::MissingSegments { .. }
+                | Cause::NotListed { .. }
+                | Cause::NotEnded
+                | Cause::NotClosed { .. }
+        )
+    }
+
+    /// Whether lines of calls at the time of the gap may be missing, stand twice or in a wrong place.
+    /// Lines that only tell what a call means have no part in their order.
+    pub fn may_change_calls(&self) -> bool {
+        let is_of_meaning = matches!(self.cause, Cause::Misplaced { .. });
+        self.may_cut_lines() || self.may_add_lines() || self.may_reorder_lines() && !is_of_meaning
+    }
+
     /// Whether lines may stand in another order than things happened.
     pub fn may_reorder_lines(&self) -> bool {
         matches!(

@@ -64,6 +64,7 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
         context,
         questions,
         segment: State::default(),
+        uncounted: None,
         order: Order::default(),
         coverage: None,
         is_entry_detail: false,
@@ -74,8 +75,10 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
     let mut pieces = Pieces::of(run.sources());
     let mut parser = Parser::default();
     for file in &run.files {
-        pass.segment = State::new(file.path().to_owned(), file.sequence.is_some());
-        pass.context.files.push(file.path().to_owned());
+        let path = file.path().to_owned();
+        pass.context.files.push(path.clone());
+        let latest_ns = Some(pass.order.of_all_ns).filter(|_| !pass.order.latest.is_empty());
+        pass.segment = State::new(path, file.sequence.is_some(), latest_ns);
         let mut number = 0;
         loop {
             match pieces.receive() {
@@ -123,11 +126,18 @@ struct Pass<'a> {
     context: Context,
     questions: &'a mut [Box<dyn Question>],
     segment: State,
+    /// Where segments before this one have no closing line.
+    uncounted: Option<Uncounted>,
     order: Order,
     /// As the latest closing line has it.
     coverage: Option<CoverageCounts>,
     /// `TRACE_DETAIL=entry`: no line has a duration.
     is_entry_detail: bool,
+}
+
+/// Calls that no closing line has counted yet: the next one counts them, too.
+struct Uncounted {
+    from_ns: Option<i64>,
 }
 
 /// Of the segment that is being read.
@@ -143,6 +153,8 @@ struct State {
     is_final: Option<bool>,
     from_ns: Option<i64>,
     to_ns: Option<i64>,
+    /// When the latest call of the segments before returned; `None` where there is none.
+    latest_ns: Option<i64>,
     /// What was asked for, on the clock of the run.
     window: Option<(i64, i64)>,
     /// The first one's number, what is wrong with it, and how many there are.
@@ -150,8 +162,8 @@ struct State {
 }
 
 impl State {
-    fn new(path: PathBuf, is_segment: bool) -> Self {
-        Self { path, is_segment, ..Self::default() }
+    fn new(path: PathBuf, is_segment: bool, latest_ns: Option<i64>) -> Self {
+        Self { path, is_segment, latest_ns, ..Self::default() }
     }
 }
 
@@ -214,7 +226,9 @@ impl Pass<'_> {
                 let detail = open.options.get("trace_detail");
                 self.is_entry_detail = detail.is_some_and(|detail| detail == "entry");
                 segment.has_opening |= segment.lines == 0;
-                segment.from_ns = Some(ts_ns);
+                // Calls that were on their way to the segment before are in this one.
+                let behind = segment.latest_ns.map_or(ts_ns, |latest| latest.saturating_add(1));
+                segment.from_ns = Some(ts_ns.min(behind));
             }
             Meta::SegmentClose(close) => {
                 segment.is_final = Some(close.r#final || segment.is_final == Some(true));
@@ -293,8 +307,14 @@ impl Pass<'_> {
             let (from_ns, to_ns) = (Some(from_ns), Some(to_ns));
             self.gap(Gap { from_ns, to_ns, ..Gap::anywhere(Cause::Late { count }) });
         }
-        for (name, cause) in self.context.accounting.segment_ended(&self.context.functions) {
-            self.gap(Gap { function: Some(name), ..in_segment(cause) });
+        let accounting = &mut self.context.accounting;
+        let Some(found) = accounting.segment_ended(&self.context.functions) else {
+            self.uncounted.get_or_insert(Uncounted { from_ns });
+            return;
+        };
+        let from_ns = self.uncounted.take().map_or(from_ns, |uncounted| uncounted.from_ns);
+        for (name, cause) in found {
+            self.gap(Gap { function: Some(name), from_ns, to_ns, ..Gap::anywhere(cause) });
         }
     }
 

@@ -67,14 +67,15 @@ impl Accounting {
         self.pending = Some(close.clone());
     }
 
-    /// Compares with what the segment's closing line says, wherever in it that stood.
-    pub(crate) fn segment_ended(&mut self, functions: &Functions) -> Vec<(String, Cause)> {
+    /// Compares with what the segment's closing line says, wherever in it that stood: since the counts
+    /// before these. `None` if it has none.
+    pub(crate) fn segment_ended(&mut self, functions: &Functions) -> Option<Vec<(String, Cause)>> {
         let counted = self.pending.take().filter(|close| !close.functions.is_empty());
         let Some(close) = counted else {
             if self.end == End::Closed {
                 self.end = End::Open;
             }
-            return Vec::new();
+            return None;
         };
         let mut found = Vec::new();
         for name in self.names_with(functions, &close.functions) {
@@ -99,7 +100,12 @@ impl Accounting {
         if self.end != End::Final {
             self.end = if close.r#final { End::Final } else { End::Closed };
         }
-        found
+        Some(found)
+    }
+
+    /// Whether a closing line has counted the whole run.
+    pub fn is_final(&self) -> bool {
+        self.end == End::Final
     }
 
     pub fn balance(&self, name: &str, functions: &Functions) -> Balance {
