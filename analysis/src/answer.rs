@@ -234,6 +234,16 @@ impl Cell {
     pub fn graded(value: impl Into<Value>, grade: Grade) -> Self {
         Self { value: value.into(), grade: Some(grade) }
     }
+
+    /// Known as the column says, unless there is a reason against it.
+    pub fn unless(reason: Option<&str>, value: impl Into<Value>) -> Self {
+        Self { value: value.into(), grade: reason.map(Grade::unknown) }
+    }
+
+    /// A count, to which more may belong.
+    pub fn count(count: u64, is_part: bool) -> Self {
+        if is_part { Self::graded(count, Grade::at_least(count as f64)) } else { count.into() }
+    }
 }
 
 impl<T: Into<Value>> From<T> for Cell {

@@ -19,4 +19,5 @@ pub mod quantiles;
 pub mod question;
 pub mod questions;
 pub mod report;
+mod time_ranges;
 pub mod timeline;

@@ -3,6 +3,7 @@
 //! A rule speaks only of what was done while the engine serves, which the step ledger tells, and only
 //! where it matters: often, or for a part of the time of the steps.
 
+mod gaps;
 mod pinned;
 mod report;
 mod rule;
@@ -12,15 +13,20 @@ mod watch;
 
 use std::collections::BTreeMap;
 
-use trace::{call_view::CallView, function::is_per_thread, line::MetaLine};
+use trace::{
+    call_view::{CallView, from_milliseconds},
+    function::is_per_thread,
+    line::{Meta, MetaLine},
+};
 
 use self::{
+    gaps::Gaps,
     report::Finding,
     rule::Rule,
-    tally::Tally,
+    tally::{Sums, Tally},
     watch::{Mark, Role, Seen, Watch, least_of_class, size_class},
 };
-use super::steps::{Found, Steps, ranks::Step};
+use super::steps::{Steps, ranks::Step};
 use crate::{
     answer::Answer,
     context::{Context, function::PerFunction, process::ProcessId},
@@ -47,6 +53,9 @@ pub struct Findings {
     steps: Steps,
     roles: PerFunction<Option<(Role, bool)>>,
     watches: BTreeMap<ProcessId, Watch>,
+    gaps: Gaps,
+    /// When the latest call returned.
+    latest_ns: i64,
 }
 
 /// The steps of one process, and how long they took together.
@@ -59,21 +68,42 @@ struct Served<'a> {
 
 impl Question for Findings {
     fn call(&mut self, call: &Call<'_>, context: &Context) {
+        self.latest_ns = self.latest_ns.max(call.line.end_ns());
         self.steps.call(call, context);
         self.watch(call, context, true);
     }
 
     fn call_before(&mut self, call: &Call<'_>, context: &Context) {
+        self.latest_ns = self.latest_ns.max(call.line.end_ns());
         self.steps.call_before(call, context);
         self.watch(call, context, false);
     }
 
     fn meta(&mut self, line: &MetaLine, context: &Context) {
         self.steps.meta(line, context);
+        if let Meta::SegmentOpen(_) = &line.meta {
+            let begins = from_milliseconds(line.ts);
+            if let Some((since, until)) = self.steps.hole_before(begins) {
+                self.gaps.hole(since, until);
+            }
+            self.segment_ended(begins.min(self.latest_ns));
+        }
     }
 
-    fn finish(self: Box<Self>, context: &Context) -> Answer {
-        let Self { steps, mut watches, .. } = *self;
+    fn gap(&mut self, gap: &Gap, context: &Context) {
+        self.steps.gap(gap, context);
+        self.gaps.add(gap);
+    }
+
+    fn finish(mut self: Box<Self>, context: &Context) -> Answer {
+        self.steps.finish_ledgers();
+        for (process, watch) in &mut self.watches {
+            if let Some(ledger) = self.steps.ledger(*process) {
+                watch.settle(&ledger.rows, &self.gaps);
+            }
+        }
+        self.segment_ended(i64::MAX);
+        let Self { steps, mut watches, gaps, .. } = *self;
         let found = steps.found(context);
         let mut by_process: BTreeMap<ProcessId, Vec<&Step>> = BTreeMap::new();
         for step in &found.steps {
@@ -85,7 +115,7 @@ impl Question for Findings {
         if !is_disordered(context) {
             for served in &served {
                 if let Some(watch) = watches.get_mut(&served.process) {
-                    findings.extend(of_process(served, watch, &found, context));
+                    findings.extend(of_process(served, watch, &gaps, context));
                 }
             }
         }
@@ -94,6 +124,12 @@ impl Question for Findings {
 }
 
 impl Findings {
+    /// The next one begins.
+    fn segment_ended(&mut self, begins: i64) {
+        let is_whole = self.gaps.segment_begins(begins);
+        self.watches.values_mut().for_each(|watch| watch.segment_ended(is_whole));
+    }
+
     fn watch(&mut self, call: &Call<'_>, context: &Context, is_asked: bool) {
         let Call { line, function, process } = *call;
         let (role, is_per_thread) = *self.roles.of(function).get_or_insert_with(|| {
@@ -109,7 +145,7 @@ impl Findings {
             is_captured: is_captured(line, is_per_thread, context),
             is_asked,
         };
-        self.watches.entry(process).or_default().call(&seen, ledger);
+        self.watches.entry(process).or_default().call(&seen, ledger, &self.gaps);
     }
 }
 
@@ -150,7 +186,7 @@ impl<'a> Served<'a> {
     }
 
     /// Whether it is worth telling.
-    fn matters(&self, rule: Rule, tally: &Tally) -> bool {
+    fn matters(&self, rule: Rule, tally: Sums) -> bool {
         let steps = self.steps.len() as f64;
         let part = |cost_ns: u64| cost_ns as f64 / self.serving_ns.max(1) as f64;
         let is_often = tally.steps >= MANY_STEPS && tally.steps as f64 >= MANY_STEPS_PART * steps;
@@ -184,11 +220,11 @@ fn length_ns(steps: &[&Step], at: usize) -> Option<u64> {
 fn of_process(
     served: &Served<'_>,
     watch: &mut Watch,
-    found: &Found,
+    gaps: &Gaps,
     context: &Context,
 ) -> Vec<Finding> {
     let since = served.since();
-    watch.confirm(watch.marks.partition_point(|mark| mark.queued < since));
+    watch.confirm(watch.marks.partition_point(|mark| mark.queued < since), gaps);
     let is_whole = !watch.has_lost(since);
     let mut tallies = std::mem::take(&mut watch.tallies);
     if !knows_pinned(served.process, context) {
@@ -199,29 +235,37 @@ fn of_process(
         tallies.entry(Rule::HostHeldUp).or_default().merge(tally);
     }
     if let Some(tally) = tallies.get_mut(&Rule::HostHeldUp) {
-        tally.steps = steps_held_up(&watch.marks, least_ns);
+        tally.all.steps = steps_held_up(watch.marks.iter(), least_ns);
+        let known = served.steps.iter().filter(|step| !step.doubt.step);
+        let known: Vec<Mark> =
+            known.filter_map(|step| steps_alike::mark(&watch.marks, &step.row)).collect();
+        tally.sure.steps = steps_held_up(known.iter(), least_ns);
     }
     if let Some(tally) = steps_alike::eager(&served.steps, watch) {
         tallies.insert(Rule::EagerDespiteGraph, tally);
     }
-    tallies.retain(|rule, tally| served.matters(*rule, tally));
+    tallies.retain(|rule, tally| served.matters(*rule, tally.all));
     // What another finding explains is told once.
     let told = tallies.keys().fold(0, |told, rule| told | 1 << *rule as u32);
-    let outliers = steps_alike::outliers(&served.steps, &watch.marks, told, found, context);
+    let outliers = steps_alike::outliers(&served.steps, &watch.marks, told);
     if let Some((tally, without_stalls_ns)) = outliers {
-        let mut typical = tally.clone();
+        let mut typical = tally.all;
         typical.cost_ns = without_stalls_ns;
-        if served.matters(Rule::StepOutliers, &typical) {
+        if served.matters(Rule::StepOutliers, typical) {
             tallies.insert(Rule::StepOutliers, tally);
         }
     }
     let process = served.process;
-    tallies.into_iter().map(|(rule, tally)| Finding { rule, process, tally, is_whole }).collect()
+    let finding = |(rule, tally): (Rule, Tally)| {
+        let is_sure = served.matters(rule, tally.sure) || rule == Rule::StepOutliers;
+        Finding { rule, process, tally, is_whole, is_sure }
+    };
+    tallies.into_iter().map(finding).collect()
 }
 
 /// Steps with a pause of a size class from `least_ns` on; one may have pauses of several classes.
-fn steps_held_up(marks: &[Mark], least_ns: u64) -> u64 {
-    let longest = marks.iter().map(|mark| mark.longest_pause_ns).filter(|ns| *ns > 0);
+fn steps_held_up<'a>(marks: impl Iterator<Item = &'a Mark>, least_ns: u64) -> u64 {
+    let longest = marks.map(|mark| mark.longest_pause_ns).filter(|ns| *ns > 0);
     longest.filter(|ns| least_of_class(size_class(*ns)) >= least_ns).count() as u64
 }
 

@@ -14,10 +14,11 @@ use self::{
     engine::Engine,
     silence::{Place, Silence, Silences},
 };
-use super::steps::{ledger::Ledger, operation::Operation, ranks::rank};
+use super::steps::{changes_steps, ledger::Ledger, operation::Operation, ranks::rank};
 use crate::{
     answer::{Answer, Cell, Column, Table, Unit, Value},
     context::{Context, function::PerFunction, process::ProcessId},
+    gap::{Cause, Gap},
     grade::Grade,
     quantiles::{Quantiles, RELATIVE_ERROR},
     question::{Call, Question},
@@ -35,6 +36,9 @@ const SHOWN: usize = 20;
 
 const ONE_RANK: &str = "no engine with several ranks is in the trace";
 const MISSING: &str = "calls are missing at that time: they may have been made in the silence";
+const CHANGED: &str = "lines are missing, stand twice or in a wrong place: ranks may have been compared \
+     at different steps";
+const SEEN: &str = "the time up to the last line, and what had probes";
 const FACT: &str = "functions that are traced: none of them was called by any thread";
 
 #[derive(Default)]
@@ -50,6 +54,8 @@ pub struct Ranks {
     loads: u64,
     from_ns: Option<i64>,
     segment: u64,
+    /// Calls of a process came before a line told whose rank it is.
+    has_unknown: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -72,6 +78,7 @@ impl Question for Ranks {
     fn meta(&mut self, line: &MetaLine, _: &Context) {
         let Meta::SegmentOpen(opening) = &line.meta else { return };
         if opening.sequence > self.segment + 1 {
+            self.engines.values_mut().for_each(Engine::doubt);
             self.ledgers.values_mut().for_each(Ledger::forget_order);
             self.silences.values_mut().for_each(Silences::forget);
             for engine in self.engines.values_mut() {
@@ -79,6 +86,13 @@ impl Question for Ranks {
             }
         }
         self.segment = opening.sequence;
+    }
+
+    fn gap(&mut self, gap: &Gap, _: &Context) {
+        if changes_steps(gap) && !gap.is_end() {
+            self.ledgers.values_mut().for_each(Ledger::forget_captures);
+            self.engines.values_mut().for_each(Engine::doubt);
+        }
     }
 
     fn finish(mut self: Box<Self>, context: &Context) -> Answer {
@@ -101,7 +115,11 @@ impl Ranks {
     fn read(&mut self, call: &Call<'_>, context: &Context) {
         let Call { line, function, process } = call;
         // Processes without a known parent are no ranks of one engine.
-        let Some(parent) = context.processes.get(*process).parent else { return };
+        let told = context.processes.get(*process);
+        let Some(parent) = told.parent else {
+            self.has_unknown |= !told.is_described;
+            return;
+        };
         let known = *self.functions.of(*function).get_or_insert_with(|| {
             let function = context.functions.get(*function);
             let name = &function.canonical;
@@ -180,14 +198,14 @@ impl Ranks {
         let of_members = engines.iter().flat_map(|engine| engine.members.values());
         let mut silences = of_members.map(|member| &member.silences).chain(self.silences.values());
         let has_forgotten = silences.any(|silences| silences.forgotten > 0);
-        let is_cut = context.gaps.iter().any(|gap| gap.may_cut_lines() || gap.may_hide_calls())
-            || has_forgotten;
-        let counted = |value: u64| match (engines.is_empty(), is_cut) {
+        let completeness =
+            Completeness::of(context, has_forgotten, self.has_unknown && !engines.is_empty());
+        let counted = |value: u64| match (engines.is_empty(), completeness) {
             (true, _) => (Value::None, Grade::unknown(ONE_RANK)),
-            (false, true) => (value.into(), Grade::at_least(value as f64)),
-            (false, false) => (value.into(), Grade::Exact),
+            (_, Completeness::Changed) => (value.into(), Grade::unknown(CHANGED)),
+            (_, Completeness::Cut) => (value.into(), Grade::at_least(value as f64)),
+            (_, Completeness::Whole) => (value.into(), Grade::Exact),
         };
-        let found = self.late.len() as u64 + self.late_beyond;
         for (name, title, value) in [
             ("steps_compared", "steps that all ranks have", steps),
             (
@@ -196,18 +214,27 @@ impl Ranks {
                 sum(&engines, |it| it.unlike),
             ),
             ("steps_alone", "steps that not all ranks have", sum(&engines, |it| it.alone)),
-            ("late", "times that a rank was silent while others waited for it", found),
             ("kernel_loads", "times that a rank loaded kernels meanwhile", self.loads),
         ] {
             let (value, grade) = counted(value);
             answer.figure(name, title, Unit::Count, value, grade);
         }
+        let found = self.late.len() as u64 + self.late_beyond;
+        let (value, grade) = match counted(found) {
+            (value, Grade::Unknown { .. }) if !engines.is_empty() => {
+                let is_sure = |it: &&(ProcessId, Silence)| !is_touched(it.0, &it.1, context);
+                (value, Grade::at_least(self.late.iter().filter(is_sure).count() as f64))
+            }
+            counted => counted,
+        };
+        let title = "times that a rank was silent while others waited for it";
+        answer.figure("late", title, Unit::Count, value, grade);
         if engines.is_empty() {
             answer.sentences.push(ONE_RANK.to_owned());
         } else {
             answer.sentences.push(self.sentence(context));
         }
-        answer.tables = vec![self.by_rank(&engines, context), self.times(context)];
+        answer.tables = vec![self.by_rank(&engines, completeness, context), self.times(context)];
         answer.notes.push(
             "late: a launch behind the first rank's same launch of the same step. Silent: no thread \
              of the process began or ended a traced call, while another rank had made the next \
@@ -235,25 +262,26 @@ impl Ranks {
         format!("rank {rank} made the others wait most: {count} times, for {late} together")
     }
 
-    fn by_rank(&self, engines: &[&Engine], context: &Context) -> Table {
+    fn by_rank(&self, engines: &[&Engine], completeness: Completeness, context: &Context) -> Table {
         let ns = |name, title| {
-            let grade = Grade::Exact.rounded(RELATIVE_ERROR);
+            let grade = completeness.grade().rounded(RELATIVE_ERROR);
             Column::new(name, title, Unit::Nanoseconds).graded(grade)
         };
+        let exact = |name, title, unit| Column::new(name, title, unit).graded(completeness.grade());
         let mut table = Table::new(
             "ranks",
             "by rank: how far its launches come behind the first rank's",
             vec![
                 Column::new("pid", "pid", Unit::None),
                 Column::new("rank", "rank", Unit::None),
-                Column::new("steps", "steps", Unit::Count),
-                Column::new("last", "came last", Unit::Count),
+                exact("steps", "steps", Unit::Count),
+                exact("last", "came last", Unit::Count),
                 ns("late_p50_ns", "late p50"),
                 ns("late_p90_ns", "p90"),
                 ns("late_p99_ns", "p99"),
-                Column::new("late_max_ns", "max", Unit::Nanoseconds),
-                Column::new("silent", "silent", Unit::Count),
-                Column::new("silent_late_ns", "waited for", Unit::Nanoseconds),
+                exact("late_max_ns", "max", Unit::Nanoseconds),
+                exact("silent", "silent", Unit::Count),
+                exact("silent_late_ns", "waited for", Unit::Nanoseconds),
             ],
         );
         let members = engines.iter().flat_map(|engine| &engine.members);
@@ -303,39 +331,79 @@ impl Ranks {
         for (process, silence) in &self.late {
             let Some(late) = silence.late else { continue };
             let pid = context.processes.get(*process).pid;
-            let is_touched = context.gaps.iter().any(|gap| {
-                (gap.may_cut_lines() || gap.may_add_lines())
-                    && gap.pid.is_none_or(|other| other == pid)
-                    && gap.from_ns.is_none_or(|from| from <= silence.to)
-                    && gap.to_ns.is_none_or(|to| silence.from <= to)
-            });
-            let told = |value: i64| {
-                if is_touched { Cell::graded(value, Grade::unknown(MISSING)) } else { value.into() }
-            };
+            let is_touched = is_touched(*process, silence, context);
+            let told = |value: Value| Cell::unless(is_touched.then_some(MISSING), value);
             table.rows.push(vec![
-                context.time.unix_ns(silence.from).into(),
-                silence.from.into(),
-                context.time.unix_ns(silence.to).into(),
+                told(context.time.unix_ns(silence.from).into()),
+                told(silence.from.into()),
+                told(context.time.unix_ns(silence.to).into()),
                 pid.into(),
                 rank(*process, context).into(),
-                told(silence.to - silence.from),
-                told(late.ns),
+                told((silence.to - silence.from).into()),
+                told(late.ns.into()),
                 match late.at {
                     Place::Launch => "launch",
                     Place::Output => "output",
                 }
                 .into(),
-                if is_touched {
-                    Cell::graded(Value::None, Grade::unknown(MISSING))
-                } else {
-                    "host".into()
-                },
-                context.time.unix_ns(late.step).into(),
+                told((!is_touched).then_some("host").into()),
+                told(context.time.unix_ns(late.step).into()),
             ]);
         }
         table.shown = SHOWN;
         table
     }
+}
+
+/// Whether all lines are here, and where they belong.
+#[derive(Clone, Copy)]
+enum Completeness {
+    Whole,
+    /// More may follow, or was never recorded.
+    Cut,
+    Changed,
+}
+
+impl Completeness {
+    fn of(context: &Context, has_forgotten: bool, has_unknown: bool) -> Self {
+        let is_hole = |gap: &Gap| matches!(gap.cause, Cause::MissingSegments { .. });
+        let changes = |gap: &Gap| gap.may_change_calls() && !gap.is_end() || is_hole(gap);
+        let cuts = |gap: &Gap| gap.may_cut_lines() || gap.may_hide_calls();
+        if has_unknown || context.gaps.iter().any(changes) {
+            Self::Changed
+        } else if has_forgotten || context.gaps.iter().any(cuts) {
+            Self::Cut
+        } else {
+            Self::Whole
+        }
+    }
+
+    /// Of what all steps together tell.
+    fn grade(self) -> Grade {
+        match self {
+            Self::Whole => Grade::Exact,
+            Self::Cut => Grade::exact_within(SEEN),
+            Self::Changed => Grade::unknown(CHANGED),
+        }
+    }
+}
+
+/// Whether calls of the process may be missing in the silence, or the step was another.
+fn is_touched(process: ProcessId, silence: &Silence, context: &Context) -> bool {
+    let pid = context.processes.get(process).pid;
+    let is_doubtful = silence.late.is_some_and(|late| late.is_doubtful);
+    let since = silence.late.map_or(silence.from, |late| late.step.min(silence.from));
+    let touches = |gap: &Gap| {
+        gap.may_change_calls()
+            && !matches!(
+                gap.cause,
+                Cause::MissingSegments { .. } | Cause::NotListed { .. } | Cause::NotEnded
+            )
+            && gap.pid.is_none_or(|other| other == pid)
+            && gap.from_ns.is_none_or(|from| from <= silence.to)
+            && gap.to_ns.is_none_or(|to| since <= to)
+    };
+    is_doubtful || context.gaps.iter().any(touches)
 }
 
 fn sum(engines: &[&Engine], of: fn(&Engine) -> u64) -> u64 {

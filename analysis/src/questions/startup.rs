@@ -18,9 +18,10 @@ use super::{
 use crate::{
     answer::{Answer, Cell, Column, Table, Unit, Value, units},
     context::{Context, function::ByName, process::ProcessId},
-    gap::Gap,
+    gap::{Cause, Gap},
     grade::Grade,
     question::{Call, Question},
+    time_ranges::TimeRanges,
 };
 
 #[derive(Default)]
@@ -30,6 +31,8 @@ pub struct Startup {
     steps: Steps,
     memory: live::Memory,
     processes: BTreeMap<ProcessId, Process>,
+    /// Where segments are missing.
+    holes: TimeRanges,
     /// When each pid was first told of.
     seen: BTreeMap<u32, i64>,
 }
@@ -47,10 +50,13 @@ struct Process {
     last: Mark,
     /// Once its first step has been found.
     stages: Option<Vec<Stage>>,
+    /// The latest call that had a part in telling which step is the first.
+    told_ns: i64,
 }
 
 const MISSING: &str = "lines of the start are missing, stand twice, or are out of order";
 const OF_THE_STEP: &str = "calls of the first step are not told apart from those before it";
+const UNDESCRIBED: &str = "no line tells which process it is, and so which step is its first";
 const HIDDEN: &str = "calls of the process were not seen from its first on";
 
 impl Question for Startup {
@@ -71,6 +77,10 @@ impl Question for Startup {
             let seen = self.seen.entry(line.pid).or_insert(at_ns);
             *seen = (*seen).min(at_ns);
         }
+    }
+
+    fn gap(&mut self, gap: &Gap, context: &Context) {
+        self.steps.gap(gap, context);
     }
 
     fn finish(mut self: Box<Self>, context: &Context) -> Answer {
@@ -94,19 +104,16 @@ impl Startup {
     pub(super) fn spans(mut self, context: &Context) -> Vec<Span> {
         self.settle_all(context);
         let mut spans = Vec::new();
-        for (process, Process { has_steps, .. }, stages) in self.told() {
-            let pid = context.processes.get(process).pid;
-            let start = (stages[0].begin.at_ns, stages[stages.len() - 1].end.at_ns);
-            let mut add = |name, begin_ns, end_ns, grade| {
-                spans.push(Span { process, name, begin_ns, end_ns, grade });
+        for (process, told, stages) in self.told() {
+            let grade = told.grade(process, stages, &self.holes, context);
+            let mut add = |name, begin_ns, end_ns| {
+                spans.push(Span { process, name, begin_ns, end_ns, grade: grade.clone() });
             };
             for stage in stages {
-                let grade = grade(pid, stage, start, context);
-                add(stage.name.as_str(), stage.begin.at_ns, Some(stage.end.at_ns), grade);
+                add(stage.name.as_str(), stage.begin.at_ns, Some(stage.end.at_ns));
             }
-            if *has_steps {
-                let grade = grade(pid, &stages[stages.len() - 1], start, context);
-                add("serving", start.1, None, grade);
+            if told.has_steps {
+                add("serving", stages[stages.len() - 1].end.at_ns, None);
             }
         }
         spans
@@ -114,8 +121,10 @@ impl Startup {
 
     fn settle_all(&mut self, context: &Context) {
         let mut first_steps = BTreeMap::new();
-        for step in std::mem::take(&mut self.steps).found(context).steps {
-            first_steps.entry(step.process).or_insert(step.row.start);
+        let found = std::mem::take(&mut self.steps).found(context);
+        self.holes = found.holes.iter().copied().collect();
+        for step in found.steps {
+            first_steps.entry(step.process).or_insert((step.row.start, step.between.settled));
         }
         let unsettled = self.processes.iter().filter(|(_, process)| process.stages.is_none());
         let unsettled: Vec<ProcessId> = unsettled.map(|(id, _)| *id).collect();
@@ -123,8 +132,10 @@ impl Startup {
             let Some(process) = self.processes.get_mut(&id) else { continue };
             let mut end = process.last;
             // One that never comes to a step is in its start until its last call.
-            if let Some(start_ns) = first_steps.get(&id) {
+            process.told_ns = end.at_ns;
+            if let Some((start_ns, settled_ns)) = first_steps.get(&id) {
                 process.has_steps = true;
+                process.told_ns = *settled_ns;
                 end.at_ns = *start_ns;
             }
             self.settle(id, end, context);
@@ -181,6 +192,7 @@ impl Startup {
         self.steps.call(call, context);
         if let Some(start_ns) = self.steps.first_start_ns(*id) {
             process.has_steps = true;
+            process.told_ns = end.at_ns;
             self.settle(*id, Mark { at_ns: start_ns, work: end.work }, context);
         }
     }
@@ -217,19 +229,15 @@ impl Startup {
             ],
         );
         for (id, process, stages) in self.told() {
-            let start = (stages[0].begin.at_ns, stages[stages.len() - 1].end.at_ns);
-            let grade_of =
-                |stage: &Stage| grade(context.processes.get(id).pid, stage, start, context);
-            let is_known = stages.iter().any(|stage| grade_of(stage).is_exact());
-            answer.sentences.push(match grade_of(&stages[0]) {
-                Grade::Unknown { reason } if !is_known => {
+            let grade = process.grade(id, stages, &self.holes, context);
+            answer.sentences.push(match &grade {
+                Grade::Unknown { reason } => {
                     format!("{}: {reason}.", context.processes.get(id).label())
                 }
                 _ => sentence(id, stages, context),
             });
             for (at, stage) in (1..).zip(stages) {
                 let is_before_step = at == stages.len() && process.has_steps;
-                let grade = grade_of(stage);
                 table.rows.push(row(id, stage, is_before_step, &grade, context));
             }
         }
@@ -299,24 +307,40 @@ fn row(
     ]
 }
 
-/// Whether lines may be missing from which the stage was told: which stage is which is told by the whole
-/// start, so that one that is missing anywhere in it may have given another its name. Lines that are
-/// late touch only the stage that they are in.
-fn grade(pid: u32, stage: &Stage, start: (i64, i64), context: &Context) -> Grade {
-    let of_process = |gap: &&Gap| gap.pid.is_none_or(|other| other == pid);
-    if context.gaps.iter().filter(of_process).any(Gap::may_hide_calls) {
-        return Grade::unknown(HIDDEN);
+impl Process {
+    /// How its stages are known. Which stage is which, and where the start ends, is told by the whole
+    /// start: a line of it that is missing or stands in another place may give each stage the time of
+    /// another.
+    fn grade(
+        &self,
+        id: ProcessId,
+        stages: &[Stage],
+        holes: &TimeRanges,
+        context: &Context,
+    ) -> Grade {
+        let pid = context.processes.get(id).pid;
+        let is_described = |id: ProcessId| context.processes.get(id).is_described;
+        if !is_described(id) && context.processes.iter().any(|(other, _)| is_described(other)) {
+            return Grade::unknown(UNDESCRIBED);
+        }
+        let of_process = |gap: &&Gap| gap.pid.is_none_or(|other| other == pid);
+        if context.gaps.iter().filter(of_process).any(Gap::may_hide_calls) {
+            return Grade::unknown(HIDDEN);
+        }
+        let begin = stages[0].begin.at_ns;
+        let end = stages[stages.len() - 1].end.at_ns.max(self.told_ns);
+        let touches = |gap: &Gap| {
+            // What comes behind the last line is no start, once a step has been seen.
+            let is_behind = self.has_steps && gap.cause == Cause::NotEnded;
+            // A line that tells of a call which does not follow shows that one is missing.
+            (gap.may_change_calls() || gap.may_reorder_lines())
+                && !is_behind
+                && gap.from_ns.is_none_or(|from_ns| from_ns <= end)
+                && gap.to_ns.is_none_or(|to_ns| to_ns >= begin)
+        };
+        if holes.overlap(begin, end) || context.gaps.iter().filter(of_process).any(touches) {
+            return Grade::unknown(MISSING);
+        }
+        Grade::Exact
     }
-    let overlaps = |gap: &Gap, (begin, end): (i64, i64)| {
-        gap.from_ns.is_none_or(|from_ns| from_ns <= end)
-            && gap.to_ns.is_none_or(|to_ns| to_ns >= begin)
-    };
-    let touches = |gap: &Gap| {
-        (gap.may_cut_lines() || gap.may_add_lines()) && overlaps(gap, start)
-            || gap.may_reorder_lines() && overlaps(gap, (stage.begin.at_ns, stage.end.at_ns))
-    };
-    if context.gaps.iter().filter(of_process).any(touches) {
-        return Grade::unknown(MISSING);
-    }
-    Grade::Exact
 }

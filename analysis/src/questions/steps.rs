@@ -2,6 +2,7 @@
 
 mod capture;
 mod completion;
+mod doubt;
 mod fingerprint;
 pub(in crate::questions) mod kind;
 pub(in crate::questions) mod ledger;
@@ -17,11 +18,18 @@ use trace::{
     line::{Meta, MetaLine},
 };
 
-pub(super) use self::{kind::Kind, ledger::GraphMode, ranks::Step};
+pub(super) use self::{
+    completion::MAX_OPEN_OUTPUTS,
+    doubt::{Doubt, Touched, changes_steps},
+    kind::Kind,
+    ledger::GraphMode,
+    ranks::Step,
+};
 use self::{ledger::Ledger, operation::Operation, ranks::Member};
 use crate::{
     answer::Answer,
     context::{Context, function::PerFunction, process::ProcessId},
+    gap::Gap,
     question::{Call, Question},
 };
 
@@ -70,6 +78,12 @@ impl Question for Steps {
         }
     }
 
+    fn gap(&mut self, gap: &Gap, _: &Context) {
+        if changes_steps(gap) {
+            self.ledgers.values_mut().for_each(Ledger::forget_captures);
+        }
+    }
+
     fn finish(self: Box<Self>, context: &Context) -> Answer {
         table::answer(&self.found(context), context)
     }
@@ -85,9 +99,16 @@ pub(super) struct Found {
     clocks: Vec<(i64, i64)>,
     /// Where segments are missing.
     pub holes: Vec<(i64, i64)>,
+    /// Steps may be missing, or be there that were none.
+    pub is_doubtful: bool,
 }
 
 impl Found {
+    /// Gaps that may touch the steps of the process.
+    pub(super) fn touched(&self, process: ProcessId, context: &Context) -> Touched {
+        Touched::of(context.processes.get(process).pid, &self.holes, context)
+    }
+
     pub(super) fn unix_ns(&self, ts_ns: i64) -> Option<i64> {
         let at = self.clocks.partition_point(|&(from, _)| from <= ts_ns);
         at.checked_sub(1).map(|at| self.clocks[at].1.saturating_add(ts_ns))
@@ -98,11 +119,6 @@ impl Found {
         let is_begun = |&&(from, clock): &&(i64, i64)| from <= unix_ns.saturating_sub(clock);
         let clock = self.clocks.iter().rev().find(is_begun).or(self.clocks.first());
         unix_ns.saturating_sub(clock.map_or(0, |&(_, clock)| clock))
-    }
-
-    /// Whether lines may be missing from which the step, or its end, was found.
-    pub(super) fn is_touched(&self, step: &Step, context: &Context) -> bool {
-        table::is_touched(step, &self.holes, context)
     }
 }
 
@@ -126,16 +142,37 @@ impl Steps {
         self.read(call, context)
     }
 
-    pub(super) fn found(self, context: &Context) -> Found {
+    /// Where segments are missing in front of the one that begins here.
+    pub(super) fn hole_before(&self, begins: i64) -> Option<(i64, i64)> {
+        self.holes.last().copied().filter(|&(_, until)| until == begins)
+    }
+
+    /// No more calls come: the latest steps are as well known as they will be.
+    pub(super) fn finish_ledgers(&mut self) {
+        self.ledgers.values_mut().for_each(Ledger::finish);
+    }
+
+    pub(super) fn found(mut self, context: &Context) -> Found {
+        self.finish_ledgers();
         let from_ns = self.from_ns.unwrap_or(i64::MIN);
-        let members = self.ledgers.into_iter().map(|(process, mut ledger)| {
-            ledger.finish();
-            Member { process, rows: ledger.rows, entries: ledger.entries }
+        let members = self.ledgers.into_iter().map(|(process, ledger)| Member {
+            process,
+            rows: ledger.rows,
+            entries: ledger.entries,
         });
         let members: Vec<Member> = members.collect();
+        let is_described = |process: ProcessId| context.processes.get(process).is_described;
+        let has_described = members.iter().any(|member| is_described(member.process));
+        // Which rank of what it is, if its process was told of, is not known.
+        let is_lost =
+            |it: &Member| !it.rows.is_empty() && has_described && !is_described(it.process);
+        let has_lost = members.iter().any(is_lost);
         let entries = members.iter().map(|member| member.entries).sum();
-        let steps = ranks::steps(members, from_ns, context);
-        Found { steps, entries, clocks: self.clocks, holes: self.holes }
+        let mut steps = ranks::steps(members, from_ns, context);
+        doubt::doubt(&mut steps, &self.holes, context);
+        let is_doubtful =
+            has_lost || doubt::is_doubtful(context) || steps.iter().any(|step| step.doubt.step);
+        Found { steps, entries, clocks: self.clocks, holes: self.holes, is_doubtful }
     }
 
     /// What is known of a process by now.

@@ -50,6 +50,7 @@ use crate::{
         function::ByName,
         process::{Process, ProcessId},
     },
+    gap::Gap,
     grade::Grade,
     question::{Call, Question},
 };
@@ -101,6 +102,10 @@ impl Question for Timeline {
     fn call_before(&mut self, call: &Call<'_>, context: &Context) {
         self.steps.call_before(call, context);
         self.memory.account(call, context);
+    }
+
+    fn gap(&mut self, gap: &Gap, context: &Context) {
+        self.steps.gap(gap, context);
     }
 
     fn meta(&mut self, line: &MetaLine, context: &Context) {
@@ -228,7 +233,7 @@ impl Timeline {
         }
         let found = self.steps.found(context);
         let first_work = |owner: u32| self.processes.get(owner as usize)?.first_work;
-        let engine = engine::write(&mut file, &found, context, first_work, self.clock)?;
+        let engine = engine::write(&mut file, &found, first_work, self.clock)?;
         let loads = std::mem::take(&mut self.loads);
         let requests =
             requests::write(&mut file, &loads, &found, self.has_ended, context, self.clock)?;

@@ -69,8 +69,8 @@ struct Correlation<'a> {
     engines: Vec<Engine>,
     asked: Vec<Asked>,
     placed: Vec<Option<Placed>>,
-    /// By engine: it queues the next step before it gives a token out.
-    holds: Vec<bool>,
+    /// By engine: it queues the next step before it gives a token out, if that is told.
+    holds: Vec<Option<bool>>,
 }
 
 impl Tokens {
@@ -126,6 +126,10 @@ impl Question for Tokens {
             self.offsets = Some((least.min(offset), most.max(offset)));
         }
         self.steps.meta(line, context);
+    }
+
+    fn gap(&mut self, gap: &Gap, context: &Context) {
+        self.steps.gap(gap, context);
     }
 
     fn finish(self: Box<Self>, context: &Context) -> Answer {
@@ -189,12 +193,17 @@ fn requests(
             ns.saturating_sub(i64::try_from(clock.start_monotonic_ns).unwrap_or(i64::MAX))
         }
     };
-    let all: Vec<Asked> = content
+    let touched: Vec<_> =
+        engines.iter().map(|engine| found.touched(engine.process, context)).collect();
+    let mut all: Vec<Asked> = content
         .requests
         .iter()
         .enumerate()
         .map(|(at, request)| Asked::new(number, at, request, to_ts))
         .collect();
+    for it in &mut all {
+        it.is_touched = touched.iter().any(|touched| touched.is_between(it.sent, it.last()));
+    }
     let begin = all.iter().map(|it| it.sent).min().unwrap_or(0);
     let end = all.iter().map(Asked::last).max().unwrap_or(0);
     if end < first || begin > last {
@@ -221,7 +230,8 @@ fn requests(
         ));
     }
     // Where calls may go on behind the last line, so may the steps.
-    let is_open = !has_ended || context.is_windowed || context.gaps.iter().any(Gap::may_cut_lines);
+    let reaches_end = |gap: &Gap| gap.may_cut_lines() && gap.to_ns.is_none() && !gap.is_end();
+    let is_open = !has_ended || context.is_windowed || context.gaps.iter().any(reaches_end);
     let upto = if is_open { last } else { i64::MAX };
     let step = engines.iter().filter_map(|engine| engine.steps.first()).map(|step| step.handed);
     let first_step = step.min().unwrap_or(i64::MIN);
@@ -256,12 +266,14 @@ fn contradiction(engines: &[Engine], asked: &[Asked]) -> Option<String> {
         return Some("the trace has no engine step".to_owned());
     }
     let joined = join::join(engines, asked);
-    let lost = joined.placed.iter().filter(|it| it.is_none()).count();
-    if lost as f64 > MAX_CONTRADICTED * asked.len() as f64 {
+    // Where lines are missing, nothing is contradicted.
+    let known: Vec<&Asked> = asked.iter().filter(|it| !it.is_touched).collect();
+    let lost = known.len() - joined.placed.iter().flatten().count();
+    if lost as f64 > MAX_CONTRADICTED * known.len() as f64 {
         return Some(format!(
             "of {lost} of {} requests no step can have computed the tokens: it is of another \
              server, or its clock is wrong",
-            asked.len()
+            known.len()
         ));
     }
     // Who gets a first token has a prompt in the step.
@@ -271,14 +283,14 @@ fn contradiction(engines: &[Engine], asked: &[Asked]) -> Option<String> {
         .flatten()
         .filter(|placed| engines[placed.engine].steps[placed.steps[0]].is_decode);
     let decoding = first_steps.count();
-    if decoding as f64 > MAX_CONTRADICTED * asked.len() as f64 {
+    if decoding as f64 > MAX_CONTRADICTED * known.len() as f64 {
         return Some(format!(
             "{decoding} of {} first tokens would be of steps that only decode: it is of another \
              server, or its clock is wrong",
-            asked.len()
+            known.len()
         ));
     }
-    let tokens: usize = asked.iter().map(|it| it.arrivals.len()).sum();
+    let tokens: usize = known.iter().map(|it| it.arrivals.len()).sum();
     let over = joined.contradicted();
     (over as f64 > MAX_CONTRADICTED * tokens as f64).then(|| {
         format!(
@@ -288,7 +300,12 @@ fn contradiction(engines: &[Engine], asked: &[Asked]) -> Option<String> {
     })
 }
 
-fn holds(engines: &[Engine], at: usize, asked: &[Asked], placed: &[Option<Placed>]) -> bool {
+fn holds(
+    engines: &[Engine],
+    at: usize,
+    asked: &[Asked],
+    placed: &[Option<Placed>],
+) -> Option<bool> {
     let tokens = asked.iter().zip(placed).filter_map(|(asked, placed)| {
         let placed = placed.as_ref().filter(|placed| placed.engine == at)?;
         Some(placed.steps.iter().copied().zip(asked.arrivals.iter().map(|&(_, at)| at)))
@@ -316,6 +333,12 @@ struct Waited {
 }
 
 impl Correlation<'_> {
+    /// Whether requests are left out, as they reach beyond the trace, or into a hole of it, or do not
+    /// fit.
+    fn is_part(&self) -> bool {
+        self.used.iter().any(|used| used.outside > 0 || used.problem.is_some())
+    }
+
     /// Of a request, token by token.
     fn waited(&self, request: usize) -> impl Iterator<Item = Waited> {
         let asked = &self.asked[request];
@@ -338,12 +361,19 @@ impl Correlation<'_> {
         let (engine, holds) = (&self.engines[placed.engine], self.holds[placed.engine]);
         let (_, arrived) = asked.arrivals[token];
         let step = placed.steps[token];
-        let shifted = |by: usize| match token.checked_sub(1) {
+        let split_if = |by: usize, holds: bool| match token.checked_sub(1) {
             None => split::first(engine, asked.sent, arrived, step - by, holds),
             Some(before) => {
                 let before = (placed.steps[before] - by, asked.arrivals[before].1);
                 split::next(engine, before, (step - by, arrived), holds)
             }
+        };
+        let shifted = |by: usize| {
+            let mut split = split_if(by, holds.unwrap_or(false));
+            if holds.is_none() {
+                split.widen(&split_if(by, true));
+            }
+            split
         };
         let mut split = shifted(0);
         if placed.certainty == Certainty::Ambiguous {

@@ -68,8 +68,8 @@ impl Start {
             start.call(at + 50, "cuStreamEndCapture", &json!({"stream": "0x9", "graph": "0xa"}));
         }
         start.launch(9800);
-        // The first request.
-        for step in 0..2 {
+        // The first request. Which step is the first is known a few steps later.
+        for step in 0..6 {
             let at = 15_000 + 10 * step;
             let copy = json!({"kind": "HtoD", "bytes": 64, "stream": "0x0"});
             start.call(at, "cuMemcpyHtoDAsync_v2", &copy);
@@ -83,13 +83,13 @@ impl Start {
         start
     }
 
-    /// Three segments: up to the cache, up to the second step, and the rest.
+    /// Three segments: up to the cache, up to the fifth step, and the rest.
     pub(super) fn segments(&self) -> [Vec<String>; 3] {
         let at = |ms: u64| {
             let is_it = |line: &String| line.contains(&format!("\"ts\":{ms},"));
             self.lines.iter().position(is_it).unwrap()
         };
-        let (cache, step) = (at(9000), at(15_010));
+        let (cache, step) = (at(9000), at(15_040));
         let [one, two, three] =
             [&self.lines[..cache], &self.lines[cache..step], &self.lines[step..]];
         [one.to_vec(), two.to_vec(), three.to_vec()]
@@ -121,7 +121,7 @@ impl Start {
             });
             let functions: Value = counts.collect();
             let (calls, is_final) = (whole.len(), sequence == 3);
-            let (open_ms, close_ms) = [(0, 8900), (8900, 15_009), (15_009, 20_000)][sequence - 1];
+            let (open_ms, close_ms) = [(0, 8900), (8900, 15_039), (15_039, 20_000)][sequence - 1];
             let mut text = format!(
                 r#"{{"ts":{open_ms},"pid":1,"type":"meta","phase":"meta","func":"segment_open","format_version":3,"sequence":{sequence},"host":"node","kernel":"6.18","sidecar_version":"0.1.0","clock":{CLOCK},"options":{{}}}}
 "#
@@ -181,6 +181,17 @@ fn an_engine_goes_through_its_stages() {
     assert_eq!(row("cache")["live_bytes"], 2700 * MIB);
     assert_eq!(row("capture")["captures"], 3);
     assert_eq!(row("waiting")["calls"], Value::Null, "those of the step are not among them");
+}
+
+#[test]
+fn the_start_of_an_engine_that_still_serves_is_known() {
+    let segments = Start::engine().segments();
+    let directory = tempfile::tempdir().unwrap();
+    Start::write(&segments, directory.path());
+    fs::remove_file(directory.path().join("trace_node_20261124T042800.000Z_000003.jsonl")).unwrap();
+    let answer = ask(&[directory.path()], &[Name::Startup], &Window::default()).remove(0);
+    assert_eq!(answer["gaps"][0]["gap"], "not_ended");
+    assert_eq!(stages(&answer), stages(&Start::answer(&segments)));
 }
 
 #[test]

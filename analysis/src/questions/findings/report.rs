@@ -5,7 +5,7 @@ use trace::{error_name::error_name, function::Api};
 use super::{
     Served, is_disordered,
     rule::Rule,
-    tally::{Detail, Occurrence, Tally},
+    tally::{Detail, Occurrence, Sums, Tally},
 };
 use crate::{
     answer::{
@@ -21,6 +21,8 @@ use crate::{
 const NO_STEPS: &str = "no engine step was found: the rules look only at what is done while an \
      engine serves";
 const ENTRIES: &str = "calls without an end tell nothing of steps (TRACE_DETAIL=entry)";
+const MISSING: &str = "lines are missing around some of these calls";
+const WITHIN: &str = "the steps that were found; around some of them lines are missing";
 const DISORDER: &str =
     "lines may stand twice or in a wrong place: what was done in a step is not known";
 
@@ -31,6 +33,15 @@ pub(super) struct Finding {
     pub tally: Tally,
     /// Nothing was given up for want of memory.
     pub is_whole: bool,
+    /// It would be told without what lies where lines are missing, too.
+    pub is_sure: bool,
+}
+
+impl Finding {
+    /// Some of it may be none: lines are missing around it.
+    fn is_doubtful(&self) -> bool {
+        self.tally.sure.count < self.tally.all.count
+    }
 }
 
 pub(super) fn answer(
@@ -40,15 +51,16 @@ pub(super) fn answer(
     context: &Context,
 ) -> Answer {
     let mut answer = Answer::new("findings");
-    findings.sort_by_key(|it| (std::cmp::Reverse(it.tally.most_ns), it.rule, it.process));
+    findings.sort_by_key(|it| (std::cmp::Reverse(it.tally.all.most_ns), it.rule, it.process));
     let count = findings.len() as u64;
-    let is_cut = is_cut(context);
+    let is_cut = is_cut(context) || found.is_doubtful;
+    let sure = findings.iter().filter(|it| it.is_sure).count();
     let grade = if found.steps.is_empty() {
         Grade::unknown(if found.entries > 0 { ENTRIES } else { NO_STEPS })
     } else if is_disordered(context) {
         Grade::unknown(DISORDER)
-    } else if is_cut || findings.iter().any(|it| !it.is_whole) {
-        Grade::at_least(count as f64)
+    } else if is_cut || findings.iter().any(|it| !it.is_whole || !it.is_sure) {
+        Grade::at_least(sure as f64)
     } else {
         context.loss_grade()
     };
@@ -59,10 +71,11 @@ pub(super) fn answer(
     answer.headline("what to change first?", Unit::Count, value.clone(), grade.clone(), first);
     answer.figure("findings", "findings", Unit::Count, value, grade);
     let steps = found.steps.len();
-    let steps_grade = if is_cut { Grade::at_least(steps as f64) } else { Grade::Exact };
+    let known = found.steps.iter().filter(|step| !step.doubt.step).count();
+    let steps_grade = if is_cut { Grade::at_least(known as f64) } else { Grade::Exact };
     answer.figure("steps", "steps looked at", Unit::Count, steps, steps_grade);
     let serving_ns: u64 = served.iter().map(|served| served.serving_ns).sum();
-    let serving_grade = if is_cut { Grade::at_least(serving_ns as f64) } else { Grade::Exact };
+    let serving_grade = if is_cut { Grade::exact_within(WITHIN) } else { Grade::Exact };
     answer.figure("serving_ns", "time of steps", Unit::Nanoseconds, serving_ns, serving_grade);
     answer.tables = vec![table(&findings, served, found, context), evidence(&findings, context)];
     answer.notes.push(
@@ -84,10 +97,13 @@ fn is_cut(context: &Context) -> bool {
 
 /// How the cost is known: what was read is there, more may have been.
 fn cost_grade(it: &Finding, context: &Context) -> Grade {
-    let Tally { cost_ns, most_ns, functions, .. } = &it.tally;
+    let Tally { all: Sums { cost_ns, most_ns, .. }, functions, .. } = &it.tally;
     let names =
         functions.iter().filter(|id| id.0 != u32::MAX).map(|id| &*context.functions.get(*id).name);
     let low = *cost_ns as f64;
+    if it.is_doubtful() {
+        return at_least(it.tally.sure.cost_ns);
+    }
     match context.loss_of_all(names) {
         Loss::None(_) if most_ns > cost_ns => Grade::between(low, *most_ns as f64),
         Loss::None(grade) if it.is_whole => grade,
@@ -95,7 +111,15 @@ fn cost_grade(it: &Finding, context: &Context) -> Grade {
     }
 }
 
-fn count_grade(it: &Finding, count: u64, context: &Context) -> Grade {
+fn at_least(sure: u64) -> Grade {
+    if sure > 0 { Grade::at_least(sure as f64) } else { Grade::unknown(MISSING) }
+}
+
+/// `sure` of the count are not where lines are missing.
+fn count_grade(it: &Finding, count: u64, sure: u64, context: &Context) -> Grade {
+    if it.is_doubtful() {
+        return at_least(sure);
+    }
     let names = it.tally.functions.iter().filter(|id| id.0 != u32::MAX);
     match context.loss_of_all(names.map(|id| &*context.functions.get(*id).name)) {
         Loss::None(grade) if it.is_whole => grade,
@@ -124,7 +148,7 @@ fn sentences(
     let mut sentences = Vec::new();
     for (number, it) in findings.iter().enumerate() {
         let about = it.rule.about();
-        let Tally { count, steps, cost_ns, most_ns, .. } = it.tally;
+        let Sums { count, steps, cost_ns, most_ns, .. } = it.tally.all;
         let of = served.iter().find(|served| served.process == it.process);
         let (all, serving_ns) = of.map_or((0, 1), |of| (of.steps.len(), of.serving_ns.max(1)));
         let share = shown(&Value::Float(most_ns as f64 / serving_ns as f64), Unit::Ratio);
@@ -173,10 +197,17 @@ fn table(findings: &[Finding], served: &[Served<'_>], found: &Found, context: &C
             Column::new("advice", "advice", Unit::None).hidden(),
         ],
     );
+    let is_cut = is_cut(context) || found.is_doubtful;
+    // Of all steps that were found.
+    let shared = |grade: &Grade| match grade {
+        Grade::Exact if is_cut => Grade::exact_within(WITHIN),
+        other => other.clone(),
+    };
     for it in findings {
         let about = it.rule.about();
         let process = context.processes.get(it.process);
-        let Tally { count, steps, cost_ns, most_ns, first_ns, .. } = it.tally;
+        let Tally { all, sure, first_ns, .. } = it.tally;
+        let Sums { count, steps, cost_ns, most_ns, .. } = all;
         let of = served.iter().find(|served| served.process == it.process);
         let (all, serving_ns, rank) = of.map_or((1, 1, 0), |of| {
             (of.steps.len().max(1), of.serving_ns.max(1), of.steps.first().map_or(0, |it| it.rank))
@@ -185,25 +216,34 @@ fn table(findings: &[Finding], served: &[Served<'_>], found: &Found, context: &C
         let cost = cost_grade(it, context);
         let share_grade = match &cost {
             Grade::Bounds { high: Some(_), .. } => Grade::between(share(cost_ns), share(most_ns)),
-            Grade::Bounds { .. } => Grade::unknown("lines are missing"),
-            other => other.clone(),
+            Grade::Bounds { .. } => Grade::unknown(MISSING),
+            other => shared(other),
         };
-        let steps_grade = count_grade(it, steps, context);
+        let steps_grade = count_grade(it, steps, sure.steps, context);
         let part_grade = match &steps_grade {
-            Grade::Bounds { .. } => Grade::unknown("lines are missing"),
-            other => other.clone(),
+            Grade::Bounds { .. } => Grade::unknown(MISSING),
+            other => shared(other),
+        };
+        // It may have been found before.
+        let since = |at: Option<i64>| {
+            let grade = match (it.is_doubtful(), is_cut) {
+                (true, _) => Grade::unknown(MISSING),
+                (_, true) => Grade::Bounds { low: None, high: at.map(|at| at as f64) },
+                _ => Grade::Exact,
+            };
+            Cell::graded(at, grade)
         };
         table.rows.push(vec![
             about.name.into(),
             process.label().into(),
             process.pid.into(),
             rank.into(),
-            Cell::graded(count, count_grade(it, count, context)),
+            Cell::graded(count, count_grade(it, count, sure.count, context)),
             about.counted.into(),
             Cell::graded(steps, steps_grade),
             Cell::graded(steps as f64 / all as f64, part_grade),
-            first_ns.and_then(|ns| found.unix_ns(ns)).into(),
-            first_ns.into(),
+            since(first_ns.and_then(|ns| found.unix_ns(ns))),
+            since(first_ns),
             Cell::graded(cost_ns, cost),
             Cell::graded(share(cost_ns), share_grade),
             about.cost.into(),

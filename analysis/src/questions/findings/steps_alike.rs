@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use super::{
     length_ns,
     rule::Rule,
-    tally::{Detail, Occurrence, Tally},
+    tally::{Certainty, Detail, Occurrence, Tally},
     watch::{Mark, Watch},
 };
 use crate::{
-    context::{Context, Place, function::FunctionId},
+    context::{Place, function::FunctionId},
     questions::steps::{
-        Found,
+        Doubt,
         kind::Kind,
         ledger::{GraphMode, Row},
         ranks::Step,
@@ -55,7 +55,8 @@ pub(super) fn eager(steps: &[&Step], watch: &Watch) -> Option<Tally> {
     let mut api: Vec<u64> = Vec::new();
     // Captured size: the first and the last step that used it.
     let mut uses: Vec<(u32, i64, i64)> = Vec::new();
-    for Step { kind, row, .. } in steps {
+    let is_known = |step: &Step| !step.doubt.kind && !step.doubt.sums;
+    for Step { kind, row, .. } in steps.iter().filter(|step| is_known(step)) {
         let Some(size) = row.graph_tokens.filter(|_| *kind == Some(Kind::Decode)) else { continue };
         api.push(row.api_ns);
         match uses.iter_mut().find(|(other, ..)| *other == size) {
@@ -68,7 +69,10 @@ pub(super) fn eager(steps: &[&Step], watch: &Watch) -> Option<Tally> {
     let mut tally = Tally::default();
     for (at, Step { kind, row, .. }) in steps.iter().enumerate() {
         let tokens = row.tokens.unwrap_or(row.requests);
-        let is_eager = *kind == Some(Kind::Decode) && row.mode == GraphMode::None && tokens > 0;
+        let is_eager = is_known(steps[at])
+            && *kind == Some(Kind::Decode)
+            && row.mode == GraphMode::None
+            && tokens > 0;
         let has_graph = |&(size, first, last): &(u32, i64, i64)| {
             size >= tokens
                 && first < row.start
@@ -77,25 +81,21 @@ pub(super) fn eager(steps: &[&Step], watch: &Watch) -> Option<Tally> {
         if is_eager && uses.iter().any(has_graph) {
             let place = mark(marks, row).map_or_else(Place::default, |mark| mark.place);
             let cost_ns = row.api_ns.saturating_sub(usual_ns);
-            tally.add(occurrence(Rule::EagerDespiteGraph, row, place, cost_ns), at);
+            let it = occurrence(Rule::EagerDespiteGraph, row, place, cost_ns);
+            tally.add(it, at, Certainty::Sure);
         }
     }
-    (tally.count > 0).then_some(tally)
+    (tally.all.count > 0).then_some(tally)
 }
 
 /// Steps that took far longer than others of the same kernels and shapes, and in which no rule of
 /// `told` has found anything; and what they cost without the longest, which any machine has now and
 /// then.
-pub(super) fn outliers(
-    steps: &[&Step],
-    marks: &[Mark],
-    told: u32,
-    found: &Found,
-    context: &Context,
-) -> Option<(Tally, u64)> {
+pub(super) fn outliers(steps: &[&Step], marks: &[Mark], told: u32) -> Option<(Tally, u64)> {
     let mut alike: HashMap<u64, Vec<(u64, usize)>> = HashMap::new();
     for at in 1..steps.len() {
-        if let Some(ns) = length_ns(steps, at) {
+        let Doubt { sums, before, .. } = steps[at].doubt;
+        if let Some(ns) = length_ns(steps, at).filter(|_| !sums && !before) {
             alike.entry(steps[at].row.fingerprint).or_default().push((ns, at));
         }
     }
@@ -112,12 +112,13 @@ pub(super) fn outliers(
     for (at, excess_ns) in slow {
         let row = &steps[at].row;
         let Some(mark) = mark(marks, row) else { continue };
-        if mark.found & told == 0 && !found.is_touched(steps[at], context) {
-            tally.add(occurrence(Rule::StepOutliers, row, mark.place, excess_ns), at);
+        if mark.found & told == 0 {
+            let it = occurrence(Rule::StepOutliers, row, mark.place, excess_ns);
+            tally.add(it, at, Certainty::Sure);
             costs.push(excess_ns);
         }
     }
     costs.sort_unstable();
     costs.truncate(costs.len().saturating_sub(STALLS));
-    (tally.count > 0).then(|| (tally, costs.into_iter().fold(0, u64::saturating_add)))
+    (tally.all.count > 0).then(|| (tally, costs.into_iter().fold(0, u64::saturating_add)))
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use trace::{call_view::CallView, function::Api};
 
 use super::{
+    gaps::Gaps,
     pinned::Pinned,
     rule::Rule,
     tally::{Detail, Occurrence, Tally},
@@ -166,7 +167,7 @@ pub(super) struct Seen<'a> {
 
 impl Watch {
     /// The ledger has seen the call.
-    pub(super) fn call(&mut self, seen: &Seen<'_>, ledger: &Ledger) {
+    pub(super) fn call(&mut self, seen: &Seen<'_>, ledger: &Ledger, gaps: &Gaps) {
         let Seen { line, function, role, place, is_captured, is_asked } = *seen;
         if line.is_entry() {
             return;
@@ -220,7 +221,7 @@ impl Watch {
             let run = self.blocked.launch(tid, function, place, from, took_ns);
             self.queue_full(run.filter(|_| is_asked));
         }
-        self.settle(&ledger.rows);
+        self.settle(&ledger.rows, gaps);
     }
 
     /// How long the thread has made no call, if that is worth a look.
@@ -411,7 +412,7 @@ impl Watch {
     }
 
     /// Gives what waits to the steps that the ledger has found since.
-    pub(super) fn settle(&mut self, rows: &[Row]) {
+    pub(super) fn settle(&mut self, rows: &[Row], gaps: &Gaps) {
         while let Some(row) = rows.get(self.marks.len()) {
             let at = self.marks.len();
             let before_ends = at.checked_sub(1).map(|before| {
@@ -429,11 +430,11 @@ impl Watch {
             });
             let (mut found, captured) = self.of_row(row, before_ends);
             if row.handed.is_some() && !self.is_serving {
-                self.warm_up(row, before_ends, captured, &mut found);
+                self.warm_up(row, before_ends, captured, &mut found, gaps);
             }
             for it in found {
                 if self.is_serving {
-                    self.add(it, at);
+                    self.add(it, at, gaps);
                 } else {
                     if self.unconfirmed.len() >= MAX_PENDING
                         && let Some((_, lost)) = self.unconfirmed.pop_front()
@@ -454,6 +455,7 @@ impl Watch {
         before_ends: Option<i64>,
         captured: Option<i64>,
         found: &mut Vec<Occurrence>,
+        gaps: &Gaps,
     ) {
         self.waited += 1;
         self.calm = if captured.is_some() { 0 } else { self.calm + 1 };
@@ -466,7 +468,7 @@ impl Watch {
         }
         if self.calm >= MIN_CALM || self.waited >= MAX_WARM_UP {
             self.is_serving = true;
-            self.confirm(0);
+            self.confirm(0, gaps);
         }
     }
 
@@ -503,24 +505,33 @@ impl Watch {
         (taken, captured)
     }
 
-    fn add(&mut self, it: Occurrence, row: usize) {
+    /// A segment has ended, without a gap if it is whole.
+    pub(super) fn segment_ended(&mut self, is_whole: bool) {
+        for tally in self.tallies.values_mut().chain(self.pauses.values_mut()) {
+            tally.settle(is_whole);
+        }
+    }
+
+    fn add(&mut self, it: Occurrence, row: usize, gaps: &Gaps) {
+        let since = row.checked_sub(1).map_or(i64::MIN, |before| self.marks[before].queued);
+        let certainty = gaps.certainty(since.min(it.from), it.to.max(self.marks[row].queued));
         self.marks[row].found |= 1 << it.rule as u32;
         match it.rule {
             Rule::HostHeldUp => {
                 let mark = &mut self.marks[row];
                 mark.paused_ns = mark.paused_ns.saturating_add(it.cost_ns);
                 mark.longest_pause_ns = mark.longest_pause_ns.max(it.cost_ns);
-                self.pauses.entry(size_class(it.cost_ns)).or_default().add(it, row);
+                self.pauses.entry(size_class(it.cost_ns)).or_default().add(it, row, certainty);
             }
-            rule => self.tallies.entry(rule).or_default().add(it, row),
+            rule => self.tallies.entry(rule).or_default().add(it, row, certainty),
         }
     }
 
     /// Steps from `first` on were steps, though this process has never waited for one: a rank.
-    pub(super) fn confirm(&mut self, first: usize) {
+    pub(super) fn confirm(&mut self, first: usize, gaps: &Gaps) {
         for (row, it) in std::mem::take(&mut self.unconfirmed) {
             if row >= first {
-                self.add(it, row);
+                self.add(it, row, gaps);
             }
         }
     }

@@ -6,7 +6,10 @@ use super::silence::{Late, Place, Silences};
 use crate::{
     context::process::ProcessId,
     quantiles::Quantiles,
-    questions::steps::ledger::{GraphMode, Row},
+    questions::steps::{
+        MAX_OPEN_OUTPUTS,
+        ledger::{GraphMode, Row},
+    },
 };
 
 /// Steps of a rank that wait for the others'.
@@ -83,6 +86,8 @@ pub(super) struct Engine {
     pub unlike: u64,
     /// Steps of one rank that no other has.
     pub alone: u64,
+    /// Steps that may be compared with others than their own, or with what was usual of such.
+    doubtful: usize,
     /// Steps until it is looked whether the ranks' steps are still the same.
     align_in: usize,
 }
@@ -124,7 +129,12 @@ impl Engine {
                 self.align_in = ALIGNED_BY;
                 continue;
             }
-            self.align_in -= 1;
+            // Until no step waits that may be touched, it is looked at each.
+            self.align_in = if self.doubtful > 0 { 0 } else { self.align_in - 1 };
+            self.doubtful = self.doubtful.saturating_sub(1);
+            if self.doubtful == 1 {
+                self.usual.clear();
+            }
             let rows: Vec<(ProcessId, Row)> = self
                 .members
                 .iter_mut()
@@ -132,6 +142,13 @@ impl Engine {
                 .collect();
             self.step(&rows);
         }
+    }
+
+    /// Lines are missing, stand twice or in a wrong place: one rank may have other steps than the other,
+    /// up to now and a while from now on, until that is told by those behind them.
+    pub(super) fn doubt(&mut self) {
+        let waiting = self.members.values().map(|member| member.rows.len()).max().unwrap_or(0);
+        self.doubtful = waiting + MAX_OPEN_OUTPUTS + 2 * (ALIGNED_BY + MAX_SHIFT);
     }
 
     /// Leaves out steps that a rank has alone.
@@ -163,7 +180,7 @@ impl Engine {
             if is_alike {
                 member.measure(row, others.clone());
             }
-            member.blame(row, others);
+            member.blame(row, self.doubtful > 0, others);
             member.last_launch = row.launched.last().copied().or(member.last_launch);
         }
         self.output(rows, all_queued);
@@ -191,7 +208,8 @@ impl Engine {
         for silence in &mut member.silences.open {
             if silence.from < handed && handed <= silence.to + HAND_OVER_NS {
                 let ns = handed - overdue.max(silence.from);
-                silence.is_late(Late { ns, at: Place::Output, step: row.start });
+                let is_doubtful = self.doubtful > 0;
+                silence.is_late(Late { ns, at: Place::Output, step: row.start, is_doubtful });
             }
         }
     }
@@ -216,7 +234,12 @@ impl Member {
     /// Whether a silence of this rank is why its launches are late. A rank that is held up between two
     /// steps may have launches of one in the other, as a pause parts them: so launches are the same
     /// that are as many before the end of their step.
-    fn blame<'a>(&mut self, row: &Row, others: impl Iterator<Item = &'a Row> + Clone) {
+    fn blame<'a>(
+        &mut self,
+        row: &Row,
+        is_doubtful: bool,
+        others: impl Iterator<Item = &'a Row> + Clone,
+    ) {
         let Some(&last) = row.launched.last() else { return };
         let count = row.launched.len();
         let first = |at: usize| {
@@ -231,7 +254,7 @@ impl Member {
             let next = row.launched.partition_point(|&launched| launched < silence.to);
             if let Some(others) = first(next) {
                 let ns = silence.to - others.max(silence.from);
-                silence.is_late(Late { ns, at: Place::Launch, step: row.start });
+                silence.is_late(Late { ns, at: Place::Launch, step: row.start, is_doubtful });
             }
         }
     }
@@ -305,6 +328,7 @@ mod tests {
             works: 0..0,
             queued_last: start,
             launched,
+            captured: None,
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Late {
     pub at: Place,
     /// When the step began.
     pub step: i64,
+    /// It may have been compared with another step than its own.
+    pub is_doubtful: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +148,12 @@ mod tests {
         let mut silences = Silences::default();
         silences.call(0, MS, CALL);
         silences.call(21 * MS, 22 * MS, CALL);
-        silences.open[0].is_late(Late { ns: 90 * MS, at: Place::Launch, step: 0 });
+        silences.open[0].is_late(Late {
+            ns: 90 * MS,
+            at: Place::Launch,
+            step: 0,
+            is_doubtful: false,
+        });
         assert_eq!(silences.open[0].late.unwrap().ns, 20 * MS);
         silences.call(6 * MS, 23 * MS, WAIT);
         let late: Vec<i64> = silences.open.iter().map(|it| it.late.unwrap().ns / MS).collect();

@@ -152,6 +152,10 @@ impl Captures {
         }
     }
 
+    pub(super) fn forget_open(&mut self) {
+        self.open.clear();
+    }
+
     /// Whether work of this stream is written down instead of done.
     pub(super) fn is_capturing(&self, stream: u64) -> bool {
         self.open.iter().any(|open| open.streams.contains(&stream))

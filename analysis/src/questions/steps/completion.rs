@@ -27,10 +27,10 @@ const WAKE_UP_NS: i64 = 7_500;
 const MAX_POLL_GAP_NS: i64 = 50_000;
 
 /// Outputs that nothing has covered yet, of a rank that waits for none.
-const MAX_OPEN: usize = 64;
+pub(in crate::questions) const MAX_OPEN_OUTPUTS: usize = 64;
 
 /// Lines of other threads may come this many outputs later.
-const KEPT_BEHIND: usize = 2;
+pub(super) const KEPT_BEHIND: usize = 2;
 
 /// Waits of a stream for others that are told apart by their time.
 const MAX_INHERITED: usize = 32;
@@ -315,7 +315,7 @@ impl StreamOrder {
     /// The oldest output, once nothing more is to be learnt of it.
     pub(super) fn next_settled(&mut self) -> Option<Output> {
         let is_known = self.open.front()?.high.is_some() && self.open.len() > KEPT_BEHIND;
-        (is_known || self.open.len() > MAX_OPEN).then(|| self.leave()).flatten()
+        (is_known || self.open.len() > MAX_OPEN_OUTPUTS).then(|| self.leave()).flatten()
     }
 
     /// The oldest output, when no more lines come.

@@ -23,6 +23,9 @@ const LONG_PAUSE_NS: f64 = 5.0e6;
 const RARE: usize = 100;
 const USUAL: usize = 20;
 
+/// So many long pauses are not usual, however few steps there are.
+const FEW: usize = 3;
+
 /// Padding adds at most this many tokens, or as many as there are.
 const MAX_PADDING: u32 = 8;
 
@@ -105,7 +108,9 @@ impl Engine {
             .map(|at| pause_ns(rows, at))
             .collect();
         pauses.sort_unstable();
-        let usual = pauses.get(pauses.len() * 95 / 100).copied().unwrap_or(0);
+        // Of few steps, one or two long pauses are not the usual ones.
+        let at = (pauses.len() * 95 / 100).min(pauses.len().saturating_sub(FEW));
+        let usual = pauses.get(at).copied().filter(|_| pauses.len() > 2 * FEW).unwrap_or(0);
         Self {
             has_full: is_mode(GraphMode::Full),
             has_other: is_mode(GraphMode::Piecewise) || is_mode(GraphMode::None),

@@ -24,7 +24,7 @@ use crate::context::function::Hasher;
 const NOT_READY: u32 = 600;
 
 /// Work before such a pause is no part of the step behind it.
-const LONG_PAUSE_NS: i64 = 1_000_000_000;
+pub(super) const LONG_PAUSE_NS: i64 = 1_000_000_000;
 
 /// The least that is handed out for a request: a token id or a count, of 32 bits or of 64.
 const BYTES_OF_AN_OUTPUT: u64 = 4;
@@ -111,6 +111,8 @@ pub(in crate::questions) struct Row {
     pub queued_last: i64,
     /// When the calls of its launches began, where they are kept.
     pub launched: Vec<i64>,
+    /// Captures before it: since when, until when.
+    pub captured: Option<(i64, i64)>,
 }
 
 /// Calls between two outputs.
@@ -142,6 +144,7 @@ struct Queued {
     read: OutputRead,
     mode: GraphMode,
     graph_tokens: Option<u32>,
+    captured: Option<(i64, i64)>,
 }
 
 /// What an output says if its items have 32 bits, and if they have 64.
@@ -244,6 +247,7 @@ impl Direction {
 pub(in crate::questions) struct Ledger {
     order: StreamOrder,
     captures: Captures,
+    captured: Option<(i64, i64)>,
     /// Of launches outside graphs.
     widths: Widths,
     threads: HashMap<u32, Thread, Hasher>,
@@ -328,6 +332,15 @@ impl Ledger {
 
     /// The rows of all steps, when no more calls come.
     pub(in crate::questions) fn finish(&mut self) {
+        // No input has come: it belongs to the latest step, as it would in front of a pause. Calls
+        // that queue nothing may be the end of the program.
+        if !self.has_input && !self.part.is_rested {
+            let rest = std::mem::take(&mut self.part);
+            let rest = Part { api_ns: 0, other_wait_ns: 0, ..rest };
+            if let Some(Queued { part, .. }) = self.queued.back_mut() {
+                part.append(rest);
+            }
+        }
         while let Some(output) = self.order.next_left() {
             self.settle(output);
         }
@@ -356,9 +369,15 @@ impl Ledger {
     /// Calls are missing here: what was recorded, copied or waited for in them is not known.
     pub(in crate::questions) fn forget_order(&mut self) {
         self.order.forget();
+        self.captures.forget_open();
         self.threads.clear();
         self.part = Part::default();
         self.has_input = false;
+    }
+
+    /// The end of a capture may be missing: what comes later is done, not captured.
+    pub(in crate::questions) fn forget_captures(&mut self) {
+        self.captures.forget_open();
     }
 
     /// Waits and queries tell what the GPU has done, in the driver sooner than in the runtime.
@@ -449,6 +468,8 @@ impl Ledger {
                 }
             }
             Operation::BeginCapture => {
+                let (since, until) = self.captured.unwrap_or((call.entry, call.ret));
+                self.captured = Some((since.min(call.entry), until.max(call.ret)));
                 if let Some(stream) = stream {
                     self.captures.begin(stream);
                 }
@@ -458,7 +479,12 @@ impl Ledger {
                     self.captures.end(stream, graph);
                 }
             }
-            Operation::Instantiate => self.captures.instantiate(graph, executable),
+            Operation::Instantiate => {
+                if let Some((_, until)) = &mut self.captured {
+                    *until = (*until).max(call.ret);
+                }
+                self.captures.instantiate(graph, executable);
+            }
             Operation::ExecutableUpdate | Operation::ExecutableDestroy => {
                 if let Some(executable) = executable {
                     self.captures.forget_executable(executable);
@@ -625,7 +651,7 @@ impl Ledger {
             by_positions(&part.inputs, is_possible).or(by_grids.filter(is_possible))
         });
         let read = OutputRead { requests, tokens, vote: output.vote(most) };
-        Queued { part, works, since, read, mode, graph_tokens }
+        Queued { part, works, since, read, mode, graph_tokens, captured: self.captured }
     }
 
     /// How the graphs of a step make up the model, and for how many tokens they were captured.
@@ -691,7 +717,7 @@ impl Ledger {
 
     fn settle(&mut self, output: Output) {
         let Some(queued) = self.queued.pop_front() else { return };
-        let Queued { part, works, since, read, mode, graph_tokens } = queued;
+        let Queued { part, works, since, read, mode, graph_tokens, captured } = queued;
         // Contradictions come from lines that are missing: then nothing is proved.
         let high = output.high.filter(|&high| high >= output.low);
         self.rows.push(Row {
@@ -710,6 +736,7 @@ impl Ledger {
             copies: part.copies,
             mode,
             graph_tokens,
+            captured,
             requests: 0,
             tokens: None,
             read,

@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 
 use super::{
+    completion::KEPT_BEHIND,
+    doubt::Doubt,
     kind::{Kind, kinds},
-    ledger::Row,
+    ledger::{LONG_PAUSE_NS, Row},
 };
 use crate::context::{Context, process::ProcessId};
 
@@ -27,12 +29,26 @@ pub(super) struct Member {
     pub entries: u64,
 }
 
+/// Times around a step.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::questions) struct Between {
+    /// What was called since then may be part of it: when the output before it was queued, or a
+    /// long pause ended.
+    pub since: i64,
+    /// When the work behind it begins.
+    pub until: i64,
+    /// What is queued up to then may help to tell what the step was.
+    pub settled: i64,
+}
+
 /// One step of one process.
 pub(in crate::questions) struct Step {
     pub process: ProcessId,
     pub rank: u32,
     pub kind: Option<Kind>,
     pub row: Row,
+    pub between: Between,
+    pub doubt: Doubt,
 }
 
 /// In the order of their beginnings; those before a time are left out, but help to tell the kinds of
@@ -69,8 +85,9 @@ fn engine(mut members: Vec<Member>, context: &Context, steps: &mut Vec<Step>) {
     for member in members {
         let is_follower = first_start(&member).is_none();
         let first = first_start(&member).unwrap_or(leader);
-        let mut rows = member.rows;
-        rows.retain(|row| row.queued >= first);
+        let between = between(&member.rows);
+        let of_steps = member.rows.into_iter().zip(between).filter(|(row, _)| row.queued >= first);
+        let (mut rows, between): (Vec<Row>, Vec<_>) = of_steps.unzip();
         withhold_late(&mut rows);
         let mut own = kinds(&rows);
         match &led {
@@ -84,13 +101,30 @@ fn engine(mut members: Vec<Member>, context: &Context, steps: &mut Vec<Step>) {
         }
         let rank = rank(member.process, context);
         let process = member.process;
-        steps.extend(rows.into_iter().zip(own).map(|(row, kind)| Step {
+        steps.extend(rows.into_iter().zip(own).zip(between).map(|((row, kind), between)| Step {
             process,
             rank,
             kind,
             row,
+            between,
+            doubt: Doubt::default(),
         }));
     }
+}
+
+fn between(rows: &[Row]) -> Vec<Between> {
+    let since = |at: usize| {
+        let before = at.checked_sub(1).map_or(i64::MIN, |before| rows[before].queued);
+        // Behind a long pause it hangs on nothing that was before.
+        let pause = rows[at].start.saturating_sub(LONG_PAUSE_NS);
+        if rows[at].is_rested { before.max(pause) } else { before }
+    };
+    let of = |at: usize| Between {
+        since: since(at),
+        until: rows.get(at + 1).map_or(i64::MAX, |next| next.start),
+        settled: rows.get(at + KEPT_BEHIND + 1).map_or(i64::MAX, |next| next.queued),
+    };
+    (0..rows.len()).map(of).collect()
 }
 
 /// Threads that sleep until the GPU is done are woken late, by a time that differs from step to step.

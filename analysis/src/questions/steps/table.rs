@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{
     Found,
+    doubt::Doubt,
     kind::Kind,
     ledger::{GraphMode, Row},
-    operation::Operation,
     ranks::Step,
 };
 use crate::{
     answer::{Answer, Cell, Chart, Column, Table, Unit, Value},
     context::{Context, process::ProcessId},
-    gap::{Cause, Gap},
     grade::Grade,
 };
 
@@ -26,7 +25,12 @@ const SLOW: u64 = 2;
 const ESTIMATE_ERROR_NS: f64 = 25_000.0;
 
 const MOSTLY: &str = "nine of ten steps; where the waiting thread was held up, its delay is in it";
-const MISSING: &str = "calls are missing around this step: nothing is proved of its end";
+const MISSING: &str = "lines are missing around this step, stand twice or in a wrong place";
+const BEFORE: &str = "lines are missing around the step before, stand twice or in a wrong place";
+const CAPTURES: &str = "lines of captures are missing, stand twice or in a wrong place";
+const UNDESCRIBED: &str = "no line tells which process it is";
+const BOUNDED: &str = "only bounds are known, and only of steps around which no line is missing";
+const WITHIN: &str = "steps around which no line is missing";
 const NEVER_WAITED: &str = "no wait or query covers the output: nothing bounds its end above";
 const LATE: &str = "every thread came after the GPU was done: bounds are all that calls tell";
 const ENTRIES: &str = "calls without an end tell nothing of steps (TRACE_DETAIL=entry)";
@@ -45,14 +49,15 @@ struct Measured<'a> {
     /// From the later of its beginning and the end of the step before, to its own end.
     duration: Option<u64>,
     bounds: (Option<u64>, Option<u64>),
-    is_touched: bool,
     /// Not the kernels that most steps of its group launch.
     is_odd: bool,
     is_slow: bool,
 }
 
+/// Of the steps whose cells are known.
 #[derive(Default)]
 struct OfGroup {
+    count: u64,
     durations: Vec<u64>,
     highest: Vec<u64>,
     api: Vec<u64>,
@@ -65,16 +70,17 @@ struct OfGroup {
 pub(super) fn answer(found: &Found, context: &Context) -> Answer {
     let mut answer = Answer::new("steps");
     let Found { steps, entries, .. } = found;
-    let (measured, groups) = measure(found, context);
+    let (measured, groups) = measure(found);
     let unix = |ts_ns: i64| found.unix_ns(ts_ns);
-    figures(&measured, *entries, context, &mut answer);
+    let is_doubtful = found.is_doubtful;
+    figures(&measured, *entries, is_doubtful, &mut answer);
     answer.sentences = sentences(steps, &measured, *entries);
-    headline(&measured, context, &mut answer);
+    headline(&measured, is_doubtful, context, &mut answer);
     answer.tables = vec![
-        by_kind(&groups),
-        slowest(&measured, &unix, context),
-        by_fingerprint(&measured, &unix),
-        all(&measured, &unix, context),
+        by_kind(&groups, is_doubtful, found.steps.iter().any(|step| step.doubt.calls)),
+        slowest(&measured, &unix, is_doubtful, context),
+        by_fingerprint(&measured, &unix, is_doubtful),
+        all(&measured, &unix, is_doubtful, context),
     ];
     answer.notes.push(
         "took: from the later of a step's beginning and the end of the step before, to its own end \
@@ -84,29 +90,35 @@ pub(super) fn answer(found: &Found, context: &Context) -> Answer {
     answer
 }
 
-fn measure<'a>(
-    found: &'a Found,
-    context: &Context,
-) -> (Vec<Measured<'a>>, BTreeMap<Group, OfGroup>) {
+fn measure(found: &Found) -> (Vec<Measured<'_>>, BTreeMap<Group, OfGroup>) {
     let mut before: BTreeMap<ProcessId, &Row> = BTreeMap::new();
     let mut groups: BTreeMap<Group, OfGroup> = BTreeMap::new();
     let mut measured = Vec::with_capacity(found.steps.len());
     for step in &found.steps {
         let row = &step.row;
-        let is_touched = found.is_touched(step, context);
         let (duration, bounds) = match before.insert(step.process, row) {
             Some(before) => duration(row, before),
             None => (None, (None, None)),
         };
-        let group = groups.entry(group(step)).or_default();
-        *group.fingerprints.entry(row.fingerprint).or_default() += 1;
-        group.durations.extend(duration.filter(|_| !is_touched));
-        group.highest.extend(bounds.1.filter(|_| !is_touched));
-        group.api.push(row.api_ns);
-        group.waits.push(row.wait_ns);
-        group.launches.push(u64::from(row.launches + row.graph_launches));
-        let (is_odd, is_slow) = (false, false);
-        measured.push(Measured { step, duration, bounds, is_touched, is_odd, is_slow });
+        if !step.doubt.kind {
+            let group = groups.entry(group(step)).or_default();
+            group.count += 1;
+            if !step.doubt.before {
+                group.durations.extend(duration);
+                group.highest.extend(bounds.1);
+            }
+            if !step.doubt.sums {
+                *group.fingerprints.entry(row.fingerprint).or_default() += 1;
+                group.launches.push(u64::from(row.launches + row.graph_launches));
+            }
+            if !step.doubt.calls {
+                group.api.push(row.api_ns);
+            }
+            if !step.doubt.waits {
+                group.waits.push(row.wait_ns);
+            }
+        }
+        measured.push(Measured { step, duration, bounds, is_odd: false, is_slow: false });
     }
     for group in groups.values_mut() {
         let OfGroup { durations, highest, api, waits, launches, .. } = group;
@@ -115,14 +127,16 @@ fn measure<'a>(
         }
     }
     for it in &mut measured {
-        let Some(group) = groups.get_mut(&group(it.step)) else { continue };
+        let Doubt { kind, sums, before, .. } = it.step.doubt;
+        let Some(group) = groups.get_mut(&group(it.step)).filter(|_| !kind) else { continue };
         let all: u64 = group.fingerprints.values().sum();
         let usual = group.fingerprints.iter().max_by_key(|&(_, count)| *count);
-        it.is_odd = usual
-            .is_some_and(|(usual, count)| *usual != it.step.row.fingerprint && count * 2 > all);
+        it.is_odd = !sums
+            && usual
+                .is_some_and(|(usual, count)| *usual != it.step.row.fingerprint && count * 2 > all);
         let median = at(&group.durations, 0.5);
         it.is_slow = match (it.duration, median) {
-            (Some(duration), Some(median)) => duration > SLOW * median,
+            (Some(duration), Some(median)) => !before && duration > SLOW * median,
             _ => false,
         };
         group.deviating += u64::from(it.is_odd || it.is_slow);
@@ -146,59 +160,36 @@ fn duration(row: &Row, before: &Row) -> (Option<u64>, (Option<u64>, Option<u64>)
     (guess, (low, high))
 }
 
-/// Whether steps are made of calls of this function.
-fn matters(function: &str) -> bool {
-    Operation::of(trace::function::canonical(function)) != Operation::Other
-        || function.contains("Stream")
-        || function.contains("Async")
-}
-
-/// Whether lines may be missing from which the step, or its end, was found.
-pub(super) fn is_touched(step: &Step, holes: &[(i64, i64)], context: &Context) -> bool {
-    let row = &step.row;
-    let from = row.start;
-    let to = row.high.or(row.handed).unwrap_or(i64::MAX);
-    let pid = context.processes.get(step.process).pid;
-    let overlaps = |begin: Option<i64>, end: Option<i64>| {
-        begin.is_none_or(|begin| begin <= to) && end.is_none_or(|end| from <= end)
-    };
-    let touches = |gap: &Gap| {
-        // What was never written after the last line touches no step that has ended before.
-        let is_behind = matches!(
-            gap.cause,
-            Cause::MissingSegments { .. }
-                | Cause::NotListed { .. }
-                | Cause::NotEnded
-                | Cause::NotClosed { .. }
-        );
-        (gap.may_cut_lines() || gap.may_add_lines())
-            && gap.function.as_deref().is_none_or(matters)
-            && (!is_behind || row.high.is_none())
-            && gap.pid.is_none_or(|other| other == pid)
-            && overlaps(gap.from_ns, gap.to_ns)
-    };
-    holes.iter().any(|&(begin, end)| begin < to && from < end) || context.gaps.iter().any(touches)
-}
-
-fn figures(measured: &[Measured<'_>], entries: u64, context: &Context, answer: &mut Answer) {
-    let is_cut = context.gaps.iter().any(|gap| gap.may_cut_lines() || gap.may_hide_calls());
+fn figures(measured: &[Measured<'_>], entries: u64, is_doubtful: bool, answer: &mut Answer) {
     let is_blind = measured.is_empty() && entries > 0;
-    let mut add = |name, title, of: fn(&Measured<'_>) -> bool| {
+    let mut add = |name, title, of: fn(&Measured<'_>) -> bool, in_doubt: fn(&Doubt) -> bool| {
         let count = measured.iter().filter(|it| of(it)).count();
-        let (value, grade) = match (is_blind, is_cut) {
+        let is_sure = |it: &&Measured<'_>| of(it) && !in_doubt(&it.step.doubt);
+        let sure = measured.iter().filter(is_sure).count();
+        let (value, grade) = match (is_blind, is_doubtful || sure < count) {
             (true, _) => (Value::None, Grade::unknown(ENTRIES)),
-            (false, true) => ((count as u64).into(), Grade::at_least(count as f64)),
+            (false, true) => ((count as u64).into(), Grade::at_least(sure as f64)),
             (false, false) => ((count as u64).into(), Grade::Exact),
         };
         answer.figure(name, title, Unit::Count, value, grade);
     };
-    add("steps", "steps", |_| true);
-    add("steps_of_unknown_kind", "of unknown kind", |it| it.step.kind.is_none());
-    add("steps_bounded", "whose end is proved to lie between two times", |it| {
-        it.step.row.high.is_some() && !it.is_touched
-    });
-    add("steps_estimated", "with an estimate of their end", |it| it.step.row.estimate.is_some());
-    add("steps_deviating", "that deviate from their kind", |it| it.is_odd || it.is_slow);
+    add("steps", "steps", |_| true, |doubt| doubt.step);
+    let of_unknown_kind = |it: &Measured<'_>| it.step.kind.is_none();
+    add("steps_of_unknown_kind", "of unknown kind", of_unknown_kind, |doubt| doubt.kind);
+    let is_bounded = |it: &Measured<'_>| it.step.row.high.is_some() && !it.step.doubt.step;
+    add("steps_bounded", "whose end is proved to lie between two times", is_bounded, |_| false);
+    let is_estimated = |it: &Measured<'_>| it.step.row.estimate.is_some();
+    add("steps_estimated", "with an estimate of their end", is_estimated, |doubt| doubt.step);
+    let deviating = measured.iter().filter(|it| it.is_odd || it.is_slow).count();
+    let grade = if is_blind { Grade::unknown(ENTRIES) } else { within(is_doubtful) };
+    let value = if is_blind { Value::None } else { deviating.into() };
+    let title = "that deviate from their kind";
+    answer.figure("steps_deviating", title, Unit::Count, value, grade);
+}
+
+/// Of what steps have in common: those around which lines are missing are not looked at.
+fn within(is_doubtful: bool) -> Grade {
+    if is_doubtful { Grade::exact_within(WITHIN) } else { Grade::Exact }
 }
 
 fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<String> {
@@ -223,7 +214,8 @@ fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<Str
             measured.len()
         ));
     }
-    let slowest = measured.iter().max_by_key(|it| it.duration.or(it.bounds.0));
+    let known = measured.iter().filter(|it| !it.step.doubt.before);
+    let slowest = known.max_by_key(|it| it.duration.or(it.bounds.0));
     let took = crate::answer::units::duration;
     match slowest.map(|it| (it.duration, it.bounds.0)) {
         Some((Some(ns), _)) => sentences
@@ -237,15 +229,20 @@ fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<Str
     sentences
 }
 
-fn headline(measured: &[Measured<'_>], context: &Context, answer: &mut Answer) {
+fn headline(measured: &[Measured<'_>], is_doubtful: bool, context: &Context, answer: &mut Answer) {
     const TITLE: &str = "how slow was the slowest step?";
-    let longest = measured.iter().max_by_key(|it| it.duration.or(it.bounds.0));
+    let known = measured.iter().filter(|it| !it.step.doubt.before);
+    let longest = known.max_by_key(|it| it.duration.or(it.bounds.0));
     let Some(longest) = longest else {
         answer.headline(TITLE, Unit::None, Value::None, Grade::Exact, answer.sentences.join(" "));
         return;
     };
-    let Cell { value, grade } = duration_cell(longest);
-    let Step { row, kind, .. } = longest.step;
+    let Cell { value, mut grade } = duration_cell(longest);
+    if let Some(ns) = longest.duration.or(longest.bounds.0).filter(|_| is_doubtful) {
+        grade = Some(Grade::at_least(ns as f64));
+    }
+    let Step { row, kind, doubt, .. } = longest.step;
+    let kind = kind.filter(|_| !doubt.kind);
     let since = context.time.first_ns.map_or(0, |first| row.start.saturating_sub(first));
     let kind = kind.map_or("step of unknown kind", Kind::name);
     let mut known: Vec<u64> = measured.iter().filter_map(|it| it.duration).collect();
@@ -262,8 +259,15 @@ fn headline(measured: &[Measured<'_>], context: &Context, answer: &mut Answer) {
     answer.headline(TITLE, Unit::Nanoseconds, value, grade.unwrap_or_default(), detail);
 }
 
-fn by_kind(groups: &BTreeMap<Group, OfGroup>) -> Table {
-    let estimate = |median: Option<u64>| close_to(median.unwrap_or(1));
+fn by_kind(groups: &BTreeMap<Group, OfGroup>, is_doubtful: bool, lacks_calls: bool) -> Table {
+    let of_calls = within(is_doubtful || lacks_calls);
+    let within = || within(is_doubtful);
+    let estimate = |median: Option<u64>| match close_to(median.unwrap_or(1)) {
+        Grade::Estimate { error, windows: Some(windows) } if is_doubtful => {
+            Grade::Estimate { error, windows: Some(format!("{WITHIN}; {windows}")) }
+        }
+        grade => grade,
+    };
     let mut table = Table::new(
         "kinds",
         "by kind, graph mode and captured tokens",
@@ -272,21 +276,22 @@ fn by_kind(groups: &BTreeMap<Group, OfGroup>) -> Table {
             Column::new("graph_mode", "graphs", Unit::None),
             Column::new("graph_tokens", "tokens", Unit::Count),
             Column::new("count", "steps", Unit::Count),
-            Column::new("deviating", "deviating", Unit::Count),
+            Column::new("deviating", "deviating", Unit::Count).graded(within()),
             Column::new("duration_p50_ns", "took p50", Unit::Nanoseconds),
             Column::new("duration_p99_ns", "p99", Unit::Nanoseconds),
-            Column::new("duration_count", "estimated", Unit::Count).hidden(),
-            Column::new("launches_p50", "launches p50", Unit::Count),
-            Column::new("api_p50_ns", "in calls p50", Unit::Nanoseconds),
-            Column::new("wait_p50_ns", "wait p50", Unit::Nanoseconds),
+            Column::new("duration_count", "estimated", Unit::Count).graded(within()).hidden(),
+            Column::new("launches_p50", "launches p50", Unit::Count).graded(within()),
+            Column::new("api_p50_ns", "in calls p50", Unit::Nanoseconds).graded(of_calls),
+            Column::new("wait_p50_ns", "wait p50", Unit::Nanoseconds).graded(within()),
         ],
     );
     let mut sorted: Vec<_> = groups.iter().collect();
-    sorted.sort_by_key(|(_, group)| std::cmp::Reverse(group.api.len()));
+    sorted.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
     for (&(kind, mode, tokens), group) in sorted {
         let median = at(&group.durations, 0.5);
         let duration = |part: f64| match (at(&group.durations, part), at(&group.highest, part)) {
             (Some(ns), _) => Cell::graded(ns, estimate(median)),
+            (None, Some(_)) if is_doubtful => Cell::graded(Value::None, Grade::unknown(BOUNDED)),
             (None, Some(high)) => {
                 Cell::graded(Value::None, Grade::Bounds { low: None, high: Some(high as f64) })
             }
@@ -296,7 +301,7 @@ fn by_kind(groups: &BTreeMap<Group, OfGroup>) -> Table {
             kind_cell(kind),
             mode.name().into(),
             tokens_cell(mode, tokens),
-            (group.api.len() as u64).into(),
+            Cell::count(group.count, is_doubtful),
             group.deviating.into(),
             duration(0.5),
             duration(0.99),
@@ -312,6 +317,7 @@ fn by_kind(groups: &BTreeMap<Group, OfGroup>) -> Table {
 fn slowest(
     measured: &[Measured<'_>],
     unix: &impl Fn(i64) -> Option<i64>,
+    is_doubtful: bool,
     context: &Context,
 ) -> Table {
     let mut table = Table::new(
@@ -327,30 +333,35 @@ fn slowest(
             Column::new("requests", "requests", Unit::Count),
             Column::new("duration_ns", "took", Unit::Nanoseconds),
             Column::new("wait_ns", "wait", Unit::Nanoseconds),
-            Column::new("deviates", "deviates by", Unit::None),
+            Column::new("deviates", "deviates by", Unit::None).graded(within(is_doubtful)),
         ],
     );
-    let mut sorted: Vec<&Measured<'_>> = measured.iter().collect();
+    let known = measured.iter().filter(|it| !it.step.doubt.step);
+    let mut sorted: Vec<&Measured<'_>> = known.collect();
     sorted.sort_by_key(|it| std::cmp::Reverse(it.duration.or(it.bounds.0)));
     for it in sorted.into_iter().take(SHOWN_SLOWEST) {
-        let Step { process, rank, kind, row } = it.step;
+        let known = Known { step: it.step, context };
         table.rows.push(vec![
-            unix(row.start).into_cell(),
-            context.processes.get(*process).pid.into(),
-            (*rank).into(),
-            kind_cell(*kind),
-            row.mode.name().into(),
-            tokens_cell(row.mode, row.graph_tokens),
-            Some(row.requests).filter(|&requests| requests > 0).into_cell(),
+            unix(it.step.row.start).into_cell(),
+            known.pid(),
+            known.rank(),
+            known.kind(),
+            known.mode(),
+            known.graph_tokens(),
+            known.requests(),
             duration_cell(it),
-            row.wait_ns.into(),
-            deviates(it).into_cell(),
+            known.wait(),
+            deviates(it),
         ]);
     }
     table
 }
 
-fn by_fingerprint(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>) -> Table {
+fn by_fingerprint(
+    measured: &[Measured<'_>],
+    unix: &impl Fn(i64) -> Option<i64>,
+    is_doubtful: bool,
+) -> Table {
     let mut table = Table::new(
         "fingerprints",
         "distinct steps, by the hash of their kernels and grids in order",
@@ -365,7 +376,11 @@ fn by_fingerprint(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>)
         ],
     );
     let mut distinct: BTreeMap<u64, (u64, &Step)> = BTreeMap::new();
-    for it in measured {
+    let is_known = |it: &&Measured<'_>| {
+        let Doubt { kind, sums, .. } = it.step.doubt;
+        !kind && !sums
+    };
+    for it in measured.iter().filter(is_known) {
         distinct.entry(it.step.row.fingerprint).or_insert((0, it.step)).0 += 1;
     }
     let mut sorted: Vec<_> = distinct.into_iter().collect();
@@ -373,19 +388,29 @@ fn by_fingerprint(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>)
     for (fingerprint, (count, Step { kind, row, .. })) in sorted {
         table.rows.push(vec![
             hexadecimal(fingerprint).into(),
-            count.into(),
+            Cell::count(count, is_doubtful),
             kind_cell(*kind),
             row.mode.name().into(),
             tokens_cell(row.mode, row.graph_tokens),
             (row.launches + row.graph_launches).into(),
-            unix(row.start).into_cell(),
+            if is_doubtful {
+                let high = unix(row.start).map(|ns| ns as f64);
+                Cell::graded(unix(row.start), Grade::Bounds { low: None, high })
+            } else {
+                unix(row.start).into_cell()
+            },
         ]);
     }
     table.shown = SHOWN_FINGERPRINTS;
     table
 }
 
-fn all(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>, context: &Context) -> Table {
+fn all(
+    measured: &[Measured<'_>],
+    unix: &impl Fn(i64) -> Option<i64>,
+    is_doubtful: bool,
+    context: &Context,
+) -> Table {
     let bounds = Grade::Bounds { low: None, high: None };
     let mut table = Table::new(
         "steps",
@@ -410,39 +435,35 @@ fn all(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>, context: &
             Column::new("handed_unix_ns", "handed out", Unit::UnixNanoseconds),
             Column::new("duration_ns", "took", Unit::Nanoseconds),
             Column::new("fingerprint", "fingerprint", Unit::None),
-            Column::new("deviates", "deviates by", Unit::None),
+            Column::new("deviates", "deviates by", Unit::None).graded(within(is_doubtful)),
         ],
     );
     for it in measured {
-        let Step { process, rank, kind, row } = it.step;
-        let counted = |count: u32| {
-            if it.is_touched {
-                Cell::graded(count, Grade::at_least(f64::from(count)))
-            } else {
-                count.into()
-            }
-        };
+        let Step { row, doubt, .. } = it.step;
+        let known = Known { step: it.step, context };
+        let sum = |value: Value| Cell::unless(missing(doubt.step || doubt.sums), value);
+        let told = |value: Value| Cell::unless(missing(doubt.step), value);
         table.rows.push(vec![
-            context.processes.get(*process).pid.into(),
-            (*rank).into(),
-            unix(row.start).into_cell(),
-            row.start.into(),
-            kind_cell(*kind),
-            row.mode.name().into(),
-            tokens_cell(row.mode, row.graph_tokens),
-            Some(row.requests).filter(|&requests| requests > 0).into_cell(),
-            row.tokens.into_cell(),
-            counted(row.launches),
-            counted(row.graph_launches),
-            counted(row.copies),
-            row.api_ns.into(),
-            row.wait_ns.into(),
-            row.other_wait_ns.into(),
+            known.pid(),
+            known.rank(),
+            told(unix(row.start).into()),
+            told(row.start.into()),
+            known.kind(),
+            known.mode(),
+            known.graph_tokens(),
+            known.requests(),
+            known.tokens(),
+            sum(row.launches.into()),
+            sum(row.graph_launches.into()),
+            sum(row.copies.into()),
+            Cell::unless(missing(doubt.step || doubt.calls), row.api_ns),
+            known.wait(),
+            sum(row.other_wait_ns.into()),
             completed(it, unix),
-            row.handed.and_then(unix).into_cell(),
+            told(row.handed.and_then(unix).into()),
             duration_cell(it),
-            hexadecimal(row.fingerprint).into(),
-            deviates(it).into_cell(),
+            known.fingerprint(),
+            deviates(it),
         ]);
     }
     table.shown = 0;
@@ -455,6 +476,76 @@ fn all(measured: &[Measured<'_>], unix: &impl Fn(i64) -> Option<i64>, context: &
     table
 }
 
+fn missing(is_touched: bool) -> Option<&'static str> {
+    is_touched.then_some(MISSING)
+}
+
+/// Cells of a step as far as they are known.
+struct Known<'a> {
+    step: &'a Step,
+    context: &'a Context,
+}
+
+impl Known<'_> {
+    fn pid(&self) -> Cell {
+        self.context.processes.get(self.step.process).pid.into()
+    }
+
+    fn rank(&self) -> Cell {
+        let is_described = self.context.processes.get(self.step.process).is_described;
+        Cell::unless((!is_described).then_some(UNDESCRIBED), self.step.rank)
+    }
+
+    fn kind(&self) -> Cell {
+        let Doubt { step, kind, graphs, .. } = self.step.doubt;
+        let reason = missing(step).or(graphs.then_some(CAPTURES)).or(kind.then_some(BEFORE));
+        match reason {
+            Some(_) => Cell::unless(reason, self.step.kind.map(Kind::name)),
+            None => kind_cell(self.step.kind),
+        }
+    }
+
+    fn mode(&self) -> Cell {
+        let row = &self.step.row;
+        // One graph is the whole model, several may be.
+        Cell::unless(self.captures(row.graph_launches > 1), row.mode.name())
+    }
+
+    fn graph_tokens(&self) -> Cell {
+        let row = &self.step.row;
+        match self.captures(row.graph_launches > 0) {
+            Some(reason) => Cell::unless(Some(reason), row.graph_tokens),
+            None => tokens_cell(row.mode, row.graph_tokens),
+        }
+    }
+
+    fn requests(&self) -> Cell {
+        let requests = Some(self.step.row.requests).filter(|&requests| requests > 0);
+        Cell::unless(self.captures(true), requests)
+    }
+
+    fn tokens(&self) -> Cell {
+        Cell::unless(self.captures(true), self.step.row.tokens)
+    }
+
+    fn wait(&self) -> Cell {
+        let Doubt { step, waits, .. } = self.step.doubt;
+        Cell::unless(missing(step || waits), self.step.row.wait_ns)
+    }
+
+    fn fingerprint(&self) -> Cell {
+        let row = &self.step.row;
+        let reason = missing(self.step.doubt.sums).or(self.captures(row.graph_launches > 0));
+        Cell::unless(reason, hexadecimal(row.fingerprint))
+    }
+
+    /// Why something is not known that hangs on captures, too, if it does.
+    fn captures(&self, hangs_on_them: bool) -> Option<&'static str> {
+        let Doubt { step, graphs, .. } = self.step.doubt;
+        missing(step).or((graphs && hangs_on_them).then_some(CAPTURES))
+    }
+}
+
 fn completed(it: &Measured<'_>, unix: &impl Fn(i64) -> Option<i64>) -> Cell {
     let row = &it.step.row;
     let value = Value::Object(vec![
@@ -462,7 +553,7 @@ fn completed(it: &Measured<'_>, unix: &impl Fn(i64) -> Option<i64>) -> Cell {
         ("high_unix_ns", row.high.and_then(unix).into()),
         ("estimate_unix_ns", row.estimate.and_then(unix).into()),
     ]);
-    match (it.is_touched, row.high) {
+    match (it.step.doubt.step, row.high) {
         (true, _) => Cell::graded(value, Grade::unknown(MISSING)),
         (false, None) => Cell::graded(value, Grade::unknown(NEVER_WAITED)),
         (false, Some(_)) => value.into(),
@@ -470,10 +561,11 @@ fn completed(it: &Measured<'_>, unix: &impl Fn(i64) -> Option<i64>) -> Cell {
 }
 
 fn duration_cell(it: &Measured<'_>) -> Cell {
-    let Measured { duration, bounds: (low, high), is_touched, .. } = *it;
+    let Measured { duration, bounds: (low, high), step, .. } = *it;
     let side = |side: Option<u64>| side.map(|ns| ns as f64);
     match (duration, low, high) {
-        _ if is_touched => Cell::graded(duration, Grade::unknown(MISSING)),
+        _ if step.doubt.step => Cell::graded(duration, Grade::unknown(MISSING)),
+        _ if step.doubt.before => Cell::graded(duration, Grade::unknown(BEFORE)),
         (Some(ns), ..) => Cell::graded(ns, close_to(ns)),
         (None, None, None) => Cell::graded(Value::None, Grade::unknown(FIRST)),
         (None, low, high) => {
@@ -489,13 +581,15 @@ fn close_to(ns: u64) -> Grade {
     Grade::Estimate { error: ESTIMATE_ERROR_NS / ns.max(1) as f64, windows }
 }
 
-fn deviates(it: &Measured<'_>) -> Option<&'static str> {
-    match (it.is_odd, it.is_slow) {
+fn deviates(it: &Measured<'_>) -> Cell {
+    let deviates = match (it.is_odd, it.is_slow) {
         (true, true) => Some("kernels and duration"),
         (true, false) => Some("kernels"),
         (false, true) => Some("duration"),
         (false, false) => None,
-    }
+    };
+    let Doubt { kind, sums, before, .. } = it.step.doubt;
+    Cell::unless(missing(kind || sums || before), deviates)
 }
 
 fn kind_cell(kind: Option<Kind>) -> Cell {

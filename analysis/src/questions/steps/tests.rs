@@ -19,6 +19,8 @@ const NAME: &str = "trace_node_20261130T000000.000Z_00000";
 #[derive(Default)]
 struct Trace {
     text: String,
+    /// By when their calls returned, in nanoseconds.
+    lines: Vec<(i64, String)>,
     /// By function.
     calls: BTreeMap<String, u64>,
 }
@@ -46,7 +48,8 @@ impl Trace {
             "phase": "call", "dur_us": dur_us, "ret": 0, "depth": 0});
         let Value::Object(more) = more else { panic!("fields") };
         line.as_object_mut().expect("a line is an object").extend(more);
-        self.line(&line);
+        let returned = trace::call_view::from_milliseconds(ms + dur_us / 1e3);
+        self.lines.push((returned, format!("{line}\n")));
         *self.calls.entry(func.to_owned()).or_default() += 1;
     }
 
@@ -81,6 +84,9 @@ impl Trace {
                 "run_dropped": dropped, "run_ignored": 0, "run_suppressed": 0});
             (func.clone(), counts)
         };
+        // A thread writes its line when the call returns.
+        self.lines.sort_by_key(|&(returned, _)| returned);
+        self.text.extend(self.lines.drain(..).map(|(_, line)| line));
         let functions: Value = self.calls.iter().map(counts).collect();
         let clock = json!({"start_monotonic_ns": 0, "monotonic_ns": 0,
             "realtime_ns": 1_000_000_000_000_u64});
@@ -170,7 +176,9 @@ fn lines_that_are_missing_lower_the_grade_of_the_steps_around_them() {
     let answered = answer(&dropped, &Window::default());
     let grades: Vec<Value> = steps(&answered).iter().map(grade).collect();
     assert_eq!(grades, [Value::Null, Value::Null, json!("unknown"), json!("unknown")]);
-    assert_eq!(steps(&answered)[3]["grades"]["launches"]["grade"], "bounds");
+    for column in ["start_unix_ns", "kind", "launches", "handed_unix_ns"] {
+        assert_eq!(steps(&answered)[3]["grades"][column]["grade"], "unknown", "{column}");
+    }
 
     let hole = [segment(1, 0.0, 0), segment(3, 200.0, 0)];
     let answered = answer(&hole, &Window::default());

@@ -11,10 +11,7 @@ use super::{
     perfetto::{Kind, MAIN_SEQUENCE, argument, describe, event, slice, track},
     protobuf::{fixed64, text, uint},
 };
-use crate::{
-    context::Context,
-    questions::steps::{Found, Step},
-};
+use crate::questions::steps::{Found, Step};
 
 /// Of one step: the last ones.
 const MAX_FLOWS: u64 = 4096;
@@ -51,7 +48,6 @@ struct Engine {
 pub(super) fn write(
     file: &mut TimelineFile,
     found: &Found,
-    context: &Context,
     first_work: impl Fn(u32) -> Option<u64>,
     clock: Clock,
 ) -> Result<Written> {
@@ -61,7 +57,7 @@ pub(super) fn write(
         let owner = step.process.0;
         let engine = engines.entry(owner).or_default();
         engine.steps += 1;
-        let high = step.row.high.filter(|_| !found.is_touched(step, context));
+        let high = step.row.high.filter(|_| !step.doubt.step);
         engine.write(&mut file.buffer, step, high, first_work(owner), clock, &mut written);
         file.flush_if_full()?;
     }

@@ -57,10 +57,7 @@ pub(super) fn engines(found: &Found, context: &Context) -> Vec<Engine> {
     leaders
         .into_values()
         .filter(|&(count, _)| count > 0)
-        .map(|(_, process)| Engine {
-            process,
-            steps: in_order(&by_process[&process], found, context),
-        })
+        .map(|(_, process)| Engine { process, steps: in_order(&by_process[&process], found) })
         .collect()
 }
 
@@ -68,7 +65,7 @@ fn is_handed(step: &Step) -> bool {
     step.row.handed.is_some()
 }
 
-fn in_order(all: &[usize], found: &Found, context: &Context) -> Vec<EngineStep> {
+fn in_order(all: &[usize], found: &Found) -> Vec<EngineStep> {
     let mut steps: Vec<EngineStep> = all
         .iter()
         .map(|&at| {
@@ -84,9 +81,9 @@ fn in_order(all: &[usize], found: &Found, context: &Context) -> Vec<EngineStep> 
                 high: row.high.unwrap_or(handed),
                 estimate: row.estimate,
                 handed,
-                requests: row.requests,
-                is_decode: step.kind == Some(Kind::Decode),
-                is_touched: row.handed.is_none() || found.is_touched(step, context),
+                requests: if step.doubt.graphs { 0 } else { row.requests },
+                is_decode: step.kind == Some(Kind::Decode) && !step.doubt.kind,
+                is_touched: row.handed.is_none() || step.doubt.step,
             }
         })
         .collect();

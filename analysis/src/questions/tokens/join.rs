@@ -22,6 +22,7 @@ const MAX_TIME_NS: i64 = 1 << 61;
 
 /// A request, with times since the start of the run.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct Asked {
     /// Of which load test, and its place there.
     pub load: usize,
@@ -34,6 +35,8 @@ pub(super) struct Asked {
     pub ends_by_length: bool,
     pub is_warmup: bool,
     pub is_sparse: bool,
+    /// Steps may be missing while it ran, or be there that were none: which are its own is not known.
+    pub is_touched: bool,
 }
 
 /// Where its tokens were computed.
@@ -79,6 +82,7 @@ impl Asked {
             ends_by_length: request.ends_by_length,
             is_warmup: request.is_warmup,
             is_sparse: request.is_sparse,
+            is_touched: false,
         }
     }
 
@@ -117,7 +121,8 @@ impl Joined {
 }
 
 pub(super) fn join(engines: &[Engine], asked: &[Asked]) -> Joined {
-    let mut placed: Vec<Option<Placed>> = asked.iter().map(|it| best(engines, it)).collect();
+    let place = |it: &Asked| if it.is_touched { None } else { best(engines, it) };
+    let mut placed: Vec<Option<Placed>> = asked.iter().map(place).collect();
     let mut all = Vec::with_capacity(engines.len());
     for (engine, steps) in engines.iter().enumerate() {
         let mut counts = Counts::of(steps, engine, &placed);

@@ -1,7 +1,10 @@
 //! How the parts of a time are known.
 
 use super::split::{Length, Part, Split};
-use crate::{answer::Cell, grade::Grade};
+use crate::{
+    answer::{Cell, Value},
+    grade::Grade,
+};
 
 /// How far estimates of the GPU's end are off: nine of ten are closer.
 pub(super) const ESTIMATE_ERROR_NS: f64 = 25_000.0;
@@ -9,6 +12,8 @@ pub(super) const ESTIMATE_ERROR_NS: f64 = 25_000.0;
 const JOIN_HOLDS: &str = "requests that get a token in each step from their first on, and a client \
                           whose clock is that of the trace";
 const MOSTLY: &str = "nine of ten steps; where the waiting thread was held up, its delay is in it";
+const MISSING: &str = "lines are missing that tell of the step, stand twice or in a wrong place";
+const IN_TRACE: &str = "requests that lie in the trace as a whole";
 const NO_STEP: &str = "no step can be told that computed these tokens";
 
 /// Of what is exact if the tokens are in the right steps.
@@ -17,7 +22,23 @@ pub(super) fn joined() -> Grade {
 }
 
 pub(super) fn no_step() -> Cell {
-    Cell::graded(crate::answer::Value::None, Grade::unknown(NO_STEP))
+    Cell::graded(Value::None, Grade::unknown(NO_STEP))
+}
+
+/// What is said of a step itself.
+pub(super) fn of_step(is_unknown: bool, value: impl Into<Value>) -> Cell {
+    Cell::unless(is_unknown.then_some(MISSING), value)
+}
+
+/// Of figures over all requests that are in the trace as a whole.
+pub(super) fn of_requests(is_part: bool) -> Grade {
+    if is_part { Grade::exact_within(IN_TRACE) } else { Grade::Exact }
+}
+
+/// Of what tokens waited for where the steps of some are not known.
+pub(super) fn of_some(part: Part, low: f64) -> Grade {
+    // A later token may have been on its way for less time than the one before.
+    if part == Part::After { Grade::unknown(NO_STEP) } else { Grade::at_least(low) }
 }
 
 /// Of a length times `scale`; `error_ns` is that of an estimate, before it is scaled.

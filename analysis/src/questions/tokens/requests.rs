@@ -94,8 +94,8 @@ fn row(say: &Saying<'_>, at: usize, asked: &Asked) -> Vec<Cell> {
         asked.tokens.map_or(asked.arrivals.len() as u64, u64::from).into(),
         told.into(),
         asked.is_warmup.into(),
-        step_cell(placed, say, |placed| placed.steps[0]),
-        step_cell(placed, say, Placed::last),
+        step_cell(placed.filter(|_| is_explained), say, |placed| placed.steps[0]),
+        step_cell(placed.filter(|_| is_explained), say, Placed::last),
         Value::from(ttft).into(),
     ];
     let unknown = known::no_step;

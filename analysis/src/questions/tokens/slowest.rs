@@ -16,7 +16,7 @@ use super::{
 use crate::{
     answer::{Cell, Column, Table, Unit, Value, units::duration},
     context::Context,
-    questions::steps::{Found, GraphMode, Kind},
+    questions::steps::{Doubt, Found, GraphMode, Kind},
 };
 
 /// Tokens that JSON has one by one.
@@ -132,24 +132,23 @@ impl Saying<'_> {
         let told = &self.found.steps[step.at];
         let (call, call_ns) =
             did.call.clone().map_or((None, None), |(it, ns)| (Some(it), Some(ns)));
+        let Doubt { kind, graphs, sums, calls, .. } = told.doubt;
+        let is_part = self.found.is_doubtful || self.correlation.is_part();
+        let alike = (waited.token > 0, (placed.engine, placed.steps[waited.token]));
         row.extend([
             mostly(split, waited).into(),
-            self.alike
-                .get(&(waited.token > 0, (placed.engine, placed.steps[waited.token])))
-                .copied()
-                .unwrap_or(1)
-                .into(),
+            Cell::count(self.alike.get(&alike).copied().unwrap_or(1), is_part),
             did.steps.into(),
             Value::from(self.found.unix_ns(step.start)).into(),
-            Value::from(told.kind.map(Kind::name)).into(),
-            told.row.mode.name().into(),
-            Value::from(told.row.graph_tokens).into(),
-            Value::from(Some(step.requests).filter(|&count| count > 0)).into(),
-            told.row.api_ns.into(),
-            did.joined.into(),
-            Value::from(call).into(),
-            Value::from(call_ns).into(),
-            did.text().into(),
+            known::of_step(kind, told.kind.map(Kind::name)),
+            known::of_step(graphs && told.row.graph_launches > 1, told.row.mode.name()),
+            known::of_step(graphs, told.row.graph_tokens),
+            known::of_step(graphs, Some(told.row.requests).filter(|&count| count > 0)),
+            known::of_step(sums || calls, told.row.api_ns),
+            Cell::count(did.joined, is_part),
+            known::of_step(calls, call),
+            known::of_step(calls, call_ns),
+            known::of_step(kind || graphs || sums || calls || is_part, did.text()),
         ]);
         row
     }

@@ -10,6 +10,9 @@ use super::engine::{Engine, EngineStep};
 /// Of a hundred tokens one may have come before the engine was through with the next step.
 const MOST_EARLY: usize = 100;
 
+/// So many are no chance.
+const MIN_EARLY: usize = 3;
+
 /// What a token waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -199,8 +202,8 @@ fn leaves(engine: &Engine, step: usize, arrived: i64, holds: bool) -> i64 {
 }
 
 /// Whether an engine queues its next step before it gives a token out, where it can: then no token
-/// comes while it does.
-pub(super) fn holds(engine: &Engine, tokens: impl Iterator<Item = (usize, i64)>) -> bool {
+/// comes while it does. `None` where too few tokens tell.
+pub(super) fn holds(engine: &Engine, tokens: impl Iterator<Item = (usize, i64)>) -> Option<bool> {
     let (mut held, mut early) = (0_usize, 0_usize);
     for (step, arrived) in tokens {
         let Some(next) = engine.steps.get(step + 1) else { continue };
@@ -213,7 +216,12 @@ pub(super) fn holds(engine: &Engine, tokens: impl Iterator<Item = (usize, i64)>)
             early += 1;
         }
     }
-    held > 0 && early * MOST_EARLY <= held
+    let is_rare = early * MOST_EARLY <= held;
+    match held {
+        0 => Some(false),
+        MOST_EARLY.. if is_rare => Some(true),
+        _ => (!is_rare && early >= MIN_EARLY).then_some(false),
+    }
 }
 
 #[cfg(test)]

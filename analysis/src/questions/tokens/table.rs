@@ -108,10 +108,10 @@ pub(super) fn answer(
     let say = Saying { correlation, found, long_calls, joins: &joins, alike: &alike, context };
     figures(&first, &next, &by_load, correlation, offsets, &mut answer);
     answer.sentences = sentences(&first, &next, &slowest, &say);
-    headline(&slowest, &mut answer);
+    headline(&slowest, correlation.is_part(), &mut answer);
     let [slowest_first, slowest_next] = &slowest;
     answer.tables = vec![
-        parts(&first, &next),
+        parts(&first, &next, correlation.is_part()),
         say.slowest("slowest_next", "the slowest tokens after the first", slowest_next),
         say.slowest("slowest_first", "the slowest first tokens", slowest_first),
         requests(&say),
@@ -132,8 +132,9 @@ fn figures(
     let sum = |of: fn(&Matched) -> u64| by_load.iter().map(of).sum::<u64>();
     let (tokens, matched, ambiguous) =
         (sum(|it| it.tokens), sum(|it| it.certain), sum(|it| it.ambiguous));
+    let is_part = correlation.is_part();
     let mut count = |name, title, value: u64| {
-        answer.figure(name, title, Unit::Count, value, Grade::Exact);
+        answer.figure(name, title, Unit::Count, value, known::of_requests(is_part));
     };
     count("requests", "requests", correlation.asked.len() as u64);
     count("tokens", "token times of the client", tokens);
@@ -147,7 +148,7 @@ fn figures(
         ("itl_p99_ns", "between tokens p99", next, 0.99),
     ] {
         if let Some(ns) = sum.quantile(part) {
-            answer.figure(name, title, Unit::Nanoseconds, ns, Grade::Exact);
+            answer.figure(name, title, Unit::Nanoseconds, ns, known::of_requests(is_part));
         }
     }
     for (name, title, sum) in [
@@ -156,7 +157,7 @@ fn figures(
     ] {
         if sum.total() > 0 {
             let share = sum.unexplained as f64 / sum.total() as f64;
-            answer.figure(name, title, Unit::Ratio, share, Grade::Exact);
+            answer.figure(name, title, Unit::Ratio, share, known::of_requests(is_part));
         }
     }
     clock_figures(correlation, offsets, answer);
@@ -205,7 +206,7 @@ fn clock_figures(
     }
 }
 
-fn parts(first: &Sum, next: &Sum) -> Table {
+fn parts(first: &Sum, next: &Sum, is_part: bool) -> Table {
     let holds = known::joined;
     let mut table = Table::new(
         "parts",
@@ -233,8 +234,8 @@ fn parts(first: &Sum, next: &Sum) -> Table {
         let mut row = vec![name.into(), title.into()];
         for sum in [first, next] {
             let share = (sum.total() > 0).then(|| of(sum) as f64 / sum.total() as f64);
-            row.push(Cell::graded(sum.mean(of(sum)), Grade::Exact));
-            row.push(Cell::graded(share, Grade::Exact));
+            row.push(Cell::graded(sum.mean(of(sum)), known::of_requests(is_part)));
+            row.push(Cell::graded(share, known::of_requests(is_part)));
         }
         table.rows.push(row);
     }
@@ -249,7 +250,14 @@ fn mean_cells(sum: &Sum, part: Part) -> [Cell; 2] {
     };
     let count = sum.times.len() as f64;
     let error = ESTIMATE_ERROR_NS * sum.explained as f64 / count;
-    let scaled = |scale: f64| grade(length, part, scale, error * count);
+    let is_whole = sum.explained == sum.times.len();
+    let scaled = |scale: f64| {
+        if is_whole {
+            grade(length, part, scale, error * count)
+        } else {
+            Some(known::of_some(part, length.low as f64 * scale))
+        }
+    };
     let share = length.ns as f64 / total as f64;
     [
         Cell { value: mean.into(), grade: scaled(1.0 / count) },
@@ -291,7 +299,7 @@ fn sentences(first: &Sum, next: &Sum, slowest: &[Vec<Waited>; 2], say: &Saying<'
 }
 
 /// Of the slowest token of all; its sentence is the last but one where it is a first one.
-fn headline(slowest: &[Vec<Waited>; 2], answer: &mut Answer) {
+fn headline(slowest: &[Vec<Waited>; 2], is_part: bool, answer: &mut Answer) {
     let took = |list: &Vec<Waited>| list.first().map(|waited| waited.to - waited.from);
     let [first, next] = [took(&slowest[0]), took(&slowest[1])];
     let back = if first > next && next.is_some() { 2 } else { 1 };
@@ -304,7 +312,7 @@ fn headline(slowest: &[Vec<Waited>; 2], answer: &mut Answer) {
         "what did the slowest token wait for?",
         Unit::Nanoseconds,
         took,
-        Grade::Exact,
+        known::of_requests(is_part),
         detail,
     );
 }
@@ -344,7 +352,7 @@ fn loads(by_load: &[Matched], correlation: &Correlation<'_>) -> Table {
 
 fn notes(correlation: &Correlation<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    if correlation.holds.contains(&true) {
+    if correlation.holds.contains(&Some(true)) {
         notes.push(
             "no token came while the engine queued the next step, so it gives tokens out behind \
              that: this time is the host's"

@@ -147,7 +147,7 @@ fn an_output_for_which_nobody_waits_is_let_go() {
         if let Some(output) = order.next_settled() {
             assert_eq!(output.high, None);
         }
-        assert!(order.open.len() <= MAX_OPEN);
+        assert!(order.open.len() <= MAX_OPEN_OUTPUTS);
     }
 }
 

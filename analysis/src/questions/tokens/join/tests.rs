@@ -58,6 +58,7 @@ fn simulate(seed: u64, kind: Kind) -> Simulated {
                     ends_by_length: true,
                     is_warmup: false,
                     is_sparse: false,
+                    is_touched: false,
                 });
             }
         }
@@ -196,6 +197,7 @@ fn asked(sent_ms: i64, arrivals_ms: &[i64], tokens: Option<u32>) -> Asked {
         ends_by_length: false,
         is_warmup: false,
         is_sparse: false,
+        is_touched: false,
     }
 }
 

@@ -57,8 +57,13 @@ fn an_engine_that_queues_first_and_gives_out_then_is_bound_by_its_host() {
     assert_eq!(parts(&split), [0, 0, 9, 1, 0, 0]);
     // Nothing came while the next step was queued.
     let late = [(0, 20 * MS), (1, 30 * MS)];
-    assert!(holds(&engine, late.into_iter()));
-    assert!(!holds(&engine, [(0, 12 * MS), (1, 30 * MS)].into_iter()));
+    let late = |times: usize| late.into_iter().cycle().take(2 * times);
+    assert_eq!(holds(&engine, late(100)), Some(true));
+    assert_eq!(holds(&engine, late(10)), None, "so few may have been slow on their way");
+    let early = |times: usize| std::iter::repeat_n((0, 12 * MS), times);
+    assert_eq!(holds(&engine, early(3).chain(late(10))), Some(false));
+    assert_eq!(holds(&engine, early(2).chain(late(10))), None);
+    assert_eq!(holds(&engine, early(1).chain(late(200))), Some(true));
 }
 
 #[test]
