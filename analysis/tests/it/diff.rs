@@ -6,12 +6,11 @@ use analysis::diff::{Diff, Difference, Kind, diff, read};
 use tempfile::TempDir;
 
 use super::{
-    mutations::mutate,
+    mutations::{mutate, seeds},
     random::Random,
     scene::{Scene, segment_name},
 };
 
-/// `MUTATIONS` in the environment asks for another number.
 const MUTATIONS: u64 = 500;
 
 const SEGMENTS: usize = 3;
@@ -94,9 +93,8 @@ fn what_was_changed_is_found_and_nothing_else() {
 /// Both traces are of one world: whatever one of them lacks is no difference.
 #[test]
 fn what_damage_hides_is_not_called_a_difference() {
-    let asked = std::env::var("MUTATIONS").ok().and_then(|number| number.parse().ok());
     let (mut read_all, mut doubtful) = (0_u64, 0_u64);
-    for seed in 0..asked.unwrap_or(MUTATIONS) {
+    for seed in seeds(MUTATIONS) {
         let scene = Scene::new(seed % 50, SEGMENTS, 40);
         let (whole, damaged) = (written(&scene), written(&scene));
         let what = mutate(damaged.path(), &mut Random(seed ^ 0xd1ff));

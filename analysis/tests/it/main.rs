@@ -12,6 +12,8 @@ mod command_line;
 mod counts;
 mod cupti;
 mod diff;
+mod engine;
+mod engine_mutations;
 mod export;
 mod findings;
 mod merge;
@@ -23,6 +25,7 @@ mod scene;
 #[path = "../../../sidecar/tests/it/scripted.rs"]
 #[expect(dead_code, reason = "the sidecar's tests use more of it")]
 mod scripted;
+mod segments;
 mod startup;
 mod tables;
 mod timeline;

@@ -1,6 +1,6 @@
 //! A trace that is damaged somewhere: figures stay right, or say that they are not known.
 
-use std::{fs, path::Path};
+use std::{fs, ops::Range, path::Path};
 
 use analysis::{pass::Window, questions::Name};
 use serde_json::Value;
@@ -13,8 +13,17 @@ use super::{
 
 const QUESTIONS: [Name; 3] = [Name::Summary, Name::Launches, Name::Memory];
 
-/// `MUTATIONS` in the environment asks for another number.
 const MUTATIONS: u64 = 2000;
+
+/// So many damage something, and leave something.
+pub(crate) const FEW: u64 = 100;
+
+/// `MUTATIONS` in the environment asks for another number, `FIRST` for another first one.
+pub(crate) fn seeds(usual: u64) -> Range<u64> {
+    let asked = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let first = asked("FIRST").unwrap_or(0);
+    first..first + asked("MUTATIONS").unwrap_or(usual)
+}
 
 #[test]
 fn a_whole_trace_is_answered_exactly() {
@@ -32,10 +41,9 @@ fn a_whole_trace_is_answered_exactly() {
 
 #[test]
 fn a_damaged_trace_is_never_answered_wrongly() {
-    let asked = std::env::var("MUTATIONS").ok().and_then(|number| number.parse().ok());
-    let mutations = asked.unwrap_or(MUTATIONS);
+    let seeds = seeds(MUTATIONS);
     let (mut changed, mut lowered) = (0, 0);
-    for seed in 0..mutations {
+    for seed in seeds.clone() {
         let directory = tempfile::tempdir().unwrap();
         let scene = Scene::new(seed % 50, 3, 25);
         scene.write(directory.path());
@@ -48,8 +56,12 @@ fn a_damaged_trace_is_never_answered_wrongly() {
         let judge = Judge { seed, what: &what, truth: &scene.truth, uncertain: 0 };
         lowered += u64::from(judge.all(&answers) > 0);
     }
-    assert!(changed > mutations / 2 && lowered > mutations / 4, "{changed} {lowered}");
-    assert!(lowered < changed, "some damage touches no figure");
+    let count = seeds.end - seeds.start;
+    // One or two may be of any kind.
+    if count >= FEW {
+        assert!(changed > count / 2 && lowered > count / 4, "{changed} {lowered}");
+        assert!(lowered < changed, "some damage touches no figure");
+    }
 }
 
 /// Damages one file, and says how.
