@@ -1,7 +1,7 @@
 //! `timeline --merge`: profiles that are made of a trace, so that it is known which launch is which.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -253,6 +253,33 @@ fn threads_are_told_by_their_launches() {
         let (answer, timeline) = merge(directory.path(), profile.json().to_string().as_bytes());
         assert!(figure(&answer, "profile_launches_matched") < calls);
         check_flows(&timeline, &profile);
+    }
+}
+
+/// Of a thread that it does not know the profiler writes the lower half of its `pthread_t`, which the
+/// next thread may have too.
+#[test]
+fn threads_that_had_one_number_one_after_the_other_are_told_apart() {
+    for seed in 0..4 {
+        let Scenery { directory, profile } = scenery(seed);
+        let calls = profile.clone().calls().count() as u64;
+        let numbers: BTreeSet<u64> =
+            profile.clone().calls().map(|call| call["tid"].as_u64().unwrap()).collect();
+        for sequence in 1..=3 {
+            let file = directory.path().join(segment_name(sequence));
+            let mut text = fs::read_to_string(&file).unwrap();
+            for tid in &numbers {
+                text =
+                    text.replace(&format!("\"tid\":{tid},"), &format!("\"tid\":{sequence}0{tid},"));
+            }
+            fs::write(&file, text).unwrap();
+        }
+        let (answer, timeline) = merge(directory.path(), profile.json().to_string().as_bytes());
+        assert_eq!(figure(&answer, "profile_launches_matched"), calls, "{}", notes(&answer));
+        assert_eq!(figure(&answer, "profile_launches_missing"), 0, "seed {seed}");
+        assert!(notes(&answer).contains("threads 107, 207, 307 of process"), "{}", notes(&answer));
+        assert!(!notes(&answer).contains("not the trace's"), "{}", notes(&answer));
+        assert_eq!(check_flows(&timeline, &profile), profile.launched.len());
     }
 }
 

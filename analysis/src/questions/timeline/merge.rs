@@ -82,10 +82,11 @@ struct Joined {
     threads: Vec<SameThread>,
 }
 
-/// Process and thread as both number them, and how many launches have matched.
+/// Process and thread as both number them, and how many launches have matched. Of ours there are several
+/// where threads had one number one after the other, see [`Merge::at`].
 struct SameThread {
     theirs: (i64, i64),
-    ours: (u32, u32),
+    ours: Vec<(u32, u32)>,
     launches: usize,
 }
 
@@ -208,6 +209,9 @@ impl Merge {
     }
 
     /// Each thread of the profile with that of the trace that has most of its launches.
+    ///
+    /// A thread that Kineto does not know has half of its `pthread_t` for a number, which the threads
+    /// behind it get again: its launches are then those of several of ours, one after the other.
     fn at(
         &self,
         offset: i64,
@@ -226,34 +230,80 @@ impl Merge {
         let mut weight = 0;
         for at in order.into_iter().take(MAX_THREADS) {
             let (thread, calls, places) = &theirs[at];
-            let fits = ours.iter().enumerate().filter(|(at, _)| !taken[*at]);
-            let fits = fits.map(|(at, (_, ours))| (at, align::at(calls, ours, offset)));
-            let Some((number, fit)) = fits.max_by_key(|(_, fit)| fit.score()) else { continue };
-            if fit.score() <= 0 || fit.pairs.len() * 2 < calls.len() {
+            let parts = parts(calls, ours, &taken, offset);
+            // Fits are large, so that of each part is made anew.
+            let fits: Vec<_> = parts
+                .into_iter()
+                .map(|number| (number, align::at(calls, &ours[number].1, offset)))
+                .collect();
+            let launches: usize = fits.iter().map(|(_, fit)| fit.pairs.len()).sum();
+            if launches == 0 || launches * 2 < calls.len() {
                 continue;
             }
-            taken[number] = true;
-            let (key, queued) = &ours[number];
-            // All threads have the same clocks: that with most launches bounds them.
-            if fit.pairs.len() > weight {
-                weight = fit.pairs.len();
-                joined.bounds = fit.bounds(calls, queued);
-            }
-            let own: HashMap<i64, u64, Hasher> =
-                self.calls[*key].iter().map(|call| (call.queued.begin, call.flow)).collect();
-            for &(one, other) in &fit.pairs {
-                let begin = queued[other as usize].begin;
-                let flow = own.get(&begin).copied();
-                joined.launches[places[one as usize]] = flow.map(|flow| (flow, begin));
-            }
-            joined.threads.push(SameThread {
+            let mut same = SameThread {
                 theirs: profile.threads[*thread as usize],
-                ours: **key,
-                launches: fit.pairs.len(),
-            });
+                ours: Vec::new(),
+                launches,
+            };
+            for (number, fit) in fits {
+                taken[number] = true;
+                let (key, queued) = &ours[number];
+                // All threads have the same clocks: that with most launches bounds them.
+                if fit.pairs.len() > weight {
+                    weight = fit.pairs.len();
+                    joined.bounds = fit.bounds(calls, queued);
+                }
+                let own: HashMap<i64, u64, Hasher> =
+                    self.calls[*key].iter().map(|call| (call.queued.begin, call.flow)).collect();
+                for &(one, other) in &fit.pairs {
+                    let begin = queued[other as usize].begin;
+                    let flow = own.get(&begin).copied();
+                    joined.launches[places[one as usize]] = flow.map(|flow| (flow, begin));
+                }
+                same.ours.push(**key);
+            }
+            joined.threads.push(same);
         }
         joined
     }
+}
+
+/// The places of our threads that are one of the profile: first the one that fits best, then those that
+/// launched before it began or after it ended.
+fn parts(
+    calls: &[Queued],
+    ours: &[(&(u32, u32), Vec<Queued>)],
+    taken: &[bool],
+    offset: i64,
+) -> Vec<usize> {
+    let mut candidates: Vec<(i64, u64, usize)> = Vec::new();
+    for (number, (_, queued)) in ours.iter().enumerate().filter(|(number, _)| !taken[*number]) {
+        let fit = align::at(calls, queued, offset);
+        let (from, to) = lifetime(queued);
+        let begun = |ns: i64| calls.partition_point(|call| call.begin.saturating_add(offset) < ns);
+        let meanwhile = begun(to) - begun(from);
+        if fit.score() > 0 && fit.pairs.len() * 2 >= meanwhile {
+            candidates.push((-fit.score(), fit.distance(calls, queued), number));
+        }
+    }
+    candidates.sort_unstable();
+    let mut chosen: Vec<usize> = Vec::new();
+    let mut lifetimes: BTreeMap<i64, i64> = BTreeMap::new();
+    for (_, _, number) in candidates {
+        let (from, to) = lifetime(&ours[number].1);
+        // Those that are chosen do not overlap, so that the last to begin is the last to end.
+        if lifetimes.range(..=to).next_back().is_none_or(|(_, end)| *end < from) {
+            lifetimes.insert(from, to);
+            chosen.push(number);
+        }
+    }
+    chosen
+}
+
+/// As far as launches tell it; these are in the order of their times.
+fn lifetime(queued: &[Queued]) -> (i64, i64) {
+    let end = queued.iter().map(|call| call.end).max();
+    (queued.first().map_or(0, |call| call.begin), end.unwrap_or(0))
 }
 
 impl Profile {

@@ -68,6 +68,15 @@ impl Fit {
             - i64::try_from(self.contradicted).unwrap_or(i64::MAX)
     }
 
+    /// How far the calls that match are apart: tells two fits of the same score apart.
+    pub(super) fn distance(&self, theirs: &[Queued], ours: &[Queued]) -> u64 {
+        let apart = |&(one, other): &(u32, u32)| {
+            let moved = middle(&theirs[one as usize]).saturating_add(self.offset);
+            moved.abs_diff(middle(&ours[other as usize]))
+        };
+        self.pairs.iter().map(apart).fold(0, u64::saturating_add)
+    }
+
     /// Between what the difference of the clocks lies, by all but a hundredth of the calls; the first
     /// is larger than the second where the clocks drift, or the calls are not the same.
     pub(super) fn bounds(&self, theirs: &[Queued], ours: &[Queued]) -> (i64, i64) {

@@ -18,6 +18,9 @@ use super::{
 /// Names of kernels are cut as those of launches are.
 const MAX_NAME_BYTES: usize = 4096;
 
+/// Of our threads in a note.
+const MAX_NUMBERS: usize = 16;
+
 /// Streams of all devices; slices of others are left out.
 const MAX_STREAMS: usize = 4096;
 
@@ -118,7 +121,8 @@ impl Merge {
         let matched = joined.launches.iter().flatten();
         let times = || matched.clone().map(|&(_, begin)| begin);
         let within = times().min().zip(times().max());
-        let of_threads = joined.threads.iter().filter_map(|it| self.calls.get(&it.ours));
+        let of_threads = joined.threads.iter().flat_map(|it| &it.ours);
+        let of_threads = of_threads.filter_map(|thread| self.calls.get(thread));
         let ours = of_threads.flatten().filter(|call| {
             within.is_some_and(|(from, to)| (from..=to).contains(&call.queued.begin))
         });
@@ -135,11 +139,26 @@ impl Merge {
 fn notes(joined: &Joined, profile: &Profile, path: &str) -> Vec<String> {
     let mut notes = Vec::new();
     for SameThread { theirs, ours, launches } in &joined.threads {
-        let ((pid, tid), (our_pid, our_tid)) = (*theirs, *ours);
-        let is_same = (pid, tid) == (our_pid.into(), our_tid.into());
-        let note =
-            format!("thread {tid} of process {pid} in {path}: {launches} launches are those of");
-        notes.extend((!is_same).then(|| format!("{note} thread {our_tid} of process {our_pid}")));
+        let (pid, tid) = *theirs;
+        let is_same = |(our_pid, our_tid): &(u32, u32)| {
+            (pid, tid) == (i64::from(*our_pid), i64::from(*our_tid))
+        };
+        if ours.iter().all(is_same) {
+            continue;
+        }
+        let Some((our_pid, _)) = ours.first() else { continue };
+        let mut numbers: Vec<String> = ours.iter().map(|(_, tid)| tid.to_string()).collect();
+        numbers.sort_unstable();
+        let threads = if numbers.len() == 1 { "thread" } else { "threads" };
+        if let more @ 1.. = numbers.len().saturating_sub(MAX_NUMBERS) {
+            numbers.truncate(MAX_NUMBERS);
+            numbers.push(format!("{more} more"));
+        }
+        notes.push(format!(
+            "thread {tid} of process {pid} in {path}: {launches} launches are those of {threads} {} of \
+             process {our_pid}",
+            numbers.join(", ")
+        ));
     }
     let others = profile.threads.len().saturating_sub(joined.threads.len());
     if others > 0 {
