@@ -385,3 +385,39 @@ fn launches_of_a_real_engine_lead_to_their_kernels() {
     let bound = |side: &str| answer["figures"]["profile_clock_offset_ns"][side].as_f64().unwrap();
     assert!(bound("low") < 0.0 && bound("high") > 0.0 && bound("high") - bound("low") < 1500.0);
 }
+
+/// What torch.profiler itself has written of three threads, two of them new ones in each of its steps: by
+/// their numbers these are two. Each stream is one of the profiler's numbers and one of our handles.
+#[test]
+fn a_real_profile_of_threads_leads_to_their_streams() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let profile = fs::read(data.join("h200-threads.profile.json.gz")).unwrap();
+    let (answer, timeline) = merge(&data.join("h200-threads.jsonl.zst"), &profile);
+    for figure_name in ["profile_launches", "profile_launches_matched", "flows_to_gpu"] {
+        assert_eq!(figure(&answer, figure_name), 1281, "{figure_name}: {}", notes(&answer));
+    }
+    assert_eq!(figure(&answer, "profile_launches_missing"), 0);
+    assert!(notes(&answer).contains("threads 561, 563, 566 of process 485"), "{}", notes(&answer));
+    let mut calls = BTreeMap::new();
+    for call in timeline.calls() {
+        calls.extend(call.flows.iter().map(|flow| (*flow, call)));
+    }
+    let mut handles = BTreeMap::new();
+    let mut alike = 0;
+    for stream in ["stream 7", "stream 18", "stream 22"] {
+        for slice in timeline.on(stream) {
+            let [flow] = slice.ends[..] else { continue };
+            let call = calls[&flow];
+            assert!(call.begin < slice.begin);
+            handles.entry(stream).or_insert_with(BTreeSet::new).insert(&call.arguments["stream"]);
+            for shape in ["grid", "block", "bytes"] {
+                let of_both = call.arguments.get(shape).zip(slice.arguments.get(shape));
+                assert!(of_both.is_none_or(|(ours, theirs)| ours == theirs), "{call:?} {slice:?}");
+                alike += usize::from(of_both.is_some());
+            }
+        }
+    }
+    let all: BTreeSet<_> = handles.values().flatten().collect();
+    assert!(handles.values().all(|handles| handles.len() == 1) && all.len() == 3, "{handles:?}");
+    assert!(alike > 2000, "{alike}");
+}
