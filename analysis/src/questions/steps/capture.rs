@@ -5,8 +5,14 @@
 //! So the number is the width of the grid that most launches of a graph have, among kernels whose
 //! grids differ from capture to capture as often as any kernel's do. That leaves out kernels of a
 //! constant grid, and such as stop growing at some number of blocks (collectives).
+//!
+//! A norm of short rows may have one block for several tokens. That is seen where its grid is that of
+//! another kernel divided and rounded up, see [`Packing`]; then the other one's grid counts.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    rc::Rc,
+};
 
 use super::fingerprint::Fingerprint;
 use crate::context::function::Hasher;
@@ -22,6 +28,16 @@ const MAX_KERNELS: usize = 1 << 16;
 
 /// Kernels and widths in the votes of one graph or step.
 const MAX_VOTES: usize = 256;
+
+/// Captures and steps of different grids whose grids are compared, and kernels of each.
+const MAX_SEEN: usize = 1024;
+const MAX_SINGLES: usize = 64;
+
+/// Pairs of kernels that are compared.
+const MAX_PAIRS: usize = 1 << 16;
+
+/// Tokens of one block.
+const MAX_PACKED: u32 = 8;
 
 /// A kernel takes part if its grid took at least this part of the sizes that any kernel's took.
 const OFTEN: f64 = 0.9;
@@ -59,51 +75,178 @@ impl Votes {
         }
     }
 
-    /// The width that most launches have; of several the least.
-    fn winner(&self, takes_part: impl Fn(u64) -> bool) -> Option<u32> {
-        let mut counts: Vec<(u32, u32)> = Vec::new();
-        for vote in self.0.iter().filter(|vote| takes_part(vote.kernel)) {
-            match counts.iter_mut().find(|(width, _)| *width == vote.width) {
-                Some((_, count)) => *count += vote.count,
-                None => counts.push((vote.width, vote.count)),
+    /// Of each kernel the width that most of its launches have; of several the least.
+    fn usual(&self) -> Vec<(u64, u32)> {
+        let mut usual: Vec<&Vote> = Vec::new();
+        for vote in &self.0 {
+            match usual.iter_mut().find(|other| other.kernel == vote.kernel) {
+                Some(other) if (vote.count, other.width) > (other.count, vote.width) => {
+                    *other = vote;
+                }
+                Some(_) => {}
+                None => usual.push(vote),
             }
         }
-        counts.into_iter().max_by_key(|&(width, count)| (count, u32::MAX - width)).map(|it| it.0)
+        usual.into_iter().map(|vote| (vote.kernel, vote.width)).collect()
+    }
+
+    /// The width that most launches have; of several the least. `None` if it is not known.
+    fn winner(
+        &self,
+        takes_part: impl Fn(u64) -> bool,
+        width_of: impl Fn(&Vote) -> Option<u32>,
+    ) -> Option<u32> {
+        let mut counts: Vec<(Option<u32>, u32)> = Vec::new();
+        for vote in self.0.iter().filter(|vote| takes_part(vote.kernel)) {
+            let of_vote = width_of(vote);
+            match counts.iter_mut().find(|(width, _)| *width == of_vote) {
+                Some((_, count)) => *count += vote.count,
+                None => counts.push((of_vote, vote.count)),
+            }
+        }
+        let order = |width: Option<u32>| u32::MAX - width.unwrap_or(0);
+        counts.into_iter().max_by_key(|&(width, count)| (count, order(width)))?.0
     }
 }
 
-/// The widths of each kernel's grids.
+/// The widths of each kernel's grids in captures, and in steps without graphs.
 #[derive(Debug, Default)]
-pub(super) struct Widths(HashMap<u64, Vec<u32>, Hasher>);
+pub(super) struct Widths {
+    of: HashMap<u64, Vec<u32>, Hasher>,
+    /// Of a capture or step the usual width of each kernel.
+    seen: Vec<Vec<(u64, u32)>>,
+    is_seen: HashSet<Vec<(u64, u32)>, Hasher>,
+    /// By kernel: the others that it was launched with.
+    packings: HashMap<u64, Vec<(u64, Packing)>, Hasher>,
+    pairs: usize,
+}
 
-impl Widths {
-    pub(super) fn launch(&mut self, kernel: u64, grid: Option<[u32; 3]>) {
-        let Some([width, 1, 1]) = grid else { return };
-        if self.0.len() >= MAX_KERNELS && !self.0.contains_key(&kernel) {
-            return;
+/// Whether a kernel's width is that of another one divided and rounded up.
+#[derive(Debug, Clone, Copy)]
+struct Packing {
+    /// Bit by bit: it may be divided by so much.
+    possible: u16,
+    /// It was rounded up: the other kernel's width is no multiple in any case.
+    rounded: u16,
+    /// Of the other one.
+    divisor: u32,
+    most: u32,
+}
+
+impl Packing {
+    const NONE: Self = Self { possible: u16::MAX, rounded: 0, divisor: 0, most: 0 };
+
+    fn add(&mut self, width: u32, other: u32) {
+        for by in 2..=MAX_PACKED {
+            if other.div_ceil(by) != width {
+                self.possible &= !(1 << by);
+            }
+            if !other.is_multiple_of(by) {
+                self.rounded |= 1 << by;
+            }
         }
-        let widths = self.0.entry(kernel).or_default();
-        if let Err(at) = widths.binary_search(&width)
-            && widths.len() < MAX_WIDTHS
-        {
-            widths.insert(at, width);
-        }
+        self.divisor = greatest_divisor(self.divisor, other);
+        self.most = self.most.max(other);
     }
 
+    /// How many of the other's blocks are in one, where enough of them were seen. Widths that have a
+    /// divisor are those of a kernel with several blocks for a token.
+    fn by(self) -> Option<u32> {
+        let is_proved =
+            |by: &u32| self.possible & self.rounded & (1 << by) != 0 && self.most >= 16 * by;
+        (2..=MAX_PACKED).find(is_proved).filter(|_| self.divisor == 1)
+    }
+}
+
+fn greatest_divisor(mut one: u32, mut other: u32) -> u32 {
+    while other > 0 {
+        (one, other) = (other, one % other);
+    }
+    one
+}
+
+impl Widths {
     /// How many tokens these launches were for.
     pub(super) fn tokens(&self, votes: &Votes) -> Option<u32> {
-        let widths_of = |kernel: u64| self.0.get(&kernel).map_or(0, Vec::len);
+        let widths_of = |kernel: u64| self.of.get(&kernel).map_or(0, Vec::len);
         let most = votes.0.iter().map(|vote| widths_of(vote.kernel)).max()?;
         // Of a few sizes one more or less tells nothing.
         let least = (most as f64 * OFTEN).min(most as f64 - 1.0).max(2.0);
-        votes.winner(|kernel| widths_of(kernel) as f64 >= least).or_else(|| votes.winner(|_| true))
+        let usual = votes.usual();
+        let width_of = |vote: &Vote| self.unpacked(vote, &usual);
+        let takes_part = |kernel: u64| widths_of(kernel) as f64 >= least;
+        if votes.0.iter().any(|vote| takes_part(vote.kernel)) {
+            votes.winner(takes_part, width_of)
+        } else {
+            votes.winner(|_| true, width_of)
+        }
     }
 
-    /// Launches outside captures.
-    pub(super) fn learn(&mut self, votes: &Votes) {
-        for vote in &votes.0 {
-            self.launch(vote.kernel, Some([vote.width, 1, 1]));
+    /// The width, or where that is of blocks for several tokens the one of the kernel with one for each.
+    fn unpacked(&self, vote: &Vote, usual: &[(u64, u32)]) -> Option<u32> {
+        let mut packed = self.packed(vote.kernel).peekable();
+        if packed.peek().is_none() {
+            return Some(vote.width);
         }
+        // Not one that is packed itself.
+        let (_, other) = packed.filter(|(_, other)| self.packed(*other).next().is_none()).min()?;
+        if let Some((_, width)) = usual.iter().find(|(kernel, _)| *kernel == other) {
+            return Some(*width);
+        }
+        // It is not among these launches, as the cache's is in no piece: what was it where they are alike?
+        let mut widths: BTreeSet<u32> = BTreeSet::new();
+        for seen in &self.seen {
+            let width = |kernel: u64| {
+                seen.binary_search_by_key(&kernel, |it| it.0).ok().map(|at| seen[at].1)
+            };
+            let is_alike = width(vote.kernel) == Some(vote.width)
+                && usual.iter().all(|&(kernel, own)| width(kernel).is_none_or(|it| it == own));
+            if let Some(of_other) = width(other).filter(|_| is_alike) {
+                widths.insert(of_other);
+            }
+        }
+        widths.first().copied().filter(|_| widths.len() == 1)
+    }
+
+    /// The kernels whose blocks a kernel has several of in one, and how many.
+    fn packed(&self, kernel: u64) -> impl Iterator<Item = (u32, u64)> {
+        let packings = self.packings.get(&kernel).into_iter().flatten();
+        packings.filter_map(|(other, packing)| Some((packing.by()?, *other)))
+    }
+
+    /// Launches of a capture, or of a step without graphs.
+    pub(super) fn learn(&mut self, votes: &Votes) {
+        let mut usual = votes.usual();
+        usual.sort_unstable();
+        for &(kernel, width) in &usual {
+            if self.of.len() >= MAX_KERNELS && !self.of.contains_key(&kernel) {
+                continue;
+            }
+            let widths = self.of.entry(kernel).or_default();
+            if let Err(at) = widths.binary_search(&width)
+                && widths.len() < MAX_WIDTHS
+            {
+                widths.insert(at, width);
+            }
+        }
+        usual.truncate(MAX_SINGLES);
+        if self.seen.len() >= MAX_SEEN || !self.is_seen.insert(usual.clone()) {
+            return;
+        }
+        for &(kernel, width) in &usual {
+            for &(other, of_other) in usual.iter().filter(|(other, _)| *other != kernel) {
+                let packings = self.packings.entry(kernel).or_default();
+                if let Some((_, packing)) = packings.iter_mut().find(|it| it.0 == other) {
+                    packing.add(width, of_other);
+                } else if self.pairs < MAX_PAIRS {
+                    self.pairs += 1;
+                    let mut packing = Packing::NONE;
+                    packing.add(width, of_other);
+                    packings.push((other, packing));
+                }
+            }
+        }
+        self.seen.push(usual);
     }
 }
 
@@ -145,6 +288,7 @@ impl Captures {
     pub(super) fn end(&mut self, stream: u64, graph: Option<u64>) {
         let Some(at) = self.open.iter().position(|open| open.streams[0] == stream) else { return };
         let open = self.open.swap_remove(at);
+        self.widths.learn(&open.captured.votes);
         if let Some(graph) = graph
             && self.graphs.len() < MAX_GRAPHS
         {
@@ -175,7 +319,6 @@ impl Captures {
         open.captured.launches += 1;
         open.captured.votes.launch(kernel, grid);
         open.captured.fingerprint.add(shape);
-        self.widths.launch(kernel, grid);
         true
     }
 
@@ -258,6 +401,68 @@ mod tests {
             assert_eq!(captures.widths.tokens(&captured.votes), Some(tokens));
         }
         assert!(!captures.launch(7, 1, None, &[]), "the capture is over");
+    }
+
+    /// By layer: two norms with a block for two tokens, rotary with two blocks for one, an activation
+    /// with five and a half, and in graphs of the whole model the cache with one.
+    fn capture_packed(captures: &mut Captures, tokens: u32, graph: u64, is_whole: bool) {
+        captures.begin(7);
+        for _ in 0..4 {
+            let mut launch = |kernel: u64, width: u32| {
+                assert!(captures.launch(7, kernel, Some([width, 1, 1]), &[kernel]));
+            };
+            launch(1, tokens.div_ceil(2));
+            launch(1, tokens.div_ceil(2));
+            launch(6, tokens.div_ceil(4));
+            launch(2, 2 * tokens);
+            launch(3, (11 * tokens).div_ceil(2));
+            launch(4, 132);
+            if is_whole {
+                launch(5, tokens);
+            }
+        }
+        captures.end(7, Some(graph));
+        captures.instantiate(Some(graph), Some(graph));
+    }
+
+    #[test]
+    fn blocks_for_several_tokens_are_told_by_those_for_one() {
+        let sizes: Vec<u32> = [1, 2, 4].into_iter().chain((8..=512).step_by(8)).collect();
+        let mut captures = Captures::default();
+        for (graph, &tokens) in (0..).zip(&sizes) {
+            capture_packed(&mut captures, tokens, graph, false);
+        }
+        for (graph, &tokens) in (1000..).zip(&sizes) {
+            capture_packed(&mut captures, tokens, graph, true);
+        }
+        // One that no graph of the whole model tells.
+        capture_packed(&mut captures, 1000, 5000, false);
+        let size = |graph: u64| captures.widths.tokens(&captures.executable(graph).unwrap().votes);
+        for (graph, &tokens) in (0..).zip(&sizes) {
+            assert_eq!(size(graph), Some(tokens), "of a piece");
+            assert_eq!(size(1000 + graph), Some(tokens), "of the whole model");
+        }
+        assert_eq!(size(5000), None);
+    }
+
+    /// Fills before the first step have many sizes, those in it one.
+    #[test]
+    fn what_was_launched_before_the_first_steps_does_not_hide_their_tokens() {
+        let mut widths = Widths::default();
+        let votes = |launches: &[(u64, u32, u32)]| {
+            let mut votes = Votes::default();
+            for &(kernel, width, count) in launches {
+                (0..count).for_each(|_| votes.launch(kernel, Some([width, 1, 1])));
+            }
+            votes
+        };
+        let fills: Vec<(u64, u32, u32)> = (1..60).map(|width| (9, width, 1)).collect();
+        widths.learn(&votes(&fills));
+        for tokens in [69, 835, 8, 8, 7, 6, 5] {
+            let step = votes(&[(1, tokens, 32), (9, 1, 18), (2, tokens, 16), (3, 132, 16)]);
+            widths.learn(&step);
+            assert_eq!(widths.tokens(&step), Some(tokens));
+        }
     }
 
     #[test]
