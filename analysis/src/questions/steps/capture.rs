@@ -166,14 +166,18 @@ fn greatest_divisor(mut one: u32, mut other: u32) -> u32 {
 }
 
 impl Widths {
-    /// How many tokens these launches were for.
-    pub(super) fn tokens(&self, votes: &Votes) -> Option<u32> {
+    /// How many tokens these launches were for. What is not known here of blocks for several tokens may
+    /// be known of the other widths.
+    pub(super) fn tokens(&self, votes: &Votes, others: &Self) -> Option<u32> {
         let widths_of = |kernel: u64| self.of.get(&kernel).map_or(0, Vec::len);
         let most = votes.0.iter().map(|vote| widths_of(vote.kernel)).max()?;
         // Of a few sizes one more or less tells nothing.
         let least = (most as f64 * OFTEN).min(most as f64 - 1.0).max(2.0);
         let usual = votes.usual();
-        let width_of = |vote: &Vote| self.unpacked(vote, &usual);
+        let width_of = |vote: &Vote| {
+            let is_here = self.packed(vote.kernel).next().is_some();
+            if is_here { self } else { others }.unpacked(vote, &usual)
+        };
         let takes_part = |kernel: u64| widths_of(kernel) as f64 >= least;
         if votes.0.iter().any(|vote| takes_part(vote.kernel)) {
             votes.winner(takes_part, width_of)
@@ -398,7 +402,7 @@ mod tests {
         for (graph, &tokens) in (0..).zip(&sizes) {
             let captured = captures.executable(graph + 1000).unwrap();
             assert_eq!(captured.launches, 24);
-            assert_eq!(captures.widths.tokens(&captured.votes), Some(tokens));
+            assert_eq!(captures.widths.tokens(&captured.votes, &captures.widths), Some(tokens));
         }
         assert!(!captures.launch(7, 1, None, &[]), "the capture is over");
     }
@@ -437,12 +441,21 @@ mod tests {
         }
         // One that no graph of the whole model tells.
         capture_packed(&mut captures, 1000, 5000, false);
-        let size = |graph: u64| captures.widths.tokens(&captures.executable(graph).unwrap().votes);
+        let widths = &captures.widths;
+        let size = |graph: u64| {
+            widths.tokens(&captures.executable(graph).unwrap().votes, &Widths::default())
+        };
         for (graph, &tokens) in (0..).zip(&sizes) {
             assert_eq!(size(graph), Some(tokens), "of a piece");
             assert_eq!(size(1000 + graph), Some(tokens), "of the whole model");
         }
         assert_eq!(size(5000), None);
+        // A step without a graph, when none of those was seen yet.
+        let mut step = Votes::default();
+        for (kernel, width, count) in [(1, 1648, 33), (5, 3296, 16), (2, 6592, 16)] {
+            (0..count).for_each(|_| step.launch(kernel, Some([width, 1, 1])));
+        }
+        assert_eq!(Widths::default().tokens(&step, widths), Some(3296));
     }
 
     /// Fills before the first step have many sizes, those in it one.
@@ -461,7 +474,7 @@ mod tests {
         for tokens in [69, 835, 8, 8, 7, 6, 5] {
             let step = votes(&[(1, tokens, 32), (9, 1, 18), (2, tokens, 16), (3, 132, 16)]);
             widths.learn(&step);
-            assert_eq!(widths.tokens(&step), Some(tokens));
+            assert_eq!(widths.tokens(&step, &Widths::default()), Some(tokens));
         }
     }
 

@@ -638,7 +638,7 @@ impl Ledger {
         let by_grids = match mode {
             GraphMode::None => {
                 self.widths.learn(&part.votes);
-                self.widths.tokens(&part.votes)
+                self.widths.tokens(&part.votes, &self.captures.widths)
             }
             GraphMode::Full | GraphMode::Piecewise => None,
         };
@@ -669,13 +669,13 @@ impl Ledger {
             _ => GraphMode::Piecewise,
         };
         let tokens = if let (GraphMode::Full, Some(largest)) = (mode, largest) {
-            self.captures.widths.tokens(&largest.votes)
+            self.captures.widths.tokens(&largest.votes, &self.widths)
         } else {
             let mut votes = Votes::default();
             for captured in &known {
                 votes.merge(&captured.votes);
             }
-            self.captures.widths.tokens(&votes)
+            self.captures.widths.tokens(&votes, &self.widths)
         };
         (mode, tokens)
     }
