@@ -6,7 +6,7 @@
 use std::{path::Path, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use sidecar::record::Record;
+use sidecar::recording::event::Record;
 use trace::{
     function::{
         Api, KNOWN,

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sidecar::demangle::{Demangler, MAX_DEMANGLED_BYTES};
+use sidecar::recording::demangle::{Demangler, MAX_DEMANGLED_BYTES};
 
 fuzz_target!(|name: &[u8]| {
     let name = format!("_Z{}", String::from_utf8_lossy(name));

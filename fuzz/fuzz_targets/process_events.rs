@@ -12,7 +12,7 @@ use perf_event::{
     },
     events::Software,
 };
-use sidecar::sideband::event_of;
+use sidecar::probing::process_events::event_of;
 
 /// Type, misc and size.
 const HEADER_BYTES: usize = 8;

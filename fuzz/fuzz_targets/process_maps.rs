@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sidecar::process::Mappings;
+use sidecar::probing::process::Mappings;
 
 fuzz_target!(|content: &[u8]| {
     for mapping in Mappings::read(content).list {

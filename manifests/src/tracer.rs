@@ -12,6 +12,7 @@ use settings::{
     names::{
         AWS_SECRET, AWS_SECRET_KEYS, SETTINGS, TRACER_CONTAINER, TRACER_PORT, TRACER_PORT_NAME,
     },
+    rights::{ALWAYS, SYS_ADMIN},
 };
 
 use crate::{
@@ -125,12 +126,13 @@ fn security_context(config: &Config) -> SecurityContext {
     }
 }
 
-/// BPF and PERFMON load and attach programs, SYS_PTRACE reads maps and files of other containers'
-/// processes. Perf events, by which kernels before 6.6 attach, need SYS_ADMIN since the fix of
-/// CVE-2025-38466, and on Ubuntu always did.
 fn capabilities(perf_events: bool) -> Vec<String> {
-    let least = ["BPF", "PERFMON", "SYS_PTRACE"].into_iter();
-    least.chain(perf_events.then_some("SYS_ADMIN")).map(str::to_owned).collect()
+    let perf_events = perf_events.then_some(SYS_ADMIN);
+    ALWAYS
+        .into_iter()
+        .chain(perf_events)
+        .map(|capability| capability.short_name().to_owned())
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use settings::Detail;
-use sidecar::{library::Library, probes::EmptyProbes};
+use sidecar::probing::{library::Library, probes::EmptyProbes};
 use trace::function::Selection;
 
 const USAGE: &str = "usage: empty_probe entry|call FUNCTIONS LIBRARY...

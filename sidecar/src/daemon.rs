@@ -21,14 +21,19 @@ use tracing::{info, warn};
 use crate::{
     clock,
     config::Config,
-    http, preflight,
-    recorder::{self, Totals},
+    probing::preflight,
+    recording::recorder::{self, Totals},
+    reporting::{
+        http,
+        state::State,
+        status::{Facts, Reporter},
+    },
+    shipping::{
+        spool::Spool,
+        transcode::Transcoder,
+        upload::{Uploader, beside_leftovers, watched},
+    },
     signals::Signals,
-    spool::Spool,
-    state::State,
-    status::{Facts, Reporter},
-    transcode::Transcoder,
-    upload::{Uploader, beside_leftovers, watched},
 };
 use tracer::Tracer;
 

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use settings::LogFormat;
 use sidecar::{
-    capabilities, check_s3,
+    capabilities,
+    commands::{check_s3, fetch, status},
     config::{Command, Config},
-    daemon, escape, fetch, status,
+    daemon, escape,
 };
 use tokio::runtime::Runtime;
 use tracing::{Level, error};
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
             match config.command.clone() {
                 None => daemon::run(config).await,
                 Some(Command::Fetch { out }) => fetch::run(&config, &out).await,
-                Some(Command::Status { json }) => status::ask::run(&config, json).await,
+                Some(Command::Status { json }) => status::run(&config, json).await,
                 Some(Command::CheckS3) => check_s3::run(&config).await,
             }
         });

@@ -6,6 +6,7 @@
 mod complaint;
 pub mod deployment;
 pub mod names;
+pub mod rights;
 mod values;
 mod variables;
 

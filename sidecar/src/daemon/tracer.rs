@@ -19,12 +19,14 @@ use super::detach;
 use crate::{
     capabilities,
     config::Config,
-    discovery::Discovery,
-    probes::{self, Probes},
-    process::Processes,
-    recorder::{self, Notice, Recorder, Totals},
-    spool::Spool,
-    state::{Phase, State},
+    probing::{
+        discovery::Discovery,
+        probes::{self, Probes},
+        process::Processes,
+    },
+    recording::recorder::{self, Notice, Recorder, Totals},
+    reporting::state::{Phase, State},
+    shipping::spool::Spool,
 };
 
 /// How long discovery may take to end. It looks into files and processes that others control, and

@@ -3,36 +3,25 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use settings::rights::{ALWAYS, SYS_ADMIN};
+
 use crate::command::sidecar;
 
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const SECURITY: &str = include_str!("../../../docs/security.md");
 const README: &str = include_str!("../../../README.md");
-const PREFLIGHT: &str = include_str!("../../src/preflight.rs");
 
 /// What follows the variables on the line that starts the sidecar.
 const PROGRAM: &str = " target/debug/ebpf-cuda-tracer";
 
-/// Cells of the rows that begin with a name.
-fn rows(count: usize) -> Vec<Vec<&'static str>> {
-    let rows = OPERATIONS.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
-    // Elsewhere a bar with a backslash is part of a cell.
-    let rows = rows.filter(|row| !row.contains(r"\|"));
-    rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect::<Vec<_>>())
-        .filter(|cells| cells.len() == count)
-        .collect()
-}
-
-/// That all are there is held to the manifests by a test of theirs.
+/// The table of the capabilities that the container has.
 #[test]
 fn capabilities_are_explained_in_the_words_of_the_sidecar() {
-    let is_literal = |text: &str| PREFLIGHT.contains(&format!("\"{text}\""));
-    let explained: Vec<Vec<&str>> =
-        rows(2).into_iter().filter(|cells| is_literal(cells[0])).collect();
-    assert!(!explained.is_empty());
-    for cells in explained {
-        assert!(is_literal(cells[1]), "{cells:?}");
-    }
+    let rows = ALWAYS.into_iter().chain([SYS_ADMIN]);
+    let rows: Vec<String> =
+        rows.map(|one| format!("| `{}` | {} |", one.short_name(), one.purpose)).collect();
+    let table = format!("| capability | needed to |\n|---|---|\n{}\n\n", rows.join("\n"));
+    assert!(OPERATIONS.contains(&table), "docs/operations.md does not have\n{table}");
 }
 
 /// The help repeats the value of a variable that the sidecar knows.

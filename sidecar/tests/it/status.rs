@@ -13,10 +13,12 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use sidecar::{
-    http,
-    spool::Spool,
-    state::{Evidence, Phase, State},
-    status::{Facts, Reporter, Status},
+    reporting::{
+        http,
+        state::{Evidence, Phase, State},
+        status::{Facts, Reporter, Status},
+    },
+    shipping::spool::Spool,
 };
 use tempfile::TempDir;
 
@@ -277,12 +279,12 @@ fn nothing_that_a_process_calls_itself_reaches_the_terminal_as_a_command() {
     let name = served.directory.path().join(EVIL);
     std::fs::copy("/bin/sleep", &name).unwrap();
     let mut child = std::process::Command::new(&name).arg("600").spawn().unwrap();
-    let mut processes = sidecar::process::Processes::new("owned");
+    let mut processes = sidecar::probing::process::Processes::new("owned");
     let known = processes.known(child.id());
     served.state.callers().note(child.id(), &known, Evidence::Call);
     served.state.uploads().failing(EVIL.to_owned());
-    served.state.publish(sidecar::state::Recorded {
-        tally: sidecar::books::Tally {
+    served.state.publish(sidecar::reporting::state::Recorded {
+        tally: sidecar::recording::accounting::Tally {
             functions: [(format!("cu{EVIL}"), 1)].into(),
             ..Default::default()
         },

@@ -10,7 +10,8 @@ use std::{
 };
 
 use sidecar::{
-    segment::Segment, spool::Spool, state::State, transcode::Transcoder, upload::Uploader,
+    reporting::state::State,
+    shipping::{segment::Segment, spool::Spool, transcode::Transcoder, upload::Uploader},
 };
 use trace::{
     check::check_opened,

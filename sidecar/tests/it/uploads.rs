@@ -10,9 +10,11 @@ use std::{
 };
 
 use sidecar::{
-    spool::Spool,
-    state::State,
-    upload::{Store, Uploader},
+    reporting::state::State,
+    shipping::{
+        spool::Spool,
+        upload::{Store, Uploader},
+    },
 };
 use store::{Bucket, PutError};
 use testbed::s3::Fault;

@@ -17,10 +17,10 @@ use rustix::{
     },
 };
 use settings::{AttachBy, Detail};
-use sidecar::{
+use sidecar::probing::{
     library::Library,
     probes::{Probes, Settings},
-    sideband::Sideband,
+    process_events::Sideband,
 };
 use sidecar_common::Plan;
 use testbed::libraries::Driver;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidecar::{
+use sidecar::reporting::{
     state::Phase,
     status::{Process, Status},
 };

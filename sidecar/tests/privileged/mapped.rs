@@ -371,7 +371,7 @@ fn a_hook_that_takes_a_probe_away_later_is_said() {
     let target = Waiting::start(command);
     let pid = target.pid();
     status_when(&address, "a probe is missing", |status| {
-        let of_it = |gap: &&sidecar::state::Gap| gap.pid == pid;
+        let of_it = |gap: &&sidecar::reporting::state::Gap| gap.pid == pid;
         status
             .coverage
             .gaps

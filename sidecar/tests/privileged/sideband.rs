@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use sidecar::sideband::{ProcessEvent, Sideband};
+use sidecar::probing::process_events::{ProcessEvent, Sideband};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidecar::{state::Uploads, status::Status};
+use sidecar::reporting::{state::Uploads, status::Status};
 use testbed::{
     libraries::Driver,
     s3::{ACCESS_KEY, Fault, Quirk, SECRET_KEY, Server},

@@ -1,48 +1,19 @@
 //! Whether a machine can build and trace: facts in, findings out.
 
 use rustix::thread::CapabilitySet;
+use settings::rights::{ALWAYS, Capability, LINKS_KERNEL, OLDEST_KERNEL, SYS_ADMIN};
 
 use super::{
     Finding,
     facts::{Machine, Tool},
 };
 
-/// The first kernel with attach cookies for uprobes, by which one program tells functions apart;
-/// `sidecar/src/preflight.rs` has the same, and a test here compares the two.
-const OLDEST_KERNEL: (u32, u32) = (5, 15);
-
-/// The first kernel that attaches by links, which ask for BPF and PERFMON only; also as there.
-const LINKS_KERNEL: (u32, u32) = (6, 6);
-
 const AS_ROOT: &str = "run as root: sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask ...";
-
-/// Each capability and what fails without it, as in `sidecar/src/preflight.rs`.
-const CAPABILITIES: [(CapabilitySet, &str, &str, &str); 4] = [
-    (
-        CapabilitySet::SYS_ADMIN,
-        "CAP_SYS_ADMIN",
-        "SYS_ADMIN",
-        "to attach uprobes through perf events (until Linux 6.6)",
-    ),
-    (
-        CapabilitySet::SYS_PTRACE,
-        "CAP_SYS_PTRACE",
-        "SYS_PTRACE",
-        "to open libraries of other processes through /proc/PID/root",
-    ),
-    (CapabilitySet::BPF, "CAP_BPF", "BPF", "to create eBPF maps, load programs and attach them"),
-    (
-        CapabilitySet::PERFMON,
-        "CAP_PERFMON",
-        "PERFMON",
-        "to load tracing programs and watch process events",
-    ),
-];
 
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     let mut findings =
         vec![architecture(machine), kernel(machine), uprobes(machine), user(machine)];
-    findings.extend(CAPABILITIES.map(|capability| capability_finding(machine, capability)));
+    findings.extend(capabilities().map(|capability| capability_finding(machine, capability)));
     findings.push(bpf(machine));
     findings.push(perf_event_paranoid(machine));
     findings.extend(seccomp(machine));
@@ -52,6 +23,10 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     findings.push(rust("rustc", &machine.rustc));
     findings.push(rust("cargo", &machine.cargo));
     findings
+}
+
+fn capabilities() -> impl Iterator<Item = Capability> {
+    [SYS_ADMIN].into_iter().chain(ALWAYS)
 }
 
 fn architecture(machine: &Machine) -> Finding {
@@ -110,36 +85,38 @@ fn user(machine: &Machine) -> Finding {
         return Finding::ok("root", "yes");
     }
     let found = format!("this is uid {user}");
-    let mut needed = CAPABILITIES.iter().filter(|(needed, ..)| is_needed(machine, *needed));
-    if needed.all(|(capability, ..)| allows(machine, *capability)) {
+    let mut needed = capabilities().filter(|needed| is_needed(machine, needed.set));
+    if needed.all(|needed| allows(machine, needed.set)) {
         return Finding::note("root", format!("{found}, but with all capabilities needed"), None);
     }
     Finding::missing("root", found, AS_ROOT.to_owned())
 }
 
-fn capability_finding(
-    machine: &Machine,
-    (capability, topic, name, purpose): (CapabilitySet, &'static str, &str, &str),
-) -> Finding {
+fn capability_finding(machine: &Machine, needed: Capability) -> Finding {
     let Machine { user, effective, seccomp_filter, .. } = machine;
+    let Capability { set: capability, name: topic, purpose } = needed;
     if effective.contains(capability) {
-        return Finding::ok(topic, format!("held, {purpose}"));
+        return Finding::ok(topic, format!("held, to {purpose}"));
     }
     if !is_needed(machine, capability) {
         return Finding::ok(topic, "not held, and this kernel does not ask for it");
     }
     // An ordinary user is told once, under "root".
-    let remedy = (*user == 0)
-        .then(|| format!("start the container with --cap-add {name}, or use the host's root"));
+    let remedy = (*user == 0).then(|| {
+        format!(
+            "start the container with --cap-add {}, or use the host's root",
+            needed.short_name()
+        )
+    });
     if allows(machine, capability) {
-        let found = format!("not held, but CAP_SYS_ADMIN is enough {purpose}");
+        let found = format!("not held, but CAP_SYS_ADMIN is enough to {purpose}");
         if *seccomp_filter {
             // The filter asks for the very capability and knows nothing of the kernel's rule.
             return Finding::note(topic, format!("{found}, unless seccomp asks for it"), remedy);
         }
         return Finding::ok(topic, found);
     }
-    Finding::missing(topic, format!("not held, needed {purpose}"), remedy)
+    Finding::missing(topic, format!("not held, needed to {purpose}"), remedy)
 }
 
 /// Whether this kernel asks for it at all.

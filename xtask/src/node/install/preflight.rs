@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use facts::Facts;
+use settings::rights::OLDEST_KERNEL;
 use tasks::{advice::explained, ctx::Ctx};
 
 /// Images of vLLM, K3s and a model of 7 billion parameters.
@@ -192,7 +193,7 @@ fn tools(Facts { missing_tools, .. }: &Facts) -> Finding {
 fn kernel(Facts { kernel, btf, .. }: &Facts) -> Finding {
     let mut parts = kernel.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
     let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < (5, 15) {
+    if version < OLDEST_KERNEL {
         return missing("kernel", kernel, "upgrade it: the sidecar needs 5.15 or later");
     }
     if !btf {

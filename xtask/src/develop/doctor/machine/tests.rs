@@ -1,9 +1,6 @@
 //! Machines that lack one thing, and what is said about each.
 
-use std::fs;
-
 use super::*;
-use tasks::ctx::workspace_root;
 
 use crate::develop::doctor::Mark;
 
@@ -144,30 +141,4 @@ fn only_kernels_without_links_need_sys_admin() {
     assert_eq!(marked(&machine, Mark::Missing), ["CAP_SYS_ADMIN"]);
     let machine = Machine { user: 1000, ..machine };
     assert_eq!(marked(&machine, Mark::Missing), ["root", "CAP_SYS_ADMIN"]);
-}
-
-/// The sidecar asks the same at its start; neither crate can use the other's code.
-#[test]
-fn the_sidecar_asks_for_the_same() {
-    let preflight = fs::read_to_string(workspace_root().join("sidecar/src/preflight.rs")).unwrap();
-    // As on one line each, however they are broken.
-    let preflight = preflight.split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(");
-    for (name, (major, minor)) in [("OLDEST_KERNEL", OLDEST_KERNEL), ("LINKS_KERNEL", LINKS_KERNEL)]
-    {
-        let line = format!("const {name}: (u32, u32) = ({major}, {minor});");
-        assert!(preflight.contains(&line), "sidecar/src/preflight.rs does not say `{line}`");
-    }
-    for (_, topic, name, _) in CAPABILITIES {
-        assert_eq!(topic, format!("CAP_{name}"));
-        let entry = format!("(CapabilitySet::{name}, \"{name}\", \"");
-        assert!(preflight.contains(&entry), "sidecar/src/preflight.rs does not ask for {name}");
-    }
-    // `(CapabilitySet::BPF, "BPF", ...`, and no other use of such a constant.
-    let asked = preflight
-        .split("(CapabilitySet::")
-        .skip(1)
-        .filter_map(|rest| rest.split_once([',', ')']))
-        .filter(|(_, rest)| rest.starts_with(" \""))
-        .count();
-    assert_eq!(asked, CAPABILITIES.len(), "sidecar/src/preflight.rs asks for other capabilities");
 }
