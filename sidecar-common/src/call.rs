@@ -17,7 +17,7 @@ pub const MAX_DEPTH: usize = 8;
 
 /// Threads whose open calls are kept at once, each in a page of memory that is charged to the
 /// sidecar: 32 MiB at most. Of a thread beyond, the entries of its calls are recorded.
-pub const MOST_THREADS: u32 = 1 << 13;
+pub const MAX_THREADS: u32 = 1 << 13;
 
 /// `caller` of a call with no traced call around it.
 pub const NO_CALLER: u16 = u16::MAX;

@@ -9,7 +9,7 @@ mod call;
 mod plan;
 
 pub use call::{
-    CallHead, CallRecord, Frame, MAX_DEPTH, MEMORY_WORDS, MOST_THREADS, NAME_BYTES, NO_CALLER,
+    CallHead, CallRecord, Frame, MAX_DEPTH, MAX_THREADS, MEMORY_WORDS, NAME_BYTES, NO_CALLER,
     NameRecord, Owner, STACK_WORDS, Thread, unread,
 };
 pub use plan::Plan;
@@ -78,9 +78,9 @@ pub const MAX_FUNCTIONS: u32 = 4096;
 /// An array, because looking up a hash map would cost more than all the rest of the filter.
 pub mod foreign {
     /// The kernel's own limit of process ids (`PID_MAX_LIMIT` in `include/linux/threads.h`).
-    pub const MOST_PIDS: u32 = 1 << 22;
+    pub const MAX_PIDS: u32 = 1 << 22;
     /// Length of the map.
-    pub const WORDS: u32 = MOST_PIDS / u64::BITS;
+    pub const WORDS: u32 = MAX_PIDS / u64::BITS;
 
     /// Where the bit of a process is: the index of the word, and the bit in it.
     pub const fn bit(tgid: u32) -> (u32, u64) {

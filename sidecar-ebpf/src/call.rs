@@ -15,7 +15,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use sidecar_common::{
-    CallEvent, CallHead, EventKind, Frame, MAX_DEPTH, MOST_THREADS, NAME_BYTES, NO_CALLER, Owner,
+    CallEvent, CallHead, EventKind, Frame, MAX_DEPTH, MAX_THREADS, NAME_BYTES, NO_CALLER, Owner,
     Plan, STACK_WORDS, Thread, unread,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 
 /// By the thread id of the kernel's own namespace. The sidecar removes those that have ended.
 #[map]
-static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MOST_THREADS, BPF_F_NO_PREALLOC);
+static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, BPF_F_NO_PREALLOC);
 
 /// A value for a new thread: larger than a program's stack.
 #[map]

@@ -46,7 +46,10 @@ pub async fn run(mut config: Config) -> Result<()> {
     config.settings.trace_detail = preflight::safe_detail(config.settings.trace_detail);
     let mut spool = Spool::open(&config.settings.trace_dir)?;
     if config.settings.trace_format == Format::Parquet {
-        spool = spool.with_transcoder(Transcoder::start(config.settings.trace_dir_limit / 4)?);
+        spool = spool.with_transcoder(Transcoder::start(
+            config.settings.trace_dir_limit / 4,
+            &config.settings.trace_dir,
+        )?);
     }
     let options = recorder_options(&config);
     let state = Arc::new(State::default());
@@ -99,8 +102,8 @@ pub async fn run(mut config: Config) -> Result<()> {
         warn!("a tracing thread ended early");
     }
     let deadline = Instant::now() + config.settings.shutdown_timeout;
-    let transcoding = spool.transcoder().cloned().zip(Some(config.settings.shutdown_timeout / 4));
-    let drained = timeout_at(deadline, drain(tracer, transcoding, &stop_uploads, uploads));
+    let transcoder = spool.transcoder().cloned();
+    let drained = timeout_at(deadline, drain(tracer, transcoder, deadline, &stop_uploads, uploads));
     let drained = tokio::select! {
         drained = drained => drained,
         name = signals.next() => bail!(
@@ -112,7 +115,7 @@ pub async fn run(mut config: Config) -> Result<()> {
         bail!(
             "SHUTDOWN_TIMEOUT passed with {} segments not uploaded; they stay in {}, and the next \
              start uploads them",
-            spool.closed()?.len(),
+            spool.waiting()?.segments,
             config.settings.trace_dir.display()
         );
     };
@@ -121,18 +124,19 @@ pub async fn run(mut config: Config) -> Result<()> {
     Ok(())
 }
 
-/// Closes the trace, then uploads the rest of it; also of a trace that failed. Tables are made of it
-/// for so long, and the rest stays lines.
+/// Closes the trace, then uploads the rest of it; also of a trace that failed. Tables may take a quarter of
+/// the time that is left then; what has no table by then stays lines.
 async fn drain(
     tracer: Tracer,
-    transcoding: Option<(Transcoder, Duration)>,
+    transcoder: Option<Transcoder>,
+    deadline: Instant,
     stop_uploads: &watch::Sender<bool>,
     uploads: Option<JoinHandle<u64>>,
 ) -> Result<(Totals, u64)> {
     let totals = tokio::task::spawn_blocking(move || {
         let totals = tracer.stop();
-        if let Some((transcoder, within)) = transcoding {
-            transcoder.stop(within);
+        if let Some(transcoder) = transcoder {
+            transcoder.stop(deadline.saturating_duration_since(Instant::now()) / 4);
         }
         totals
     })

@@ -1,6 +1,6 @@
 //! Reads the rows of one table, a bounded number of them at a time.
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, ops::Range, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io::BufReader, ops::Range, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -70,12 +70,6 @@ pub struct TableReader<C: Chunks = Disk> {
     file: SerializedFileReader<C>,
     content: C,
     metadata: BTreeMap<String, String>,
-}
-
-impl TableReader {
-    pub fn open(path: &Path) -> Result<Self> {
-        Self::new(Disk::new(File::open(path)?))
-    }
 }
 
 impl<C: Chunks> TableReader<C> {

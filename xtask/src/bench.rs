@@ -26,12 +26,12 @@ const TRACING: [&str; 3] = ["probe", "pipeline", "soak"];
 const EXIT_CODES: [u8; 3] = [0, 1, 2];
 
 pub(crate) fn run(ctx: &Ctx, Bench { arguments }: &Bench) -> Result<ExitCode> {
+    let helps = arguments.iter().any(|argument| ["-h", "--help"].contains(&&argument[..]));
     ensure!(
-        !ctx.dry_run,
+        helps || !ctx.dry_run,
         "a measurement cannot be shown without running it: `cargo xtask bench --help` says what it does"
     );
     let traces = arguments.first().is_some_and(|first| TRACING.contains(&&first[..]));
-    let helps = arguments.iter().any(|argument| ["-h", "--help"].contains(&&argument[..]));
     if traces && !helps {
         doctor::require_for_tracing(&ctx.sh)?;
     }

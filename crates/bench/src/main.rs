@@ -25,7 +25,7 @@ use tasks::ctx::Ctx;
 
 /// Measure what tracing costs, which needs root, and how fast traces are read
 #[derive(Debug, Parser)]
-#[command(name = "bench", bin_name = "cargo xtask bench", version)]
+#[command(name = "bench", version)]
 struct Cli {
     #[command(subcommand)]
     bench: Bench,

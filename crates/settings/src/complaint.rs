@@ -15,9 +15,12 @@ pub fn name_the_variable(mut command: Command, error: Error, hidden: &[&str]) ->
             Err(VarError::NotUnicode(value)) => Some(value.to_string_lossy().into_owned()),
             _ => None,
         };
-        let variables = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
-        let message = variables.into_iter().find_map(|variable| {
-            Some(format!("{variable} is {:?}: accepted: UTF-8", mask(&odd(variable)?)))
+        let message = command.get_arguments().find_map(|arg| {
+            let variable = arg.get_env()?.to_str()?;
+            let value = odd(variable)?;
+            let is_hidden = arg.get_long().is_some_and(|long| hidden.contains(&long));
+            let value = if is_hidden { MASK.to_owned() } else { mask(&value) };
+            Some(format!("{variable} is {value:?}: accepted: UTF-8"))
         });
         return match message {
             Some(message) => command.error(ErrorKind::ValueValidation, message),

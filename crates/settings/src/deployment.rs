@@ -8,7 +8,7 @@ mod vllm;
 use std::collections::BTreeMap;
 
 use crate::{Settings, boolean, names::NODE_PORT, variables};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueEnum};
+use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
 
 pub use tracer::{Sdk, Tracer};
 pub use values::{Memory, Variables, Words};
@@ -74,9 +74,7 @@ pub fn with_defaults(command: Command) -> Command {
 
 /// Every variable that a deployment can be described by.
 pub fn names() -> Vec<String> {
-    let command = Config::augment_args(Command::new("deployment"));
-    let name = |arg: &Arg| Some(arg.get_env()?.to_str()?.to_owned());
-    command.get_arguments().filter_map(name).collect()
+    variables::names_of(&Config::augment_args(Command::new("deployment")))
 }
 
 impl Config {

@@ -41,7 +41,7 @@ pub struct Settings {
 
     /// Prefix of object keys; the fields {date}, {hour}, {node}, {pod} and {host} are filled in
     ///
-    /// It ends in / even where that is left out; / alone means no prefix. Fields make the bucket a partitioned table: {date} and {hour} (UTC) of when a segment was closed,
+    /// A missing / at the end is added; / alone means no prefix. Fields make the bucket a partitioned table: {date} and {hour} (UTC) of when a segment was closed,
     /// {node} and {pod} (NODE_NAME, POD_NAME, else the host), {host}; as in date={date}/node={node}/.
     #[arg(
         long,

@@ -8,7 +8,10 @@ use crate::{HTTP_ADDRESS, Local, Settings};
 
 /// Every variable that the tracer reads, but for those of the AWS SDK.
 pub(crate) fn names() -> Vec<String> {
-    let command = Local::augment_args(Settings::augment_args(Command::new("settings")));
+    names_of(&Local::augment_args(Settings::augment_args(Command::new("settings"))))
+}
+
+pub(crate) fn names_of(command: &Command) -> Vec<String> {
     let name = |arg: &Arg| Some(arg.get_env()?.to_str()?.to_owned());
     command.get_arguments().filter_map(name).collect()
 }
@@ -17,7 +20,12 @@ pub(crate) fn names() -> Vec<String> {
 pub(crate) fn variables(matches: &ArgMatches) -> BTreeMap<String, String> {
     let command = Settings::augment_args(Command::new("settings"));
     let variable = |arg: &Arg| {
-        let value = matches.get_raw(arg.get_id().as_str())?.next()?.to_str()?.to_owned();
+        let id = arg.get_id().as_str();
+        // Another spelling of the same would make a new pod.
+        let value = match matches.try_get_one::<bool>(id) {
+            Ok(value) => value?.to_string(),
+            Err(_) => matches.get_raw(id)?.next()?.to_str()?.to_owned(),
+        };
         let name = arg.get_env()?.to_str()?.to_owned();
         (!value.is_empty()).then_some((name, value))
     };

@@ -1,6 +1,10 @@
 //! The program: data on stdout, errors on stderr, exit codes.
 
-use std::process::{Command, Output};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    process::{Command, Output},
+};
 
 use crate::yaml11_reader::read;
 
@@ -122,4 +126,14 @@ fn neither_help_nor_errors_repeat_what_may_be_a_secret() {
             assert!(!said.contains("planted"), "{flags:?}: {said}");
         }
     }
+}
+
+#[test]
+fn a_secret_that_is_no_text_is_not_repeated_either() {
+    let value = OsStr::from_bytes(b"X=planted\xff");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_manifests"));
+    let output = program.env_clear().env("TRACER_ENV", value).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("TRACER_ENV is") && said.contains("accepted: UTF-8"), "{said}");
+    assert!(!said.contains("planted"), "{said}");
 }

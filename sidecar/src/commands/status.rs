@@ -22,17 +22,17 @@ use crate::{
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Far more than the longest status.
-const MOST_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = 16 << 20;
 
 /// Prints on stdout; fails if no sidecar answers.
 pub async fn run(config: &Config, as_json: bool) -> Result<()> {
     let addresses = addresses(config.local.http_address)?;
-    let status = timeout(PATIENCE, ask(&addresses))
+    let status = timeout(TIMEOUT, ask(&addresses))
         .await
-        .map_err(|_| anyhow::anyhow!("no answer in {PATIENCE:?}"))
+        .map_err(|_| anyhow::anyhow!("no answer in {TIMEOUT:?}"))
         .flatten()
         .with_context(|| format!("cannot ask the sidecar on {}", addresses[0]))?;
     let out = if as_json {
@@ -88,7 +88,7 @@ async fn ask(addresses: &[SocketAddr]) -> Result<Status> {
         .context("the request cannot be made")?;
     let answer = sender.send_request(request).await.context("what listens there is no sidecar")?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
+    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
     match status {
         StatusCode::OK => {}

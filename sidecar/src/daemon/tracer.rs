@@ -24,7 +24,7 @@ use crate::{
         probes::{self, Probes},
         process::Processes,
     },
-    recording::recorder::{self, Notice, Recorder, Totals},
+    recording::recorder::{self, DiscoveryEvent, Recorder, Totals},
     reporting::state::{Phase, State},
     shipping::spool::Spool,
 };
@@ -43,7 +43,7 @@ pub(super) struct Tracer<D = Discovery> {
     /// What becomes of discovery, and its probes, in the end.
     release: fn(D),
     /// To the recorder, as discovery has it.
-    notices: mpsc::Sender<Notice>,
+    discovery_events: mpsc::Sender<DiscoveryEvent>,
     /// What becomes of the probes of a discovery that does not end.
     abandon: fn(),
     /// Resolves when everything that can be found is attached; an error if that failed.
@@ -71,8 +71,8 @@ impl Tracer {
         let stop_discovery = Arc::default();
         attacher.stop_when(Arc::clone(&stop_discovery));
         let processes = Arc::new(Mutex::new(Processes::new(&config.settings.target_process)));
-        let (notices, received) = mpsc::channel();
-        let own_notices = notices.clone();
+        let (discovery_events, received) = mpsc::channel();
+        let own_notices = discovery_events.clone();
         let run = options.run.to_string();
         let recorder = Recorder::new(
             options,
@@ -88,14 +88,15 @@ impl Tracer {
             config.settings.cuda_library_dirs.0.clone(),
             attacher,
             processes,
-            notices,
+            discovery_events,
             Arc::clone(state),
         )?;
         let (failure, failed) = oneshot::channel();
         let failure = Arc::new(Mutex::new(Some(failure)));
-        let ties = |stop| Ties { stop, state: Arc::clone(state), failure: Arc::clone(&failure) };
+        let link =
+            |stop| ThreadLink { stop, state: Arc::clone(state), failure: Arc::clone(&failure) };
         capabilities::finish_start(attaches_by_perf_events, &config.settings.trace_dir);
-        let (of_recorder, of_discovery) = (ties(Arc::default()), ties(stop_discovery));
+        let (of_recorder, of_discovery) = (link(Arc::default()), link(stop_discovery));
         let recorder = spawn("recorder", &of_recorder, move |stop| recorder.run(stop))?;
         let (tell, ready) = oneshot::channel();
         let (told, target) = (Arc::clone(state), config.settings.target_process.clone());
@@ -116,7 +117,7 @@ impl Tracer {
             recorder,
             discovery,
             release,
-            notices: own_notices,
+            discovery_events: own_notices,
             abandon: if attaches_by_perf_events { abandon } else { || () },
             ready,
             failed,
@@ -137,7 +138,7 @@ impl<D> Tracer<D> {
         }
         if !self.discovery.is_finished() {
             // One that has ended tells why itself.
-            let _: Result<(), _> = self.notices.send(Notice::DiscoveryAbandoned);
+            let _: Result<(), _> = self.discovery_events.send(DiscoveryEvent::DiscoveryAbandoned);
         }
         self.stop_recorder.store(true, Ordering::Release);
         let totals = join(self.recorder, "recorder");
@@ -179,7 +180,7 @@ fn abandon() {
 
 /// How a thread is told to end, and how it tells that it ends.
 #[derive(Clone)]
-struct Ties {
+struct ThreadLink {
     stop: Arc<AtomicBool>,
     state: Arc<State>,
     failure: Arc<Mutex<Option<oneshot::Sender<()>>>>,
@@ -188,13 +189,13 @@ struct Ties {
 /// Tells the daemon, and whoever asks, when a thread ends before it was told to.
 struct EndOfThread {
     name: &'static str,
-    ties: Ties,
+    link: ThreadLink,
 }
 
 impl Drop for EndOfThread {
     /// Also in a panic.
     fn drop(&mut self) {
-        let Ties { stop, state, failure } = &self.ties;
+        let ThreadLink { stop, state, failure } = &self.link;
         if stop.load(Ordering::Acquire) {
             return;
         }
@@ -208,13 +209,13 @@ impl Drop for EndOfThread {
 
 fn spawn<T: Send + 'static>(
     name: &'static str,
-    ties: &Ties,
+    link: &ThreadLink,
     body: impl FnOnce(&AtomicBool) -> T + Send + 'static,
 ) -> Result<thread::JoinHandle<T>> {
-    let end = EndOfThread { name, ties: ties.clone() };
+    let end = EndOfThread { name, link: link.clone() };
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || body(&end.ties.stop))
+        .spawn(move || body(&end.link.stop))
         .with_context(|| format!("cannot start the thread {name}"))
 }
 
@@ -232,15 +233,15 @@ mod tests {
     /// What is known of a thread that ran `body` and was told to stop first, or was not.
     fn after(is_told: bool, body: fn()) -> (Phase, Option<&'static str>, bool) {
         let (failure, mut failed) = oneshot::channel();
-        let ties = Ties {
+        let link = ThreadLink {
             stop: Arc::new(AtomicBool::new(is_told)),
             state: Arc::default(),
             failure: Arc::new(Mutex::new(Some(failure))),
         };
-        ties.state.enter(Phase::Recording);
+        link.state.enter(Phase::Recording);
         // A panic is an outcome here, too.
-        let _ = spawn("recorder", &ties, move |_| body()).unwrap().join();
-        (ties.state.phase(), ties.state.failed_thread(), failed.try_recv().is_ok())
+        let _ = spawn("recorder", &link, move |_| body()).unwrap().join();
+        (link.state.phase(), link.state.failed_thread(), failed.try_recv().is_ok())
     }
 
     #[test]
@@ -269,13 +270,13 @@ mod tests {
             }
         };
         let discovery = move || hangs.recv().context("the test has ended");
-        let (notices, received) = mpsc::channel();
+        let (discovery_events, received) = mpsc::channel();
         let state: Arc<State> = Arc::default();
         let tracer = Tracer {
             stop_discovery: Arc::default(),
             stop_recorder: stop,
             release: |()| (),
-            notices,
+            discovery_events,
             abandon: || ABANDONED.store(true, Ordering::Relaxed),
             state: Arc::clone(&state),
             recorder: thread::spawn(recorder),
@@ -284,7 +285,7 @@ mod tests {
             failed,
         };
         assert_eq!(tracer.stop().unwrap().lines, 7);
-        let is_told = matches!(received.try_recv(), Ok(Notice::DiscoveryAbandoned));
+        let is_told = matches!(received.try_recv(), Ok(DiscoveryEvent::DiscoveryAbandoned));
         assert!(is_told, "the trace would not tell of what discovery knew");
         assert!(ABANDONED.load(Ordering::Relaxed), "its probes are not closed one by one");
         assert_eq!(state.phase(), Phase::Stopping);

@@ -3,8 +3,8 @@
 
 mod attach;
 mod bounded;
-mod callers;
 mod coverage;
+mod cuda_processes;
 mod files;
 mod history;
 mod lease;
@@ -44,9 +44,9 @@ use crate::{
         loader::{self, is_cuda_library, search},
         probes::Attacher,
         process::{MappedFile, Processes, all_pids},
-        process_events::{ProcessEvent, Sideband},
+        process_events::{ProcessEvent, ProcessEvents},
     },
-    recording::recorder::{Change, Notice},
+    recording::recorder::{DiscoveryEvent, ProcessChange},
     reporting::state::State,
 };
 
@@ -86,7 +86,7 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Discovery {
     selection: Selection,
     extra_directories: Vec<PathBuf>,
-    sideband: Sideband,
+    process_events: ProcessEvents,
     /// Events that have been noted in `history` and not been followed yet.
     queue: Bounded<ProcessEvent>,
     /// There was no room for some.
@@ -96,7 +96,7 @@ pub struct Discovery {
     history: History,
     attacher: Attacher,
     processes: Arc<Mutex<Processes>>,
-    notices: Sender<Notice>,
+    events: Sender<DiscoveryEvent>,
     state: Arc<State>,
     /// The number of each function name that any library has shown.
     numbers: HashMap<String, u32>,
@@ -166,7 +166,7 @@ impl Discovery {
         extra_directories: Vec<PathBuf>,
         attacher: Attacher,
         processes: Arc<Mutex<Processes>>,
-        notices: Sender<Notice>,
+        discovery_events: Sender<DiscoveryEvent>,
         state: Arc<State>,
     ) -> Result<Self> {
         lease::ignore_signal();
@@ -174,14 +174,14 @@ impl Discovery {
             selection,
             extra_directories,
             // Opened before the first scan, so that no process falls between the two.
-            sideband: Sideband::open()?,
+            process_events: ProcessEvents::open()?,
             queue: Bounded::new(MAX_EVENT_BYTES),
             has_lost_events: false,
             loss_logged: None,
             history: History::default(),
             attacher,
             processes,
-            notices,
+            events: discovery_events,
             state,
             numbers: HashMap::new(),
             files: HashMap::new(),
@@ -400,7 +400,7 @@ impl Discovery {
     /// those of all events until then.
     fn receive(&mut self, wait: Duration) -> Result<()> {
         let mut events = Vec::new();
-        self.sideband.wait(wait, &mut events)?;
+        self.process_events.wait(wait, &mut events)?;
         for event in events {
             self.history.note(&event);
             let path_bytes = match &event {
@@ -423,7 +423,7 @@ impl Discovery {
                 Processes::note_fork(&self.processes, pid, parent);
                 self.coverage.began(pid);
                 self.note_if_late(pid);
-                self.tell_change(pid, Change::Forked { parent, at_ns });
+                self.tell_change(pid, ProcessChange::Forked { parent, at_ns });
                 self.tell_if_changed(pid, before);
                 self.cover_inherited(pid, parent);
             }
@@ -432,10 +432,10 @@ impl Discovery {
                 self.caller_changed(pid);
                 let change = if is_replaced {
                     self.coverage.began(pid);
-                    Change::Replaced { at_ns }
+                    ProcessChange::Replaced { at_ns }
                 } else {
                     self.note_if_late(pid);
-                    Change::Described
+                    ProcessChange::Described
                 };
                 self.tell_change(pid, change);
                 self.prepare(pid)?;
@@ -460,7 +460,7 @@ impl Discovery {
                 self.processes().exited(pid);
                 self.state.callers().exited(pid);
                 self.coverage.ended(pid);
-                self.tell_change(pid, Change::Replaced { at_ns });
+                self.tell_change(pid, ProcessChange::Replaced { at_ns });
             }
             // For the whole batch, in `follow_new`.
             ProcessEvent::Lost => {}
@@ -481,7 +481,7 @@ impl Discovery {
         let gone = self.processes().find_exited();
         for pid in gone {
             self.history.ended(pid);
-            self.tell_change(pid, Change::Replaced { at_ns });
+            self.tell_change(pid, ProcessChange::Replaced { at_ns });
         }
         // Each in its turn, for new events come meanwhile.
         let pids = all_pids();
@@ -604,7 +604,7 @@ impl Discovery {
     fn tell_counts(&self, at_ns: u64) {
         let counts = self.coverage.counts();
         self.state.coverage_counted(counts);
-        self.tell(Notice::Coverage { at_ns, line: None, counts });
+        self.tell(DiscoveryEvent::Coverage { at_ns, line: None, counts });
     }
 
     fn processes(&self) -> MutexGuard<'_, Processes> {
@@ -633,17 +633,17 @@ impl Discovery {
     fn tell_if_changed(&self, pid: u32, was_target: bool) {
         let is_target = self.processes().is_target(pid);
         if is_target != was_target {
-            self.tell_change(pid, Change::Described);
+            self.tell_change(pid, ProcessChange::Described);
         }
     }
 
-    fn tell_change(&self, pid: u32, change: Change) {
-        self.tell(Notice::Changed { pid, change });
+    fn tell_change(&self, pid: u32, change: ProcessChange) {
+        self.tell(DiscoveryEvent::Changed { pid, change });
     }
 
-    fn tell(&self, notice: Notice) {
+    fn tell(&self, event: DiscoveryEvent) {
         // Nobody listens once the recorder has ended.
-        let _: Result<(), SendError<Notice>> = self.notices.send(notice);
+        let _: Result<(), SendError<DiscoveryEvent>> = self.events.send(event);
     }
 }
 

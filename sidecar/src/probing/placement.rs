@@ -28,8 +28,8 @@ use iced_x86::{
 use std::fmt;
 
 /// How far behind the entry a probe may go.
-const MOST_INSTRUCTIONS: usize = 4;
-const MOST_BYTES: usize = 32;
+const MAX_INSTRUCTIONS: usize = 4;
+const MAX_BYTES: usize = 32;
 
 /// The shortest instruction that the kernel replaces by a call.
 const MIN_REPLACED_BYTES: usize = 5;
@@ -89,10 +89,10 @@ pub fn place(code: &[u8], address: u64) -> Result<Placement, &'static str> {
     let mut effects = InstructionInfoFactory::new();
     // The place to stay at if there is no cheaper one.
     let mut first = None;
-    for _ in 0..MOST_INSTRUCTIONS {
+    for _ in 0..MAX_INSTRUCTIONS {
         let offset = decoder.position();
         let instruction = decoder.decode();
-        if offset > 0 && decoder.position() > MOST_BYTES {
+        if offset > 0 && decoder.position() > MAX_BYTES {
             break;
         }
         let is_replaced = is_long_nop(&instruction);

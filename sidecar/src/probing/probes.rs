@@ -7,7 +7,7 @@ mod threads;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context as _, Result};
-use attacher::Way;
+use attacher::AttachMethod;
 pub use attacher::{Attacher, Attachment, EmptyProbes};
 use aya::{
     Ebpf, EbpfLoader,
@@ -32,7 +32,7 @@ const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 pub struct Probes {
     pub attacher: Attacher,
     pub events: Events,
-    pub kernel: KernelSide,
+    pub kernel: ControlMaps,
 }
 
 /// What the programs do.
@@ -52,7 +52,7 @@ pub struct Events {
 }
 
 /// Counters, filter and switch in the kernel.
-pub struct KernelSide {
+pub struct ControlMaps {
     counters: PerCpuArray<MapData, CountersValue>,
     foreign: Array<MapData, u64>,
     control: Array<MapData, u32>,
@@ -68,7 +68,7 @@ unsafe impl aya::Pod for CountersValue {}
 
 impl Probes {
     /// Loads the programs; nothing is attached, and nothing will be recorded before
-    /// [`KernelSide::record`].
+    /// [`ControlMaps::record`].
     pub fn load(settings: Settings) -> Result<Self> {
         let Settings { ring_buffer_size, attach_by, detail, rate_limit } = settings;
         let namespace =
@@ -84,7 +84,7 @@ impl Probes {
             .load(OBJECT)
             .context("cannot load the eBPF maps")?;
         // The program refers to the maps, so it is loaded before they are taken.
-        let way = Way::load(&mut ebpf, OBJECT, attach_by, detail)?;
+        let way = AttachMethod::load(&mut ebpf, OBJECT, attach_by, detail)?;
         if let Err(error) = watch_execs(&mut ebpf) {
             warn!(
                 "a process that called CUDA before it executes a target may lose its first calls: \
@@ -97,7 +97,7 @@ impl Probes {
         let control = Array::try_from(take_map(&mut ebpf, "CONTROL")?)?;
         let threads = Threads::new(take_map(&mut ebpf, "THREADS")?)?;
         let attacher = Attacher::new(way, detail, ebpf);
-        Ok(Self { attacher, events, kernel: KernelSide { counters, foreign, control, threads } })
+        Ok(Self { attacher, events, kernel: ControlMaps { counters, foreign, control, threads } })
     }
 }
 
@@ -133,7 +133,7 @@ impl AsFd for Events {
     }
 }
 
-impl KernelSide {
+impl ControlMaps {
     pub fn record(&mut self) -> Result<()> {
         self.control.set(0, control::RECORDING, 0).context("cannot start the probes")
     }

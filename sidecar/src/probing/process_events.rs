@@ -86,7 +86,7 @@ impl ProcessEvent {
     }
 }
 
-pub struct Sideband {
+pub struct ProcessEvents {
     watched: Vec<Watched>,
     cpus: Cpus,
     ring_bytes: usize,
@@ -111,18 +111,18 @@ enum Told {
     },
 }
 
-impl Sideband {
+impl ProcessEvents {
     pub fn open() -> Result<Self> {
-        let mut sideband = Self {
+        let mut process_events = Self {
             watched: Vec::new(),
             cpus: Cpus::of_this_machine(),
             ring_bytes: MAX_RING_BYTES,
             leaderless: Leaderless::default(),
         };
-        for cpu in sideband.cpus.look()? {
-            sideband.watch(cpu)?;
+        for cpu in process_events.cpus.look()? {
+            process_events.watch(cpu)?;
         }
-        Ok(sideband)
+        Ok(process_events)
     }
 
     /// Waits for records, at most `timeout`, and appends what they tell to `events`.
@@ -317,7 +317,7 @@ fn told_by(record: Record<'_>, is_replaced: bool, at_ns: u64) -> Option<Told> {
 
 /// The kernel writes 0 for a task outside the namespace and -1 for one that is already dead.
 fn is_pid(pid: u32) -> bool {
-    (1..foreign::MOST_PIDS).contains(&pid)
+    (1..foreign::MAX_PIDS).contains(&pid)
 }
 
 fn until_nul(text: &[u8]) -> &[u8] {

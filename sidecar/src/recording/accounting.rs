@@ -15,7 +15,7 @@ use trace::{
 
 /// One book per function, at the index that its events carry.
 #[derive(Default)]
-pub struct Books {
+pub struct Accounting {
     functions: Vec<Book>,
 }
 
@@ -60,7 +60,7 @@ struct Book {
     unwritten: u64,
 }
 
-impl Books {
+impl Accounting {
     /// Numbers come in order, each once.
     pub fn add_function(&mut self, number: u32, name: String, api: Api) {
         debug_assert_eq!(number as usize, self.functions.len());
@@ -82,7 +82,7 @@ impl Books {
         u32::try_from(self.functions.len()).expect("bounded by MAX_FUNCTIONS")
     }
 
-    /// Books a line and gives its text; `None` for a number that was never given.
+    /// Counts a line and gives its text; `None` for a number that was never given.
     pub fn line(&mut self, number: u32) -> Option<&CallText> {
         let book = self.functions.get_mut(number as usize)?;
         book.buffered += 1;
@@ -94,14 +94,14 @@ impl Books {
         self.functions.get(number as usize).map(|book| (&book.text, &book.capture))
     }
 
-    /// Books a call of a process that is not a target.
+    /// Counts a call of a process that is not a target.
     pub fn ignored(&mut self, number: u32) {
         if let Some(book) = self.functions.get_mut(number as usize) {
             book.ignored += 1;
         }
     }
 
-    /// Books a line that may not be written.
+    /// Counts a line that may not be written.
     pub fn unwritten(&mut self, number: u32) {
         if let Some(book) = self.functions.get_mut(number as usize) {
             book.unwritten += 1;
@@ -188,25 +188,25 @@ impl Books {
 mod tests {
     use super::*;
 
-    fn books() -> Books {
-        let mut books = Books::default();
-        books.add_function(0, "cuInit".to_owned(), Api::Driver);
-        books.add_function(1, "cudaMalloc".to_owned(), Api::Runtime);
-        books
+    fn accounting() -> Accounting {
+        let mut accounting = Accounting::default();
+        accounting.add_function(0, "cuInit".to_owned(), Api::Driver);
+        accounting.add_function(1, "cudaMalloc".to_owned(), Api::Runtime);
+        accounting
     }
 
     #[test]
     fn a_line_counts_for_the_segment_and_the_run_once_it_is_written() {
-        let mut books = books();
+        let mut accounting = accounting();
         let kernel = [Counters { hits: 2, dropped: 0, suppressed: 0 }, Counters::default()];
-        assert_eq!(books.in_flight(&kernel), 2);
-        books.line(0).unwrap();
-        books.buffer_written();
-        books.segment_closed();
-        books.line(0).unwrap();
-        assert_eq!(books.in_flight(&kernel), 0);
-        books.buffer_written();
-        let counts = books.counts(&kernel);
+        assert_eq!(accounting.in_flight(&kernel), 2);
+        accounting.line(0).unwrap();
+        accounting.buffer_written();
+        accounting.segment_closed();
+        accounting.line(0).unwrap();
+        assert_eq!(accounting.in_flight(&kernel), 0);
+        accounting.buffer_written();
+        let counts = accounting.counts(&kernel);
         assert_eq!(counts.len(), 1, "a function that was never called has no entry");
         let FunctionCounts { lines, run_hits, run_lines, .. } = counts["cuInit"];
         assert_eq!((lines, run_hits, run_lines), (1, 2, 2));
@@ -214,25 +214,26 @@ mod tests {
 
     #[test]
     fn lost_and_ignored_calls_keep_the_books_balanced() {
-        let mut books = books();
-        books.line(1).unwrap();
-        books.buffer_lost();
-        books.unwritten(1);
-        books.ignored(1);
+        let mut accounting = accounting();
+        accounting.line(1).unwrap();
+        accounting.buffer_lost();
+        accounting.unwritten(1);
+        accounting.ignored(1);
         let kernel = [Counters::default(), Counters { hits: 5, dropped: 2, suppressed: 0 }];
-        assert_eq!(books.in_flight(&kernel), 0);
-        let FunctionCounts { run_dropped, run_ignored, .. } = books.counts(&kernel)["cudaMalloc"];
+        assert_eq!(accounting.in_flight(&kernel), 0);
+        let FunctionCounts { run_dropped, run_ignored, .. } =
+            accounting.counts(&kernel)["cudaMalloc"];
         assert_eq!((run_dropped, run_ignored), (4, 1));
     }
 
     #[test]
     fn the_tally_tells_the_two_kinds_of_loss_apart() {
-        let mut books = books();
-        books.line(0).unwrap();
-        books.buffer_written();
-        books.unwritten(1);
-        books.ignored(1);
-        let Tally { calls, functions } = books.tally(&[
+        let mut accounting = accounting();
+        accounting.line(0).unwrap();
+        accounting.buffer_written();
+        accounting.unwritten(1);
+        accounting.ignored(1);
+        let Tally { calls, functions } = accounting.tally(&[
             Counters { hits: 1, dropped: 0, suppressed: 0 },
             Counters { hits: 5, dropped: 3, suppressed: 0 },
         ]);
@@ -243,6 +244,6 @@ mod tests {
 
     #[test]
     fn an_unknown_number_has_no_text() {
-        assert!(books().line(2).is_none());
+        assert!(accounting().line(2).is_none());
     }
 }

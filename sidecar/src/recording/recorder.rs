@@ -1,21 +1,21 @@
 //! From the ring buffer to trace lines: one thread, no allocation per event, every event booked.
 
-mod announcements;
-mod callers;
-mod changes;
 mod cost;
+mod dictionary;
+mod discovery_events;
 mod disk;
 mod ending;
 mod first_launch;
 mod graphs;
-mod handover;
+mod kernel_names;
 mod kernels;
 mod line;
-mod meaning;
-mod notices;
 mod overflow;
-mod publish;
+mod process_changes;
+mod progress;
+mod publisher;
 mod rotation;
+mod targets;
 
 use std::{
     collections::BTreeMap,
@@ -29,17 +29,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use announcements::Announcements;
 use anyhow::{Context as _, Result};
-pub use changes::Change;
-use changes::Changes;
 use cost::CostMeter;
+use dictionary::Dictionary;
+pub use discovery_events::DiscoveryEvent;
 use disk::Disk;
 use first_launch::FirstLaunch;
-use handover::Handover;
+use kernel_names::{KernelNames, Reference};
 use line::push_line;
-use meaning::{Meaning, Reference};
-pub use notices::Notice;
+use process_changes::Changes;
+pub use process_changes::ProcessChange;
+use publisher::SegmentPublisher;
 use rustix::event::{Timespec, epoll};
 use sidecar_common::CallEvent;
 use trace::{
@@ -50,11 +50,11 @@ use tracing::error;
 
 use crate::{
     probing::{
-        probes::{Events, KernelSide, RecordBuffer},
+        probes::{ControlMaps, Events, RecordBuffer},
         process::Processes,
     },
     recording::{
-        accounting::Books,
+        accounting::Accounting,
         event::{Call, Record},
     },
     reporting::state::State,
@@ -69,7 +69,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const FLUSH_BYTES: usize = 256 << 10;
 
 /// Events of one turn: between turns the thread looks whether to stop or to rotate.
-const MOST_EVENTS: usize = 1 << 16;
+const MAX_EVENTS: usize = 1 << 16;
 
 /// What shapes the trace.
 pub struct Options {
@@ -99,18 +99,18 @@ pub struct Recorder {
     spool: Spool,
     events: Events,
     wakeups: OwnedFd,
-    kernel: KernelSide,
+    kernel: ControlMaps,
     swept: Instant,
     processes: Arc<Mutex<Processes>>,
-    notices: Receiver<Notice>,
+    discovery_events: Receiver<DiscoveryEvent>,
     changes: Changes,
-    books: Books,
-    meaning: Meaning,
+    accounting: Accounting,
+    kernel_names: KernelNames,
     first_launch: FirstLaunch,
     segment: Segment,
     segment_started: Instant,
-    handover: Handover,
-    announcements: Announcements,
+    publisher: SegmentPublisher,
+    dictionary: Dictionary,
     coverage: CoverageCounts,
     disk: Disk,
     state: Arc<State>,
@@ -126,9 +126,9 @@ impl Recorder {
         options: Options,
         spool: Spool,
         events: Events,
-        kernel: KernelSide,
+        kernel: ControlMaps,
         processes: Arc<Mutex<Processes>>,
-        notices: Receiver<Notice>,
+        discovery_events: Receiver<DiscoveryEvent>,
         state: Arc<State>,
     ) -> Result<Self> {
         let (directory, run) = (spool.directory().to_owned(), options.run.clone());
@@ -136,7 +136,7 @@ impl Recorder {
             format!("cannot create a segment in {}", spool.directory().display())
         })?;
         let wakeups = watch(&events)?;
-        let handover = Handover::new(spool.transcoder().cloned());
+        let publisher = SegmentPublisher::new(spool.transcoder().cloned());
         let mut recorder = Self {
             options,
             spool,
@@ -145,15 +145,15 @@ impl Recorder {
             kernel,
             swept: Instant::now(),
             processes,
-            notices,
+            discovery_events,
             changes: Changes::default(),
-            books: Books::default(),
-            meaning: Meaning::default(),
+            accounting: Accounting::default(),
+            kernel_names: KernelNames::default(),
             first_launch: FirstLaunch::default(),
             segment,
             segment_started: Instant::now(),
-            handover,
-            announcements: Announcements::default(),
+            publisher,
+            dictionary: Dictionary::default(),
             coverage: CoverageCounts::default(),
             disk: Disk::default(),
             state,
@@ -181,10 +181,10 @@ impl Recorder {
         }
         self.kernel.stop()?;
         let counters = self.settle()?;
-        let earlier = self.handover.publish();
+        let earlier = self.publisher.publish();
         let closed = self.close_segment(CloseReason::Shutdown, &counters);
         self.publish(&counters, self.segment.sequence());
-        let counts = self.books.counts(&counters);
+        let counts = self.accounting.counts(&counters);
         let sum = |part: fn(&FunctionCounts) -> u64| counts.values().map(part).sum();
         let totals = Totals {
             lines: sum(|counts| counts.run_lines),
@@ -193,7 +193,7 @@ impl Recorder {
         };
         closed
             .with_context(|| format!("the closing line is lost, with these counts: {totals:?}"))?;
-        self.handover.give(&self.segment).with_context(|| {
+        self.publisher.give(&self.segment).with_context(|| {
             format!("cannot rename the last segment, with these counts: {totals:?}")
         })?;
         earlier.map(|()| totals)
@@ -209,13 +209,13 @@ impl Recorder {
         }
     }
 
-    /// Notices, then events, then what the notices say of processes: the last events of a process
+    /// Discovery events, then calls, then what the former say of processes: the last events of a process
     /// are booked while it is still known. False if events are left.
     fn turn(&mut self) -> bool {
-        self.take_notices();
+        self.take_discovery_events();
         let mut is_drained = false;
         let mut buffer: RecordBuffer = [0; size_of::<RecordBuffer>()];
-        for _ in 0..MOST_EVENTS {
+        for _ in 0..MAX_EVENTS {
             let Some(length) = self.events.take(&mut buffer) else {
                 is_drained = true;
                 break;
@@ -243,30 +243,30 @@ impl Recorder {
         };
         let (Record::Entry(event) | Record::Call(Call { event, .. }) | Record::Name { event, .. }) =
             record;
-        // The number was sent before the probe, but maybe after this turn took its notices.
-        if event.function >= self.books.functions() {
-            self.take_notices();
+        // The number was sent before the probe, but maybe after this turn took its discovery events.
+        if event.function >= self.accounting.functions() {
+            self.take_discovery_events();
         }
         match record {
             Record::Entry(event) => self.book(&event, None),
             Record::Call(call) => self.book(&event, Some(&call)),
-            Record::Name { text, .. } => self.meaning.give(&event, text),
+            Record::Name { text, .. } => self.kernel_names.give(&event, text),
         }
     }
 
-    /// Books one call, of which maybe only the entry is known.
+    /// Counts one call, of which maybe only the entry is known.
     fn book(&mut self, event: &CallEvent, call: Option<&Call<'_>>) {
-        let is_target = match self.announcements.is_target(event.tgid, event.start_ns) {
+        let is_target = match self.dictionary.is_target(event.tgid, event.start_ns) {
             Some(is_target) => is_target,
             None => self.examine(event.tgid),
         };
         if !is_target {
-            self.books.ignored(event.function);
+            self.accounting.ignored(event.function);
             return;
         }
-        let reference = match (call, self.books.function(event.function)) {
+        let reference = match (call, self.accounting.function(event.function)) {
             (Some(call), Some((text, capture))) => {
-                self.meaning.learn(call, text, |place| call.word(place, capture))
+                self.kernel_names.learn(call, text, |place| call.word(place, capture))
             }
             _ => Reference::default(),
         };
@@ -274,17 +274,17 @@ impl Recorder {
             self.launched(event.tgid);
         }
         if !self.disk.is_writable() {
-            self.books.unwritten(event.function);
+            self.accounting.unwritten(event.function);
             return;
         }
         let since_start = event.start_ns.saturating_sub(self.options.start_ns);
-        if self.announcements.is_due(event.tgid) {
+        if self.dictionary.is_due(event.tgid) {
             let known = self.known(event.tgid);
-            self.announcements.process(self.segment.buffer(), since_start, event.tgid, known);
+            self.dictionary.process(self.segment.buffer(), since_start, event.tgid, known);
         }
-        self.meaning.announce(self.segment.buffer(), since_start, event.tgid, reference);
+        self.kernel_names.announce(self.segment.buffer(), since_start, event.tgid, reference);
         let out = self.segment.buffer();
-        push_line(out, &mut self.books, since_start, event, call, reference.kernel);
+        push_line(out, &mut self.accounting, since_start, event, call, reference.kernel);
         if self.segment.buffered() >= FLUSH_BYTES {
             self.write_out();
         }

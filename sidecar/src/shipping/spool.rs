@@ -28,7 +28,7 @@ pub struct Spool {
     _lock: Arc<File>,
 }
 
-/// A closed segment that waits for upload.
+/// A segment with its closing line, which waits for upload, or to become a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
     pub path: PathBuf,
@@ -90,6 +90,12 @@ impl Spool {
             let name = part.file_name().unwrap_or_default().to_string_lossy();
             begin(&name, fs::metadata(&part).map_or(0, |metadata| metadata.len()));
             match self.close_leftover(&part) {
+                Ok(Some(closed)) if closed == part => {
+                    warn!(
+                        segment = %closed.display(),
+                        "closed a segment that a crash had left open: it waits to become a table"
+                    );
+                }
                 Ok(Some(closed)) => {
                     warn!(segment = %closed.display(), "closed a segment that a crash had left open");
                 }
@@ -146,12 +152,18 @@ impl Spool {
         &self.directory
     }
 
-    /// Closed segments, oldest first.
+    /// Closed segments, oldest first; without tables whose lines are still there, which would be stored
+    /// twice.
     pub fn closed(&self) -> Result<Vec<Closed>> {
         let mut closed = Vec::new();
         for (path, file_name) in self.files()? {
             let Some(name) = SegmentName::parse(&file_name) else { continue };
             if file_name.ends_with(PART_SUFFIX) {
+                continue;
+            }
+            if name.format == Format::Parquet
+                && fs::symlink_metadata(lines_of(&path, &name)).is_ok()
+            {
                 continue;
             }
             // Deleted since it was listed: then it is not waiting.
@@ -209,6 +221,12 @@ impl Spool {
     }
 }
 
+/// The file that becomes the table of this name.
+fn lines_of(table: &Path, name: &SegmentName) -> PathBuf {
+    let lines = SegmentName { format: Format::Jsonl, ..name.clone() };
+    table.with_file_name(format!("{lines}{PART_SUFFIX}"))
+}
+
 fn is_regular(entry: &fs::DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_file())
 }
@@ -239,6 +257,20 @@ mod tests {
     use super::*;
 
     const NAME: &str = "trace_h_s_000001.jsonl";
+
+    /// Both are there between the making of a table and the removal of its lines, for ever after a crash.
+    #[test]
+    fn a_table_is_uploaded_only_once_its_lines_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let lines = directory.path().join(format!("{NAME}{PART_SUFFIX}"));
+        let table = directory.path().join("trace_h_s_000001.parquet");
+        fs::write(&lines, "{}\n").unwrap();
+        fs::write(&table, "PAR1").unwrap();
+        let spool = Spool::open(directory.path()).unwrap();
+        assert_eq!(spool.closed().unwrap(), []);
+        fs::remove_file(lines).unwrap();
+        assert_eq!(spool.closed().unwrap()[0].path, table);
+    }
 
     #[test]
     fn only_what_was_open_when_the_directory_was_opened_is_closed() {
@@ -324,7 +356,7 @@ mod tests {
         fs::create_dir(path("trace_h_s_000005.parquet")).unwrap();
         // Closed: whoever closed that may have uploaded it.
         write("trace_h_s_000006.jsonl", call);
-        let transcoder = Transcoder::start(u64::MAX).unwrap();
+        let transcoder = Transcoder::start(u64::MAX, directory.path()).unwrap();
         let spool = Spool::open(directory.path()).unwrap().with_transcoder(transcoder.clone());
         assert_eq!(spool.waiting().unwrap().segments, 3, "only what is closed");
         spool.close_leftovers(|_, _| ());
@@ -355,7 +387,7 @@ mod tests {
         let part = directory.path().join("trace_h_s_000001.jsonl.part");
         fs::write(&part, "12345").unwrap();
         // It cannot be read as a segment, so that it waits until it is stopped, or is one already.
-        let transcoder = Transcoder::start(u64::MAX).unwrap();
+        let transcoder = Transcoder::start(u64::MAX, directory.path()).unwrap();
         let spool = Spool::open(directory.path()).unwrap().with_transcoder(transcoder.clone());
         transcoder.push(part, SegmentName::parse(NAME).unwrap(), 5);
         let Waiting { segments, bytes, since } = spool.waiting().unwrap();

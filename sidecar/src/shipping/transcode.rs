@@ -24,7 +24,7 @@ use tables::{
 use trace::segment_name::{Format, SegmentName};
 use tracing::{debug, error, info, warn};
 
-use crate::{probing::untrusted_file, shipping::spool::Closed};
+use crate::{capabilities, probing::untrusted_file, shipping::spool::Closed};
 
 /// Of lines that are read at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -63,13 +63,16 @@ struct Queue {
 }
 
 impl Transcoder {
-    /// At most so many bytes wait for the thread.
-    pub fn start(max_bytes: u64) -> Result<Self> {
+    /// At most so many bytes wait for the thread, which keeps no right but to the files of `directory`.
+    pub fn start(max_bytes: u64, directory: &Path) -> Result<Self> {
         let transcoder = Self::without_thread(max_bytes);
-        let of_thread = Arc::clone(&transcoder.0);
+        let (of_thread, directory) = (Arc::clone(&transcoder.0), directory.to_owned());
         thread::Builder::new()
             .name("transcoder".to_owned())
-            .spawn(move || work(&of_thread))
+            .spawn(move || {
+                capabilities::keep_files_only(&directory);
+                work(&of_thread);
+            })
             .context("cannot start the thread transcoder")?;
         Ok(transcoder)
     }
@@ -129,7 +132,7 @@ impl Transcoder {
         let (mut queue, _) = self
             .0
             .changed
-            .wait_timeout_while(queue, STOP_TIMEOUT, is_working)
+            .wait_timeout_while(queue, STOP_TIMEOUT.min(within), is_working)
             .unwrap_or_else(PoisonError::into_inner);
         if queue.is_working {
             warn!("a table cannot be finished or given up: the next start closes its segment");
@@ -236,7 +239,7 @@ fn work(shared: &Shared) {
                 }
                 is_failing = false;
             }
-            // It is said when it is released.
+            // `release` logs it.
             Err(_) if !segment.path.exists() => {}
             Err(error) if error.is::<Stopped>() => {
                 info!(segment = %segment.name, "no time is left to finish a table: it stays lines");
@@ -269,10 +272,12 @@ fn transcode(Closed { path, name, .. }: &Closed, is_stopped: impl Fn() -> bool) 
         lines::write(input, &path.with_file_name(table.to_string()), &table, is_stopped)?;
     finished.set_modified(closed)?;
     let (rows, size) = (finished.rows, finished.bytes);
-    finished.publish()?;
-    // A crash before this leaves both; the next start removes the lines.
+    let table_path = finished.publish()?;
+    // A crash before this leaves both; the next start removes the lines, and nobody uploads the table
+    // before.
     if let Err(error) = fs::remove_file(path) {
-        warn!(segment = %name, %error, "cannot remove the lines of a segment that is a table now");
+        fs::remove_file(table_path).context("cannot remove a table beside its lines")?;
+        return Err(error).context("cannot remove the lines that a table was made of");
     }
     debug!(segment = %table, rows, bytes = size, "made a table of a segment");
     Ok(())

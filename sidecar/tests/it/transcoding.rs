@@ -101,7 +101,7 @@ fn stored(scene: &Scene) -> Vec<PathBuf> {
 async fn run(scene: &Scene, within: Duration) {
     fs::remove_file(scene.segment()).unwrap();
     let traces = scene.path("traces");
-    let transcoder = Transcoder::start(u64::MAX).unwrap();
+    let transcoder = Transcoder::start(u64::MAX, &traces).unwrap();
     let spool = Spool::open(&traces).unwrap().with_transcoder(transcoder.clone());
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let state = Arc::new(State::default());

@@ -1,6 +1,6 @@
 //! No call is lost, none is invented, and the trace proves it.
 
-use sidecar_common::MOST_THREADS;
+use sidecar_common::MAX_THREADS;
 use testbed::libraries::Driver;
 use trace::segment_name::Format;
 
@@ -80,7 +80,7 @@ fn the_first_line_of_a_process_is_its_first_call() {
 fn more_threads_than_there_is_room_for_lose_no_call() {
     let scene = Scene::new(Driver::R550);
     let sidecar = scene.sidecar(&[]);
-    let threads = MOST_THREADS + 1000;
+    let threads = MAX_THREADS + 1000;
     run(scene.caller(&["--function", "cuCtxSynchronize", "--threads", &threads.to_string()]));
     sidecar.stop();
     let report = scene.whole_report();

@@ -20,7 +20,7 @@ use settings::{AttachBy, Detail};
 use sidecar::probing::{
     library::Library,
     probes::{Probes, Settings},
-    process_events::Sideband,
+    process_events::ProcessEvents,
 };
 use sidecar_common::Plan;
 use testbed::libraries::Driver;
@@ -173,7 +173,7 @@ fn the_kernel_refuses_without_each_capability_what_it_is_needed_for() {
         })
     };
     let by_links = || load(AttachBy::Auto).map(|_| ());
-    let watch = || Sideband::open().map(|_| ());
+    let watch = || ProcessEvents::open().map(|_| ());
     let admin = CapabilitySet::SYS_ADMIN;
     assert_eq!(without(admin, by_links), Ok(()));
     assert_eq!(without(admin, watch), Ok(()));
@@ -247,7 +247,7 @@ fn where_another_profiler_holds_the_locked_memory_the_limits_and_the_way_out_are
             held.extend(std::iter::from_fn(|| ring().ok()));
         }
         assert!(!held.is_empty(), "nothing was locked");
-        Sideband::open().map(|_| ()).map_err(|error| format!("{error:#}"))
+        ProcessEvents::open().map(|_| ()).map_err(|error| format!("{error:#}"))
     };
     let said = std::thread::spawn(open).join().unwrap().unwrap_err();
     for part in ["kernel.perf_event_mlock_kb is ", "RLIMIT_MEMLOCK is ", "add IPC_LOCK to"] {

@@ -28,7 +28,7 @@ pub(crate) use waiting::Waiting;
 const SIDECAR: &str = env!("CARGO_BIN_EXE_ebpf-cuda-tracer");
 
 /// Also for a guest whose processor is emulated.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A directory with libraries, a trace directory, and the callee's own counts.
 pub(crate) struct Scene {
@@ -152,7 +152,7 @@ impl Scene {
 
     /// Waits until so many call lines are in files, closed or not.
     pub(crate) fn wait_for_lines(&self, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let files = fs::read_dir(self.traces()).unwrap().map(|entry| entry.unwrap().path());
             // A file may get another name meanwhile, and what is being written may be half there.

@@ -23,6 +23,6 @@ mod mapped;
 mod namespace;
 mod odd_code;
 mod planted;
-mod sideband;
+mod process_events;
 mod stopping;
 mod uploads;

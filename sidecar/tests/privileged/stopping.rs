@@ -16,7 +16,7 @@ const PERF_EVENTS: [(&str, &str); 2] = [
 ];
 
 /// All there could be, at the slowest that was seen.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn traced(scene: &Scene) -> Sidecar {
     let sidecar = scene.sidecar(&PERF_EVENTS);
@@ -38,7 +38,7 @@ fn closers() -> Vec<u32> {
 }
 
 fn wait_for_closers() {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !closers().is_empty() {
         assert!(Instant::now() < deadline, "{:?} never end", closers());
         std::thread::sleep(Duration::from_millis(50));
@@ -65,7 +65,7 @@ fn a_kill_while_probes_are_closed_leaves_a_whole_trace() {
     let scene = Scene::new(Driver::R550);
     let sidecar = traced(&scene);
     sidecar.terminate();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while scene.segments().is_empty() {
         assert!(Instant::now() < deadline, "the trace is not closed");
         std::thread::sleep(Duration::from_millis(1));

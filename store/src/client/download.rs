@@ -14,7 +14,7 @@ use super::{
     bucket::{Bucket, Object},
     digest::Digest,
     sums::Sums,
-    transfer::{Answer, FetchError, Limits, Retries, is_replaced},
+    transfer::{Answer, End, FetchError, Limits, Retries, is_replaced},
 };
 
 /// After this many in a row that the store did not deliver, objects are tried once each: what is wrong
@@ -124,7 +124,7 @@ impl Download<'_> {
             }
         }
         let partial = self.partial.as_mut().expect("it was opened above");
-        let start = answer.start();
+        let start = answer.start()?;
         partial.cut_to(start.min(partial.length)).await.map_err(FetchError::Final)?;
         if start > partial.length {
             return Err(FetchError::transfer("the store sends another part than it was asked for"));
@@ -135,8 +135,9 @@ impl Download<'_> {
         }
         let got = partial.length;
         let is_end = got < listed
-            || match answer.ends().await {
-                Ok(is_end) => is_end,
+            || match answer.end().await {
+                Ok(End::Late) => return Err(End::late()),
+                Ok(end) => end == End::Here,
                 Err(error) => {
                     partial.cut_to(0).await.map_err(FetchError::Final)?;
                     return Err(error);

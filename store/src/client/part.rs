@@ -8,7 +8,7 @@ use aws_sdk_s3::{operation::get_object::GetObjectOutput, types::ChecksumMode};
 use super::{
     bucket::{Bucket, Object},
     sums::Sums,
-    transfer::{Answer, FetchError, Limits, Retries, is_replaced},
+    transfer::{Answer, End, FetchError, Limits, Retries, is_replaced},
 };
 
 /// Room that is made before anything has come.
@@ -118,9 +118,10 @@ impl Request<'_> {
         if !is_last {
             return Ok(());
         }
-        match answer.ends().await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.more(&answer)),
+        match answer.end().await {
+            Ok(End::Here) => Ok(()),
+            Ok(End::More) => Err(self.more(&answer)),
+            Ok(End::Late) => Err(End::late()),
             Err(error) => {
                 self.bytes.clear();
                 Err(error)
@@ -158,7 +159,7 @@ impl Request<'_> {
                 self.object.bytes
             )));
         }
-        wanted.checked_sub(answer.start()).ok_or_else(|| {
+        wanted.checked_sub(answer.start()?).ok_or_else(|| {
             FetchError::transfer("the store sends another part than it was asked for")
         })
     }

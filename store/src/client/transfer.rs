@@ -91,8 +91,14 @@ impl Answer {
     }
 
     /// The first byte of the object that the body has: a store without ranges sends all of it.
-    pub(crate) fn start(&self) -> u64 {
-        self.head.content_range().and_then(start_of).unwrap_or(0)
+    pub(crate) fn start(&self) -> Result<u64, FetchError> {
+        let Some(range) = self.head.content_range() else { return Ok(0) };
+        start_of(range).ok_or_else(|| {
+            FetchError::transfer(format!(
+                "the store sends the odd range {:?}",
+                range.escape_debug()
+            ))
+        })
     }
 
     /// The size of the whole object, if the answer is a part of it.
@@ -117,14 +123,17 @@ impl Answer {
         }
     }
 
-    /// Whether the body ends here, as it should. The SDK compares the checksum, if the store has sent
+    /// What comes behind the last byte: nothing should. The SDK compares the checksum, if the store has sent
     /// one, when it reads the end: an error says that the content is wrong.
-    pub(crate) async fn ends(&mut self) -> Result<bool, FetchError> {
-        match timeout(self.limits.idle, self.head.body.try_next()).await {
+    pub(crate) async fn end(&mut self) -> Result<End, FetchError> {
+        let Limits { idle, deadline, .. } = self.limits;
+        match timeout_at(deadline.min(Instant::now() + idle), self.head.body.try_next()).await {
+            Ok(Ok(None)) => Ok(End::Here),
+            Ok(Ok(Some(_))) => Ok(End::More),
             Ok(Err(error)) => {
                 Err(FetchError::Transfer(Error::new(error).context("the transfer failed")))
             }
-            end => Ok(matches!(end, Ok(Ok(None)))),
+            Err(_) => Ok(End::Late),
         }
     }
 
@@ -144,6 +153,21 @@ impl Answer {
             ))),
             None => FetchError::Transfer(error),
         }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Here,
+    /// There are more bytes.
+    More,
+    /// It did not come in time.
+    Late,
+}
+
+impl End {
+    pub(crate) fn late() -> FetchError {
+        FetchError::transfer("the end of the answer did not come in time")
     }
 }
 

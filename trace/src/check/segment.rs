@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Of a file, told one by one: one that is no trace at all has no other.
-const MOST_BAD_LINES: u64 = 10;
+const MAX_BAD_LINES: u64 = 10;
 
 /// Of a file; the closing line counts those beyond it too.
 const MAX_GAPS: usize = 1024;
@@ -142,7 +142,7 @@ pub(super) fn read(
             },
             Err(bad) => {
                 bad_lines += 1;
-                if bad_lines <= MOST_BAD_LINES {
+                if bad_lines <= MAX_BAD_LINES {
                     let mut reason = bad.to_string();
                     cut(&mut reason);
                     problems.push(Problem::BadLine { reason });
@@ -150,7 +150,7 @@ pub(super) fn read(
             }
         }
     }
-    if let more @ 1.. = bad_lines.saturating_sub(MOST_BAD_LINES) {
+    if let more @ 1.. = bad_lines.saturating_sub(MAX_BAD_LINES) {
         problems.push(Problem::MoreBadLines { file: file.to_owned(), more });
     }
     if let lines @ 1.. = segment.lines.rest {

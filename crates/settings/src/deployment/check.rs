@@ -1,18 +1,15 @@
 //! What no value alone can tell: settings that contradict each other.
 
 use anyhow::{Result, bail};
-
-use super::{Config, PullPolicy, values::absolute_path, vllm};
+use clap::{Args as _, Command};
 use trace::segment_name::Format;
 
-use crate::{AttachBy, names::AWS_SECRET_KEYS};
+use super::{Config, PullPolicy, Sdk, values::absolute_path, vllm};
+use crate::{AttachBy, names::AWS_SECRET_KEYS, variables};
 
 /// What the tracer may need beside its ring buffer: 64 MiB resident and 32 MiB for the open calls
 /// of threads, as "Memory" in `docs/operations.md` explains.
 const MEMORY_BESIDE_BUFFER: u64 = 96 << 20;
-
-/// Variables of the AWS SDK that have a setting.
-const SDK: [&str; 2] = ["AWS_EC2_METADATA_DISABLED", "AWS_REGION"];
 
 /// What it needs more with TRACE_FORMAT=parquet, whatever the lines: a test of the sidecar measures it.
 const MEMORY_OF_TABLES: u64 = 96 << 20;
@@ -48,7 +45,9 @@ impl Config {
 
     /// A setting of the tracer that has a default, as it was typed.
     pub fn typed(&self, variable: &str) -> &str {
-        self.variables.get(variable).map_or("", String::as_str)
+        self.variables
+            .get(variable)
+            .expect("with_variables was called, and the setting has a default")
     }
 
     fn upload_has_no_bucket(&self) -> Option<String> {
@@ -147,10 +146,9 @@ impl Config {
     /// A variable given twice would win or lose in silence.
     fn variable_is_taken(&self) -> Option<String> {
         let tracer = &self.tracer.tracer_env.0;
-        let own = crate::variables::names();
-        if let Some((name, _)) =
-            tracer.iter().find(|(name, _)| own.contains(name) || SDK.contains(&name.as_str()))
-        {
+        let mut own = variables::names();
+        own.extend(variables::names_of(&Sdk::augment_args(Command::new("sdk"))));
+        if let Some((name, _)) = tracer.iter().find(|(name, _)| own.contains(name)) {
             return Some(format!(
                 "TRACER_ENV sets {name}: it has a setting of its own, see --help"
             ));
@@ -183,7 +181,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args as _, Command, FromArgMatches as _};
+    use clap::FromArgMatches as _;
 
     use super::*;
     use crate::deployment::with_defaults;

@@ -43,7 +43,7 @@ use crate::{
         process::{MappedFile, all_pids},
         time_limit, untrusted_file,
     },
-    recording::recorder::Notice,
+    recording::recorder::DiscoveryEvent,
 };
 
 /// What was short may be there again; each attempt in vain doubles the wait.
@@ -546,7 +546,7 @@ impl Discovery {
         line.attached_late = self.is_late(pid, mapped, mapped_as, attached_ns);
         log_attached(&line, started.elapsed());
         self.state.attached(line.clone());
-        self.tell(Notice::Library { attached_ns, library: line });
+        self.tell(DiscoveryEvent::Library { attached_ns, library: line });
         let examined = Examined::Library(index);
         self.files.insert(key, examined.clone());
         if let Some(file) = mapped_as {
@@ -758,7 +758,7 @@ impl Discovery {
             return;
         }
         self.numbers.insert(name.to_owned(), number);
-        self.tell(Notice::Function { number, name: name.to_owned(), api });
+        self.tell(DiscoveryEvent::Function { number, name: name.to_owned(), api });
     }
 
     /// Whether a target may have called the library before its probes were in place.

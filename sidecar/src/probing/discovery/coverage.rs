@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock,
     probing::process::{MappedFile, Mappings, exists},
-    recording::recorder::Notice,
+    recording::recorder::DiscoveryEvent,
 };
 
 /// Lines of one run that say that calls are missing; more are only counted.
@@ -441,7 +441,7 @@ impl Discovery {
         let counts = self.coverage.counts();
         self.state.covered(pid, line.as_ref(), counts);
         self.state.unprobed(self.coverage.unprobed());
-        self.tell(Notice::Coverage { at_ns, line: line.map(|line| (pid, line)), counts });
+        self.tell(DiscoveryEvent::Coverage { at_ns, line: line.map(|line| (pid, line)), counts });
     }
 }
 

@@ -15,9 +15,9 @@ use crate::probing::untrusted_file;
 
 const FILE: &str = "/etc/ld.so.cache";
 /// A machine with thousands of libraries has a cache of a few hundred KiB.
-const MOST_BYTES: u64 = 4 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 /// A path that is longer cannot be opened.
-const LONGEST_PATH: usize = 4096;
+const MAX_PATH: usize = 4096;
 
 const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const HEADER_BYTES: usize = 48;
@@ -38,7 +38,7 @@ const X86_64: u32 = 0x0300;
 /// The paths of the x86-64 libraries whose names are wanted; none if there is no cache.
 pub(super) fn read(root: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(path) = resolve_in(root, Path::new(FILE)) else { return Vec::new() };
-    let bytes = untrusted_file::read(&in_root(root, &path), MOST_BYTES);
+    let bytes = untrusted_file::read(&in_root(root, &path), MAX_BYTES);
     bytes.map(|bytes| parse(&bytes, wanted)).unwrap_or_default()
 }
 
@@ -77,7 +77,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn string(bytes: &[u8], at: Option<u32>) -> Option<&OsStr> {
     let bytes = bytes.get(at? as usize..)?;
-    let bytes = &bytes[..bytes.len().min(LONGEST_PATH)];
+    let bytes = &bytes[..bytes.len().min(MAX_PATH)];
     let end = bytes.iter().position(|&byte| byte == 0)?;
     Some(OsStr::from_bytes(&bytes[..end]))
 }

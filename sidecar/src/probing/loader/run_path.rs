@@ -16,7 +16,7 @@ use super::{in_root, resolve_in};
 use crate::probing::untrusted_file;
 
 /// More than any real dynamic section: a file may claim any size, and what it claims is allocated.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RunPaths {
@@ -41,7 +41,7 @@ fn parse<'data>(data: impl ReadRef<'data>) -> Option<RunPaths> {
     let segments = header.program_headers(endian, data).ok()?;
     let mut run_paths = RunPaths::default();
     let (mut rpath, mut runpath, mut strings) = (None, None, None);
-    for segment in segments.iter().filter(|segment| segment.p_filesz(endian) <= MOST_BYTES) {
+    for segment in segments.iter().filter(|segment| segment.p_filesz(endian) <= MAX_BYTES) {
         if let Ok(Some(interpreter)) = segment.interpreter(endian, data) {
             run_paths.interpreter = Some(PathBuf::from(OsStr::from_bytes(interpreter)));
         }

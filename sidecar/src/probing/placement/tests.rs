@@ -244,7 +244,7 @@ fn no_bytes_make_it_panic() {
         let length = usize::from(code[0]) % code.len();
         for address in [0, ENTRY, u64::MAX - 3] {
             let Ok(placement) = place(&code[..length], address) else { continue };
-            assert!(placement.offset < MOST_BYTES);
+            assert!(placement.offset < MAX_BYTES);
             let begins_with_nop = is_long_nop(
                 &Decoder::with_ip(64, &code[..length], 0, DecoderOptions::NONE).decode(),
             );

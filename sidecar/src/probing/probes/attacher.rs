@@ -51,13 +51,13 @@ pub struct Attacher {
 }
 
 struct Shared {
-    way: Way,
+    way: AttachMethod,
     /// Locked while probes are attached one by one.
     ebpf: Mutex<Ebpf>,
 }
 
 /// How probes are attached, with the programs loaded for it.
-pub(super) enum Way {
+pub(super) enum AttachMethod {
     /// Linux 6.6 and later.
     Links(Programs),
     /// One perf event per probe, by the programs inside [`Ebpf`].
@@ -101,7 +101,7 @@ impl Programs {
     }
 }
 
-impl Way {
+impl AttachMethod {
     pub(super) fn load(
         ebpf: &mut Ebpf,
         object: &[u8],
@@ -130,7 +130,7 @@ impl Way {
 }
 
 impl Attacher {
-    pub(super) fn new(way: Way, detail: Detail, ebpf: Ebpf) -> Self {
+    pub(super) fn new(way: AttachMethod, detail: Detail, ebpf: Ebpf) -> Self {
         let shared = Arc::new(Shared { way, ebpf: Mutex::new(ebpf) });
         Self { shared, detail, stop: Arc::default() }
     }
@@ -148,7 +148,7 @@ impl Attacher {
     /// Whether probes are attached one by one, as kernels before 6.6 do; they take their time to
     /// detach, too.
     pub fn uses_perf_events(&self) -> bool {
-        matches!(self.shared.way, Way::PerfEvents)
+        matches!(self.shared.way, AttachMethod::PerfEvents)
     }
 
     /// Puts probes on each function of `library`; `plan` says what its events carry, or why it must
@@ -201,7 +201,7 @@ impl Attacher {
             }
         }
         match &self.shared.way {
-            Way::Links(programs) => {
+            AttachMethod::Links(programs) => {
                 let links = &mut attachment.links;
                 let path = CString::new(path).context("a path without NUL")?;
                 attach_most(&programs.entry, &path, At::Entry, &entries, links, &mut refused)?;
@@ -216,7 +216,7 @@ impl Attacher {
                     attach_most(begin, &path, At::Entry, &calls, links, &mut refused)?;
                 }
             }
-            Way::PerfEvents => {
+            AttachMethod::PerfEvents => {
                 let (mut ebpf, stop) = (self.ebpf(), &*self.stop);
                 let mut attach = |name, points: &[_], refused: &mut Vec<_>| {
                     let (program, events) =

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use tracing::{error, info, warn};
 
-use crate::{recording::accounting::Books, shipping::segment::Segment};
+use crate::{recording::accounting::Accounting, shipping::segment::Segment};
 
 /// How often the size of TRACE_DIR is looked at while it is at its limit.
 const LIMIT_PERIOD: Duration = Duration::from_secs(1);
@@ -53,14 +53,14 @@ impl Disk {
         !self.is_failing && !self.is_deleted && !self.limit.is_reached
     }
 
-    /// Writes what is buffered, and books it.
+    /// Writes what is buffered, and counts it.
     ///
     /// What a failed write has lost may be lines that later ones rely on. So the next that is
     /// written is what `begin` appends: all that a segment says before its calls.
     pub(super) fn flush(
         &mut self,
         segment: &mut Segment,
-        books: &mut Books,
+        accounting: &mut Accounting,
         begin: impl FnOnce(&mut Segment),
     ) {
         if self.is_failing {
@@ -73,11 +73,11 @@ impl Disk {
         }
         match segment.flush() {
             Ok(()) => {
-                books.buffer_written();
+                accounting.buffer_written();
                 self.wrote();
             }
             Err(cause) => {
-                books.buffer_lost();
+                accounting.buffer_lost();
                 self.failed(&cause);
             }
         }
@@ -177,22 +177,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
         let mut segment = Segment::create(path, Run::new("h", "s"), 1, Format::Jsonl).unwrap();
-        let (mut disk, mut books) = (Disk::default(), Books::default());
+        let (mut disk, mut accounting) = (Disk::default(), Accounting::default());
         let begin = |segment: &mut Segment| segment.buffer().extend_from_slice(b"beginning\n");
 
         segment.buffer().extend_from_slice(b"beginning\nprocess\n");
         let writable = segment.exchange_file(File::open("/dev/null").unwrap());
         for _ in 0..2 {
-            disk.flush(&mut segment, &mut books, begin);
+            disk.flush(&mut segment, &mut accounting, begin);
             assert!(!disk.is_writable());
         }
-        // A notice came before the next flush, and there is space again.
+        // A message came before the next flush, and there is space again.
         segment.buffer().extend_from_slice(b"library\n");
         segment.exchange_file(writable);
-        disk.flush(&mut segment, &mut books, begin);
+        disk.flush(&mut segment, &mut accounting, begin);
         assert!(disk.is_writable());
         segment.buffer().extend_from_slice(b"call\n");
-        disk.flush(&mut segment, &mut books, begin);
+        disk.flush(&mut segment, &mut accounting, begin);
 
         let name = segment.publish().unwrap();
         let written = fs::read_to_string(directory.path().join(name.to_string())).unwrap();

@@ -9,7 +9,7 @@ use anyhow::Result;
 use sidecar_common::Counters;
 use tracing::{error, warn};
 
-use super::{Recorder, changes::Change};
+use super::{Recorder, process_changes::ProcessChange};
 use crate::clock;
 
 /// How long events may take to arrive after the probes were stopped.
@@ -23,16 +23,16 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Recorder {
     /// After the probes were stopped: takes events until every hit is accounted for and no more
-    /// are counted, and books the calls that have not returned. Returns the final counters.
+    /// are counted, and so are the calls that have not returned. Returns the final counters.
     pub(super) fn settle(&mut self) -> Result<Vec<Counters>> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
-        let mut before = self.kernel.counters(self.books.functions())?;
+        let mut before = self.kernel.counters(self.accounting.functions())?;
         loop {
             std::thread::sleep(QUIET_TIME);
             while !self.turn() {}
-            let counters = self.kernel.counters(self.books.functions())?;
+            let counters = self.kernel.counters(self.accounting.functions())?;
             let open = self.kernel.threads.open_calls()?;
-            let in_flight = self.books.in_flight(&counters).saturating_sub(open.len() as u64);
+            let in_flight = self.accounting.in_flight(&counters).saturating_sub(open.len() as u64);
             let is_quiet = in_flight == 0 && counters == before;
             if !is_quiet && Instant::now() <= deadline {
                 before = counters;
@@ -63,7 +63,8 @@ impl Recorder {
             self.book(&event, None);
             // Nobody will tell again that its process has ended, and another one may get its id.
             if !fs::exists(format!("/proc/{}", event.tgid)).unwrap_or(true) {
-                self.changes.note(event.tgid, Change::Replaced { at_ns: clock::monotonic_ns() });
+                self.changes
+                    .note(event.tgid, ProcessChange::Replaced { at_ns: clock::monotonic_ns() });
             }
         }
     }

@@ -27,7 +27,7 @@ const FORGOTTEN: &str = "too many kernels to remember: it has been forgotten";
 
 /// Texts that wait for their call. It comes right behind its text, so that only calls that were
 /// lost, or are not recorded, leave theirs.
-const MOST_GIVEN: usize = 1024;
+const MAX_GIVEN: usize = 1024;
 
 /// How often names are looked for that nobody uses: it means going through all handles.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ impl Kernels {
     /// Keeps a text for the call that was given it.
     pub(super) fn give(&mut self, tid: u32, start_ns: u64, text: &[u8]) {
         let text = String::from_utf8_lossy(text);
-        if self.given.len() >= MOST_GIVEN {
+        if self.given.len() >= MAX_GIVEN {
             let oldest = self.given.iter().min_by_key(|(_, (given_ns, _))| *given_ns);
             if let Some(tid) = oldest.map(|(tid, _)| *tid) {
                 self.given.remove(&tid);

@@ -4,19 +4,19 @@ use sidecar_common::CallEvent;
 use trace::writer::{Returned, push_call, push_entry};
 use tracing::error;
 
-use crate::recording::{accounting::Books, event::Call};
+use crate::recording::{accounting::Accounting, event::Call};
 
-/// Books a line and appends it. Of `call` maybe only the entry is known.
+/// Counts a line and appends it. Of `call` maybe only the entry is known.
 pub(super) fn push_line(
     out: &mut Vec<u8>,
-    books: &mut Books,
+    accounting: &mut Accounting,
     since_start_ns: u64,
     event: &CallEvent,
     call: Option<&Call<'_>>,
     kernel: Option<u32>,
 ) {
-    books.line(event.function);
-    let Some((text, capture)) = books.function(event.function) else {
+    accounting.line(event.function);
+    let Some((text, capture)) = accounting.function(event.function) else {
         error!(function = event.function, "skipped an event of a function without a name");
         return;
     };
@@ -24,7 +24,7 @@ pub(super) fn push_line(
     let Some(call) = call else {
         return push_entry(out, since_start_ns, pid, tid, text);
     };
-    let caller = call.caller.and_then(|number| books.function(number));
+    let caller = call.caller.and_then(|number| accounting.function(number));
     let returned = Returned {
         since_start_ns,
         pid,

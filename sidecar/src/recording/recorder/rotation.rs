@@ -9,7 +9,7 @@ use trace::{
     writer::push_meta,
 };
 
-use super::{Options, Recorder, announcements::Announcements, meaning::Meaning};
+use super::{Options, Recorder, dictionary::Dictionary, kernel_names::KernelNames};
 use crate::{clock, shipping::segment::Segment};
 
 impl Recorder {
@@ -21,17 +21,17 @@ impl Recorder {
     }
 
     pub(super) fn rotate_if_due(&mut self) {
-        self.handover.publish_if_due();
+        self.publisher.publish_if_due();
         if self.disk.limit_is_due() {
             self.check_limit();
         }
-        if self.segment_started.elapsed() < self.options.interval || self.handover.is_paused() {
+        if self.segment_started.elapsed() < self.options.interval || self.publisher.is_paused() {
             return;
         }
         self.check_limit();
         // What waits for its frame counts.
         self.flush();
-        if self.books.segment_lines() == 0 {
+        if self.accounting.segment_lines() == 0 {
             // An empty segment would tell nothing; this one goes on.
             self.segment_started = Instant::now();
             return;
@@ -42,11 +42,11 @@ impl Recorder {
     /// Closes the segment and opens the next one. If one of the two fails the segment stays open
     /// and goes on.
     fn rotate(&mut self, reason: CloseReason) {
-        if self.handover.is_paused() {
+        if self.publisher.is_paused() {
             return;
         }
         let result = self.try_rotate(reason);
-        self.handover.tried(&result);
+        self.publisher.tried(&result);
         if result.is_err() {
             if self.segment.is_deleted() {
                 self.disk.deleted();
@@ -57,23 +57,23 @@ impl Recorder {
     }
 
     fn try_rotate(&mut self, reason: CloseReason) -> Result<()> {
-        let counters = self.kernel.counters(self.books.functions())?;
+        let counters = self.kernel.counters(self.accounting.functions())?;
         let directory = self.spool.directory().to_owned();
         let sequence = self.segment.sequence() + 1;
         // First, so that a segment is never closed without another one to go on with.
         let (run, format) = (self.options.run.clone(), self.options.format);
-        let next = self.handover.next(directory, run, sequence, format)?;
+        let next = self.publisher.next(directory, run, sequence, format)?;
         if let Err(error) = self.close_segment(reason, &counters) {
             next.discard();
             return Err(error);
         }
         let closed = self.segment.replace(next);
         self.closed_bytes += closed.written();
-        self.handover.closed(closed);
+        self.publisher.closed(closed);
         self.disk.begun();
-        self.books.segment_closed();
+        self.accounting.segment_closed();
         self.open_segment();
-        self.handover.publish()?;
+        self.publisher.publish()?;
         self.check_limit();
         Ok(())
     }
@@ -87,8 +87,8 @@ impl Recorder {
 
     pub(super) fn open_segment(&mut self) {
         self.segment_started = Instant::now();
-        let Self { segment, options, announcements, meaning, .. } = self;
-        begin(segment, options, announcements, meaning);
+        let Self { segment, options, dictionary, kernel_names, .. } = self;
+        begin(segment, options, dictionary, kernel_names);
         self.flush();
     }
 
@@ -104,9 +104,9 @@ impl Recorder {
             sequence: self.segment.sequence(),
             reason,
             r#final: reason == CloseReason::Shutdown,
-            calls: self.books.segment_lines(),
+            calls: self.accounting.segment_lines(),
             clock: now,
-            functions: self.books.counts(counters),
+            functions: self.accounting.counts(counters),
             coverage: Some(self.coverage),
             cost: Some(self.cost.read(self.options.ring_bytes)),
         };
@@ -117,9 +117,9 @@ impl Recorder {
     }
 
     fn flush(&mut self) {
-        let Self { segment, books, disk, options, announcements, meaning, .. } = self;
-        disk.flush(segment, books, |segment| {
-            begin(segment, options, announcements, meaning);
+        let Self { segment, accounting, disk, options, dictionary, kernel_names, .. } = self;
+        disk.flush(segment, accounting, |segment| {
+            begin(segment, options, dictionary, kernel_names);
         });
     }
 }
@@ -128,8 +128,8 @@ impl Recorder {
 fn begin(
     segment: &mut Segment,
     options: &Options,
-    announcements: &mut Announcements,
-    meaning: &mut Meaning,
+    dictionary: &mut Dictionary,
+    kernel_names: &mut KernelNames,
 ) {
     let now = clock::read(options.start_ns);
     let open = SegmentOpen {
@@ -144,6 +144,6 @@ fn begin(
     let since_start = now.monotonic_ns - now.start_monotonic_ns;
     let meta = Meta::SegmentOpen(open);
     push_meta(segment.buffer(), since_start, std::process::id(), &meta);
-    announcements.begin_segment(segment.buffer());
-    meaning.begin_segment();
+    dictionary.begin_segment(segment.buffer());
+    kernel_names.begin_segment();
 }

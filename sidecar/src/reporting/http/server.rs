@@ -2,7 +2,7 @@
 //! from its answer.
 //!
 //! A missed liveness probe restarts the tracer, and vLLM with it. So there is always room for one
-//! more connection: when all places are taken, the oldest one that has asked nothing yet is closed.
+//! more connection: when all slots are taken, the oldest one that has asked nothing yet is closed.
 
 use std::{
     fs::File,
@@ -125,7 +125,7 @@ pub fn serve(listener: TcpListener, reporter: Arc<Reporter>) -> Result<()> {
 
 async fn accept(listener: tokio::net::TcpListener, reporter: Arc<Reporter>) {
     let answers = Answers { reporter, reports: Arc::new(Semaphore::new(MAX_REPORTS)) };
-    let mut places = Places::default();
+    let mut slots = Slots::default();
     let reserve = Arc::new(Reserve::default());
     reserve.renew();
     let mut is_failing = false;
@@ -133,18 +133,19 @@ async fn accept(listener: tokio::net::TcpListener, reporter: Arc<Reporter>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 is_failing = false;
-                places.make_room();
+                slots.make_room();
                 let peer = peer.ip();
                 let has_asked = Arc::new(AtomicBool::new(false));
-                let conversation = converse(stream, peer, answers.clone(), Arc::clone(&has_asked));
+                let conversation =
+                    serve_connection(stream, peer, answers.clone(), Arc::clone(&has_asked));
                 let reserve = Arc::clone(&reserve);
                 let task = tokio::spawn(async move {
                     conversation.await;
                     reserve.renew();
                 });
-                places.held.push(Place { peer, has_asked, task: task.abort_handle() });
+                slots.held.push(Slot { peer, has_asked, task: task.abort_handle() });
                 // A request that is there already is answered before the next connection can take
-                // its place.
+                // its slot.
                 yield_now().await;
             }
             Err(error) if is_of_connection(&error) => debug!("a connection broke off: {error}"),
@@ -161,7 +162,7 @@ async fn accept(listener: tokio::net::TcpListener, reporter: Arc<Reporter>) {
                 is_failing = true;
                 if !reserve.release() {
                     sleep(ACCEPT_PAUSE).await;
-                    places.close_idle();
+                    slots.close_idle();
                 }
             }
         }
@@ -215,47 +216,47 @@ impl Reserve {
 
 /// Connections that are open, the oldest first.
 #[derive(Default)]
-struct Places {
-    held: Vec<Place>,
+struct Slots {
+    held: Vec<Slot>,
 }
 
-struct Place {
+struct Slot {
     peer: IpAddr,
     /// The head of its request is complete.
     has_asked: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
-impl Places {
+impl Slots {
     /// Closes a connection if none can be added.
     fn make_room(&mut self) {
         if self.held.len() >= MAX_CONNECTIONS {
-            self.held.retain(|place| !place.task.is_finished());
+            self.held.retain(|slot| !slot.task.is_finished());
         }
         if self.held.len() >= MAX_CONNECTIONS {
-            let place = self.held.remove(self.least_useful());
-            debug!(peer = %place.peer, "a connection is closed to make room");
-            place.task.abort();
+            let slot = self.held.remove(self.least_useful());
+            debug!(peer = %slot.peer, "a connection is closed to make room");
+            slot.task.abort();
         }
     }
 
     /// The oldest that has asked nothing, of the peer that has most of these: one that opens many
     /// closes its own. Where all have asked, the oldest.
     fn least_useful(&self) -> usize {
-        let is_idle = |place: &&Place| !place.has_asked.load(Ordering::Relaxed);
-        let of = |peer| self.held.iter().filter(is_idle).filter(|place| place.peer == peer).count();
-        let idle = self.held.iter().enumerate().filter(|(_, place)| is_idle(place));
+        let is_idle = |slot: &&Slot| !slot.has_asked.load(Ordering::Relaxed);
+        let of = |peer| self.held.iter().filter(is_idle).filter(|slot| slot.peer == peer).count();
+        let idle = self.held.iter().enumerate().filter(|(_, slot)| is_idle(slot));
         // Of equals the last wins, so from the newest to the oldest.
-        idle.rev().max_by_key(|(_, place)| of(place.peer)).map_or(0, |(index, _)| index)
+        idle.rev().max_by_key(|(_, slot)| of(slot.peer)).map_or(0, |(index, _)| index)
     }
 
     /// Closes one that has asked nothing, if there is one.
     fn close_idle(&mut self) {
-        self.held.retain(|place| !place.task.is_finished());
+        self.held.retain(|slot| !slot.task.is_finished());
         if !self.held.is_empty() {
-            let place = self.least_useful();
-            if !self.held[place].has_asked.load(Ordering::Relaxed) {
-                self.held.remove(place).task.abort();
+            let slot = self.least_useful();
+            if !self.held[slot].has_asked.load(Ordering::Relaxed) {
+                self.held.remove(slot).task.abort();
             }
         }
     }
@@ -267,7 +268,12 @@ struct Answers {
     reports: Arc<Semaphore>,
 }
 
-async fn converse(stream: TcpStream, peer: IpAddr, answers: Answers, has_asked: Arc<AtomicBool>) {
+async fn serve_connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    answers: Answers,
+    has_asked: Arc<AtomicBool>,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
         let Answers { reporter, reports } = answers.clone();
@@ -310,27 +316,27 @@ async fn linger(mut stream: TcpStream) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Places as (last byte of the peer, has asked), the oldest first; all of them are taken.
-    fn least_useful(places: &[(u8, bool)]) -> usize {
+    /// Slots as (last byte of the peer, has asked), the oldest first; all of them are taken.
+    fn least_useful(slots: &[(u8, bool)]) -> usize {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let held = places.iter().map(|&(peer, has_asked)| Place {
+        let held = slots.iter().map(|&(peer, has_asked)| Slot {
             peer: IpAddr::from([10, 0, 0, peer]),
             has_asked: Arc::new(AtomicBool::new(has_asked)),
             task: runtime.spawn(std::future::pending::<()>()).abort_handle(),
         });
-        Places { held: held.collect() }.least_useful()
+        Slots { held: held.collect() }.least_useful()
     }
 
     #[test]
     fn the_oldest_idle_connection_of_who_has_most_makes_room() {
-        for (places, expected) in [
+        for (slots, expected) in [
             (&[(1, false), (1, false)][..], 0),
             (&[(1, true), (1, false)], 1),
             (&[(1, false), (2, false), (2, false)], 1),
             (&[(1, false), (2, true), (2, true), (2, true)], 0),
             (&[(1, true), (2, true)], 0),
         ] {
-            assert_eq!(least_useful(places), expected, "{places:?}");
+            assert_eq!(least_useful(slots), expected, "{slots:?}");
         }
     }
 

@@ -9,10 +9,10 @@ use crate::probing::process::{Known, Verdict, exists};
 
 /// More than a node runs at once; beyond it those of the last [rank](Caller::rank) are forgotten
 /// first.
-const MOST: usize = 256;
+const MAX: usize = 256;
 
 /// Characters of a command line that are kept.
-const MOST_COMMAND: usize = 512;
+const MAX_COMMAND: usize = 512;
 
 /// In the order in which they were first seen.
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ impl Callers {
     }
 
     fn add(&mut self, pid: u32) -> &mut Caller {
-        if self.list.len() >= MOST {
+        if self.list.len() >= MAX {
             // Of equals the last wins, so from the newest to the oldest.
             let last = self.list.iter().enumerate().rev().max_by_key(|(_, caller)| caller.rank());
             self.list.remove(last.map_or(0, |(index, _)| index));
@@ -158,7 +158,7 @@ impl Caller {
 }
 
 fn cut(command: &str) -> String {
-    match command.char_indices().nth(MOST_COMMAND) {
+    match command.char_indices().nth(MAX_COMMAND) {
         Some((end, _)) => format!("{}...", &command[..end]),
         None => command.to_owned(),
     }
@@ -227,10 +227,10 @@ mod tests {
         callers.note(2, &foreign(), Evidence::Call);
         callers.note(3, &target(), Evidence::Call);
         callers.exited(3);
-        for pid in 10..10 + u32::try_from(MOST).unwrap() {
+        for pid in 10..10 + u32::try_from(MAX).unwrap() {
             callers.note(pid, &target(), Evidence::Call);
         }
-        assert_eq!((callers.to_vec().len(), callers.forgotten()), (MOST, 3));
+        assert_eq!((callers.to_vec().len(), callers.forgotten()), (MAX, 3));
         let pids: Vec<u32> = callers.to_vec().iter().map(|caller| caller.pid).take(2).collect();
         assert_eq!(pids, [10, 11], "the foreign, then the ended, then the oldest");
     }
@@ -241,12 +241,12 @@ mod tests {
         callers.note(1, &target(), Evidence::Call);
         callers.exited(1);
         callers.note(2, &foreign(), Evidence::Call);
-        for pid in 10..10 + 2 * u32::try_from(MOST).unwrap() {
+        for pid in 10..10 + 2 * u32::try_from(MAX).unwrap() {
             callers.note(pid, &foreign(), Evidence::Call);
             callers.exited(pid);
         }
         let pids: Vec<u32> = callers.to_vec().iter().map(|caller| caller.pid).take(2).collect();
-        assert_eq!((callers.to_vec().len(), pids), (MOST, vec![1, 2]));
+        assert_eq!((callers.to_vec().len(), pids), (MAX, vec![1, 2]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Process, Segments, Status, Upload};
 use crate::reporting::state::{Blocked, Caller, Coverage, Failing, Gap, Phase, Stalled};
 
 /// Functions that are shown; `--json` has all of them.
-const MOST_FUNCTIONS: usize = 10;
+const MAX_FUNCTIONS: usize = 10;
 
 /// Processes that are shown; `--json` has all that are known.
 const MAX_PROCESSES: usize = 20;
@@ -202,10 +202,10 @@ fn calls(out: &mut String, status: &Status) {
     }
     let mut functions: Vec<(&String, &u64)> = status.functions.iter().collect();
     functions.sort_by_key(|&(name, hits)| (std::cmp::Reverse(*hits), name));
-    for (name, hits) in functions.iter().take(MOST_FUNCTIONS) {
+    for (name, hits) in functions.iter().take(MAX_FUNCTIONS) {
         push(out, format_args!("  {hits:>10}  {name}\n"));
     }
-    more(out, functions.len(), MOST_FUNCTIONS, "functions");
+    more(out, functions.len(), MAX_FUNCTIONS, "functions");
 }
 
 fn segments(out: &mut String, segments: &Segments) {

@@ -21,10 +21,10 @@ use trace::{
 use crate::{clock, shipping::segment::Encoding};
 
 /// Longer lines are garbage: no writer makes them, and memory must stay bounded.
-const LONGEST_LINE: u64 = 16 << 20;
+const MAX_LINE: u64 = 16 << 20;
 
 /// The same for frames: the writer makes one of every 256 KiB, and of the opening lines.
-const LONGEST_FRAME: u64 = 64 << 20;
+const MAX_FRAME: u64 = 64 << 20;
 
 /// Returns the final path. A crash in the middle of this leaves a `.part` again, which the next
 /// run closes.
@@ -88,7 +88,7 @@ fn scan_frames(input: impl BufRead) -> io::Result<(u64, Scan)> {
         content.clear();
         let read = match frames.next_frame() {
             Ok(None) => break,
-            Ok(Some(frame)) => frame.take(LONGEST_FRAME).read_to_end(&mut content),
+            Ok(Some(frame)) => frame.take(MAX_FRAME).read_to_end(&mut content),
             Err(error) => Err(error),
         };
         match read {
@@ -97,7 +97,7 @@ fn scan_frames(input: impl BufRead) -> io::Result<(u64, Scan)> {
             Err(error) => return Err(error),
         }
         let scan = scan(&content[..])?;
-        if scan.whole_bytes != content.len() as u64 || scan.whole_bytes == LONGEST_FRAME {
+        if scan.whole_bytes != content.len() as u64 || scan.whole_bytes == MAX_FRAME {
             break;
         }
         whole_bytes = frames.offset();
@@ -123,10 +123,10 @@ fn scan(mut input: impl BufRead) -> io::Result<Scan> {
     let mut is_too_long = false;
     loop {
         line.clear();
-        let read = input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
+        let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
         bytes += read;
         if line.pop_if(|byte| *byte == b'\n').is_none() {
-            if read == LONGEST_LINE {
+            if read == MAX_LINE {
                 is_too_long = true;
                 continue;
             }

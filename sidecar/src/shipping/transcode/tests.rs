@@ -70,7 +70,7 @@ fn work_off(transcoder: &Transcoder) {
 #[test]
 fn closed_segments_become_tables_and_their_lines_are_removed() {
     let directory = tempfile::tempdir().unwrap();
-    let transcoder = Transcoder::start(u64::MAX).unwrap();
+    let transcoder = Transcoder::start(u64::MAX, directory.path()).unwrap();
     let many = LINES.repeat(10_000);
     for sequence in 1..=5 {
         push(&transcoder, directory.path(), sequence, &many);
@@ -240,7 +240,7 @@ fn run_apart(test: &str, directory: &Path, kibibytes: u32) -> ExitStatus {
     Command::new("sh")
         .args(["-c", &script, "sh"])
         .arg(env::current_exe().unwrap())
-        .args(["--exact", &format!("transcode::tests::{test}")])
+        .args(["--exact", &format!("shipping::transcode::tests::{test}")])
         .env(DIRECTORY, directory)
         .status()
         .unwrap()
@@ -305,7 +305,7 @@ fn a_sidecar_that_is_killed_in_the_middle_of_a_table_leaves_the_lines() {
     assert_eq!(run_apart(test, directory.path(), 1 << 20).signal(), Some(9));
     let left = ["trace_h_s_000001.jsonl.part", "trace_h_s_000001.parquet.part"];
     assert_eq!(files(directory.path()), left);
-    let transcoder = Transcoder::start(u64::MAX).unwrap();
+    let transcoder = Transcoder::start(u64::MAX, directory.path()).unwrap();
     let spool = Spool::open(directory.path()).unwrap().with_transcoder(transcoder.clone());
     spool.close_leftovers(|_, _| ());
     transcoder.stop(ENOUGH);

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// A running sidecar, killed when dropped.
 pub(crate) struct Sidecar {
@@ -43,7 +43,7 @@ impl Sidecar {
 
     /// Waits for a log line that contains `text`.
     pub(crate) fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {

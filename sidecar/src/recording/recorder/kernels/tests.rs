@@ -109,11 +109,11 @@ fn a_text_is_only_for_the_call_that_was_given_it() {
 #[test]
 fn texts_whose_calls_never_come_give_way_to_later_ones() {
     let mut kernels = Kernels::default();
-    let threads = u32::try_from(MOST_GIVEN).unwrap() + 10;
+    let threads = u32::try_from(MAX_GIVEN).unwrap() + 10;
     for tid in 0..threads {
         kernels.give(tid, u64::from(tid), b"k");
     }
-    assert_eq!(kernels.given.len(), MOST_GIVEN);
+    assert_eq!(kernels.given.len(), MAX_GIVEN);
     assert!(kernels.take_given(9, 9).is_none(), "the oldest have gone");
     for tid in 10..threads {
         assert!(kernels.take_given(tid, u64::from(tid)).is_some(), "{tid}");

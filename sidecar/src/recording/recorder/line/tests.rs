@@ -8,8 +8,8 @@ use crate::{
     recording::{
         event::Record,
         recorder::{
-            announcements::Announcements,
-            meaning::{Meaning, Reference},
+            dictionary::Dictionary,
+            kernel_names::{KernelNames, Reference},
         },
     },
 };
@@ -41,9 +41,9 @@ fn record(function: u32, kind: EventKind, result: u64, unread: u16, word: u64) -
 
 /// All that the recorder does with an event of a process that it knows.
 struct Recorder {
-    books: Books,
-    announcements: Announcements,
-    meaning: Meaning,
+    accounting: Accounting,
+    dictionary: Dictionary,
+    kernel_names: KernelNames,
     out: Vec<u8>,
 }
 
@@ -54,14 +54,14 @@ impl Recorder {
             Record::Call(call) => (call.event, Some(call)),
             Record::Name { .. } => panic!("no call"),
         };
-        assert_eq!(self.announcements.is_target(event.tgid, event.start_ns), Some(true));
-        let (text, capture) = self.books.function(event.function).unwrap();
+        assert_eq!(self.dictionary.is_target(event.tgid, event.start_ns), Some(true));
+        let (text, capture) = self.accounting.function(event.function).unwrap();
         let reference = call.map_or_else(Reference::default, |call| {
-            self.meaning.learn(&call, text, |place| call.word(place, capture))
+            self.kernel_names.learn(&call, text, |place| call.word(place, capture))
         });
-        self.meaning.announce(&mut self.out, event.start_ns, event.tgid, reference);
+        self.kernel_names.announce(&mut self.out, event.start_ns, event.tgid, reference);
         let kernel = reference.kernel;
-        push_line(&mut self.out, &mut self.books, 5, &event, call.as_ref(), kernel);
+        push_line(&mut self.out, &mut self.accounting, 5, &event, call.as_ref(), kernel);
     }
 }
 
@@ -70,16 +70,16 @@ fn an_event_of_what_is_known_becomes_a_line_without_allocation() {
     let selection = Selection::default();
     let names = KNOWN.iter().filter(|name| selection.contains(name));
     let mut recorder = Recorder {
-        books: Books::default(),
-        announcements: Announcements::default(),
-        meaning: Meaning::default(),
+        accounting: Accounting::default(),
+        dictionary: Dictionary::default(),
+        kernel_names: KernelNames::default(),
         out: Vec::with_capacity(1 << 20),
     };
-    recorder.announcements.decide(PID, Verdict::Target(MatchedBy::Comm), 0);
+    recorder.dictionary.decide(PID, Verdict::Target(MatchedBy::Comm), 0);
     let mut records = Vec::new();
     for (number, name) in (0..).zip(names) {
-        recorder.books.add_function(number, (*name).to_owned(), Api::of(name).unwrap());
-        recorder.meaning.add_function(name);
+        recorder.accounting.add_function(number, (*name).to_owned(), Api::of(name).unwrap());
+        recorder.kernel_names.add_function(name);
         // What a failed call, or one whose memory could not be read, does not tell, is not learnt.
         for (result, unread) in [(2, 0), (0, unread::STACK | unread::WINDOW | unread::SECOND)] {
             records.push(record(number, EventKind::Call, result, unread, 0x7f00_0000_1000));

@@ -85,7 +85,7 @@ fn lines_that_the_disk_lost_are_neither_calls_nor_the_end() {
 
 #[test]
 fn a_line_without_end_takes_no_memory_and_is_cut_off() {
-    let endless = "x".repeat(usize::try_from(LONGEST_LINE).unwrap() + 10);
+    let endless = "x".repeat(usize::try_from(MAX_LINE).unwrap() + 10);
     let line = written(3);
     let scan = scan_of(&format!("{line}{endless}\n{line}{endless}"));
     assert_eq!((scan.calls, scan.last_timestamp_ns), (2, 3_000_000));

@@ -8,13 +8,13 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use sidecar::probing::process_events::{ProcessEvent, Sideband};
+use sidecar::probing::process_events::{ProcessEvent, ProcessEvents};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_fork_an_exec_and_an_exit_are_told_with_the_monotonic_time_of_each() {
-    let mut sideband = Sideband::open().unwrap();
+    let mut process_events = ProcessEvents::open().unwrap();
     let before_start = monotonic_ns();
     let mut child =
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -30,11 +30,11 @@ fn a_fork_an_exec_and_an_exit_are_told_with_the_monotonic_time_of_each() {
     let start = before_start..running;
     let mut expected: Vec<(&str, Range<u64>)> =
         vec![("forked", start.clone()), ("executed", start), ("exited", running..after_end)];
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !expected.is_empty() {
         assert!(Instant::now() < deadline, "never told: {expected:?}");
         let mut events = Vec::new();
-        sideband.wait(Duration::from_millis(100), &mut events).unwrap();
+        process_events.wait(Duration::from_millis(100), &mut events).unwrap();
         for event in events {
             let (pid, what, at_ns) = match event {
                 ProcessEvent::Forked { pid, parent, at_ns } if parent == std::process::id() => {
@@ -68,7 +68,7 @@ impl Drop for Offline {
 #[test]
 fn a_cpu_that_was_offline_is_watched_again_and_everything_is_looked_at() {
     const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
-    let mut sideband = Sideband::open().unwrap();
+    let mut process_events = ProcessEvents::open().unwrap();
     if let Err(error) = std::fs::write(ONLINE, "0") {
         println!("left out: this machine has no second CPU that can be taken away: {error}");
         return;
@@ -76,10 +76,10 @@ fn a_cpu_that_was_offline_is_watched_again_and_everything_is_looked_at() {
     // Away for less time than there is between two looks.
     drop(Offline(ONLINE));
     let mut events = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !events.contains(&ProcessEvent::Lost) {
         assert!(Instant::now() < deadline, "nobody has noticed");
-        sideband.wait(Duration::from_millis(50), &mut events).unwrap();
+        process_events.wait(Duration::from_millis(50), &mut events).unwrap();
     }
     let mut child = Command::new("taskset").args(["--cpu-list", "1", "true"]).spawn().unwrap();
     let pid = child.id();
@@ -93,7 +93,7 @@ fn a_cpu_that_was_offline_is_watched_again_and_everything_is_looked_at() {
     };
     while !events.iter().any(is_told) {
         assert!(Instant::now() < deadline, "it is not told: {events:?}");
-        sideband.wait(Duration::from_millis(50), &mut events).unwrap();
+        process_events.wait(Duration::from_millis(50), &mut events).unwrap();
     }
 }
 
@@ -118,22 +118,22 @@ fn a_process_has_ended_when_its_last_thread_has_and_not_with_the_first() {
     std::fs::write(&source, LEADERLESS).unwrap();
     let built = Command::new("cc").args(["-pthread", "-o"]).args([&program, &source]).status();
     assert!(built.unwrap().success());
-    let mut sideband = Sideband::open().unwrap();
+    let mut process_events = ProcessEvents::open().unwrap();
     let mut child =
         Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     child.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
     let is_zombie =
         || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_zombie() {
         assert!(Instant::now() < deadline, "the first thread does not end");
         std::thread::sleep(Duration::from_millis(1));
     }
     let mut events = Vec::new();
-    let mut ends = |sideband: &mut Sideband| {
+    let mut ends = |process_events: &mut ProcessEvents| {
         events.clear();
-        sideband.wait(Duration::from_millis(100), &mut events).unwrap();
+        process_events.wait(Duration::from_millis(100), &mut events).unwrap();
         events.iter().find_map(|event| match event {
             ProcessEvent::Exited { pid: ended, at_ns } if *ended == pid => Some(*at_ns),
             _ => None,
@@ -142,16 +142,16 @@ fn a_process_has_ended_when_its_last_thread_has_and_not_with_the_first() {
     // Looks that are taken now and then are among these.
     let living_until = Instant::now() + Duration::from_millis(500);
     while Instant::now() < living_until {
-        assert_eq!(ends(&mut sideband), None, "another thread lives");
+        assert_eq!(ends(&mut process_events), None, "another thread lives");
     }
     let before_end = monotonic_ns();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(child.wait().unwrap().success());
     let after_end = monotonic_ns();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let at_ns = loop {
         assert!(Instant::now() < deadline, "its end is never told");
-        if let Some(at_ns) = ends(&mut sideband) {
+        if let Some(at_ns) = ends(&mut process_events) {
             break at_ns;
         }
     };

@@ -13,7 +13,7 @@ use super::{
 use crate::recording::event::Call;
 
 #[derive(Default)]
-pub(super) struct Meaning {
+pub(super) struct KernelNames {
     functions: Vec<Role>,
     kernels: Kernels,
     graphs: Graphs,
@@ -32,7 +32,7 @@ pub(super) struct Reference {
     graph_exec: Option<u64>,
 }
 
-impl Meaning {
+impl KernelNames {
     /// Numbers come in order, each once.
     pub(super) fn add_function(&mut self, name: &str) {
         let has_code = result(name) == ResultKind::Code;

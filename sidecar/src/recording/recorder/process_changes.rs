@@ -11,7 +11,7 @@ pub(super) struct Changes {
 
 struct Waiting {
     pid: u32,
-    change: Change,
+    change: ProcessChange,
     /// What had been taken when this was heard of.
     taken: u64,
 }
@@ -19,7 +19,7 @@ struct Waiting {
 /// What has become of a process. Times are those of events, `CLOCK_MONOTONIC`: this is heard of
 /// later than it was, and a process may have done things since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum ProcessChange {
     /// It was forked: its handles mean what they meant to its parent then.
     Forked { parent: u32, at_ns: u64 },
     /// It executed something or ended, by which its handles meant nothing any more.
@@ -34,13 +34,17 @@ impl Changes {
         self.taken += length as u64;
     }
 
-    pub(super) fn note(&mut self, pid: u32, change: Change) {
+    pub(super) fn note(&mut self, pid: u32, change: ProcessChange) {
         self.waiting.push_back(Waiting { pid, change, taken: self.taken });
     }
 
     /// The next change whose process has no events from before it in the ring buffer: because
     /// that is empty, or because as much has been taken since as it can hold.
-    pub(super) fn next_due(&mut self, is_drained: bool, ring_bytes: u64) -> Option<(u32, Change)> {
+    pub(super) fn next_due(
+        &mut self,
+        is_drained: bool,
+        ring_bytes: u64,
+    ) -> Option<(u32, ProcessChange)> {
         let first = self.waiting.front()?;
         if !is_drained && self.taken - first.taken < ring_bytes {
             return None;
@@ -53,7 +57,7 @@ impl Changes {
 mod tests {
     use super::*;
 
-    const REPLACED: Change = Change::Replaced { at_ns: 5 };
+    const REPLACED: ProcessChange = ProcessChange::Replaced { at_ns: 5 };
     const RING: u64 = 1000;
 
     #[test]
@@ -61,10 +65,10 @@ mod tests {
         let mut changes = Changes::default();
         changes.note(7, REPLACED);
         changes.took(500);
-        changes.note(8, Change::Described);
+        changes.note(8, ProcessChange::Described);
         assert_eq!(changes.next_due(false, RING), None);
         assert_eq!(changes.next_due(true, RING), Some((7, REPLACED)));
-        assert_eq!(changes.next_due(true, RING), Some((8, Change::Described)));
+        assert_eq!(changes.next_due(true, RING), Some((8, ProcessChange::Described)));
         assert_eq!(changes.next_due(true, RING), None);
     }
 

@@ -17,7 +17,7 @@ impl Recorder {
         self.state.callers().note(pid, &known, Evidence::Call);
         let is_target = known.verdict.is_target();
         self.set_foreign(pid, !is_target);
-        self.announcements.decide(pid, known.verdict, clock::monotonic_ns());
+        self.dictionary.decide(pid, known.verdict, clock::monotonic_ns());
         is_target
     }
 
@@ -25,7 +25,7 @@ impl Recorder {
     pub(super) fn launched(&mut self, pid: u32) {
         Processes::launched(&self.processes, pid);
         self.state.callers().changed(pid, &self.known(pid));
-        self.announcements.renew(pid);
+        self.dictionary.renew(pid);
     }
 
     /// The filter only spares cost, so its failure loses nothing.

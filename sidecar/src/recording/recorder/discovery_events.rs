@@ -6,10 +6,10 @@ use trace::{
     writer::push_meta,
 };
 
-use super::{Recorder, changes::Change};
+use super::{Recorder, process_changes::ProcessChange};
 
 #[derive(Debug)]
-pub enum Notice {
+pub enum DiscoveryEvent {
     /// `number` is what events of this function carry; sent before its first probe.
     Function { number: u32, name: String, api: Api },
     /// Probes are in place.
@@ -19,26 +19,26 @@ pub enum Notice {
     /// Discovery does not end: what it knew of and has not told is lost.
     DiscoveryAbandoned,
     /// Something became of a process.
-    Changed { pid: u32, change: Change },
+    Changed { pid: u32, change: ProcessChange },
 }
 
 impl Recorder {
-    pub(super) fn take_notices(&mut self) {
-        while let Ok(notice) = self.notices.try_recv() {
-            match notice {
-                Notice::Function { number, name, api } => {
-                    self.meaning.add_function(&name);
+    pub(super) fn take_discovery_events(&mut self) {
+        while let Ok(discovery_event) = self.discovery_events.try_recv() {
+            match discovery_event {
+                DiscoveryEvent::Function { number, name, api } => {
+                    self.kernel_names.add_function(&name);
                     self.first_launch.add_function(&name);
-                    self.books.add_function(number, name, api);
+                    self.accounting.add_function(number, name, api);
                 }
-                Notice::Library { attached_ns, library } => {
+                DiscoveryEvent::Library { attached_ns, library } => {
                     if library.attached_late {
-                        self.meaning.attached_late();
+                        self.kernel_names.attached_late();
                     }
                     let since_start = attached_ns.saturating_sub(self.options.start_ns);
-                    self.announcements.library(self.segment.buffer(), since_start, library);
+                    self.dictionary.library(self.segment.buffer(), since_start, library);
                 }
-                Notice::Coverage { at_ns, line, counts } => {
+                DiscoveryEvent::Coverage { at_ns, line, counts } => {
                     self.coverage = counts;
                     if let Some((pid, coverage)) = line {
                         let since_start = at_ns.saturating_sub(self.options.start_ns);
@@ -46,11 +46,11 @@ impl Recorder {
                         push_meta(self.segment.buffer(), since_start, pid, &meta);
                     }
                 }
-                Notice::DiscoveryAbandoned => self.coverage.events_lost += 1,
-                Notice::Changed { pid, change } => {
+                DiscoveryEvent::DiscoveryAbandoned => self.coverage.events_lost += 1,
+                DiscoveryEvent::Changed { pid, change } => {
                     // What waits in the ring buffer may be of the child already. Once more when
                     // that is booked: it may also be what the parent still learnt before.
-                    if let Change::Forked { .. } = change {
+                    if let ProcessChange::Forked { .. } = change {
                         self.apply(pid, change);
                     } else {
                         // What it makes of its calls is seen when they are read; until then none
@@ -63,16 +63,18 @@ impl Recorder {
         }
     }
 
-    pub(super) fn apply(&mut self, pid: u32, change: Change) {
+    pub(super) fn apply(&mut self, pid: u32, change: ProcessChange) {
         match change {
-            Change::Forked { parent, at_ns } => return self.meaning.forked(pid, parent, at_ns),
-            Change::Replaced { at_ns } => {
-                self.meaning.forget(pid, at_ns);
+            ProcessChange::Forked { parent, at_ns } => {
+                return self.kernel_names.forked(pid, parent, at_ns);
+            }
+            ProcessChange::Replaced { at_ns } => {
+                self.kernel_names.forget(pid, at_ns);
                 self.first_launch.forget(pid, at_ns);
             }
-            Change::Described => {}
+            ProcessChange::Described => {}
         }
-        self.announcements.forget(pid);
+        self.dictionary.forget(pid);
         self.set_foreign(pid, false);
     }
 }

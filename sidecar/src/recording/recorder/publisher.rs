@@ -17,7 +17,7 @@ use crate::shipping::{segment::Segment, transcode::Transcoder};
 const PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-pub(super) struct Handover {
+pub(super) struct SegmentPublisher {
     /// When it failed, if it did the last time.
     failed: Option<Instant>,
     /// Closed, but without its final name. One at most: no other is closed before it has that.
@@ -26,7 +26,7 @@ pub(super) struct Handover {
     transcoder: Option<Transcoder>,
 }
 
-impl Handover {
+impl SegmentPublisher {
     pub(super) fn new(transcoder: Option<Transcoder>) -> Self {
         Self { transcoder, ..Self::default() }
     }
@@ -112,21 +112,21 @@ mod tests {
 
     use super::*;
 
-    fn next(handover: &mut Handover, directory: &Path, sequence: u64) -> Result<Segment> {
-        handover.next(directory.to_owned(), Run::new("h", "s"), sequence, Format::Jsonl)
+    fn next(publisher: &mut SegmentPublisher, directory: &Path, sequence: u64) -> Result<Segment> {
+        publisher.next(directory.to_owned(), Run::new("h", "s"), sequence, Format::Jsonl)
     }
 
-    fn fails(handover: &mut Handover, result: &Result<()>) {
+    fn fails(publisher: &mut SegmentPublisher, result: &Result<()>) {
         assert!(result.is_err());
-        handover.tried(result);
+        publisher.tried(result);
         // However slow the machine is.
-        *handover.failed.as_mut().unwrap() += PAUSE * 1000;
-        assert!(handover.is_paused());
+        *publisher.failed.as_mut().unwrap() += PAUSE * 1000;
+        assert!(publisher.is_paused());
     }
 
-    fn end_pause(handover: &mut Handover) {
-        *handover.failed.as_mut().unwrap() -= PAUSE * 1001;
-        assert!(!handover.is_paused());
+    fn end_pause(publisher: &mut SegmentPublisher) {
+        *publisher.failed.as_mut().unwrap() -= PAUSE * 1001;
+        assert!(!publisher.is_paused());
     }
 
     #[test]
@@ -134,22 +134,22 @@ mod tests {
         let scene = tempfile::tempdir().unwrap();
         let (directory, away) = (scene.path().join("traces"), scene.path().join("away"));
         fs::create_dir(&directory).unwrap();
-        let mut handover = Handover::default();
-        let mut open = next(&mut handover, &directory, 1).unwrap();
+        let mut publisher = SegmentPublisher::default();
+        let mut open = next(&mut publisher, &directory, 1).unwrap();
         fs::rename(&directory, &away).unwrap();
         for _ in 0..2 {
-            let result = next(&mut handover, &directory, 2).map(drop);
-            fails(&mut handover, &result);
+            let result = next(&mut publisher, &directory, 2).map(drop);
+            fails(&mut publisher, &result);
             open.buffer().extend_from_slice(b"line\n");
             open.flush().unwrap();
-            end_pause(&mut handover);
+            end_pause(&mut publisher);
         }
         fs::rename(&away, &directory).unwrap();
-        let second = next(&mut handover, &directory, 2).unwrap();
-        handover.closed(open.replace(second));
-        let result = handover.publish();
-        handover.tried(&result);
-        assert!(!handover.is_paused());
+        let second = next(&mut publisher, &directory, 2).unwrap();
+        publisher.closed(open.replace(second));
+        let result = publisher.publish();
+        publisher.tried(&result);
+        assert!(!publisher.is_paused());
         let first = directory.join("trace_h_s_000001.jsonl");
         assert_eq!(fs::read_to_string(first).unwrap(), "line\nline\n");
     }
@@ -160,20 +160,20 @@ mod tests {
         let published = scene.path().join("trace_h_s_000001.jsonl");
         // No file can take the name of a directory.
         fs::create_dir(&published).unwrap();
-        let mut handover = Handover::default();
-        let first = next(&mut handover, scene.path(), 1).unwrap();
-        handover.closed(first);
-        let result = handover.publish();
-        fails(&mut handover, &result);
-        assert!(next(&mut handover, scene.path(), 2).is_err(), "the first would be forgotten");
+        let mut publisher = SegmentPublisher::default();
+        let first = next(&mut publisher, scene.path(), 1).unwrap();
+        publisher.closed(first);
+        let result = publisher.publish();
+        fails(&mut publisher, &result);
+        assert!(next(&mut publisher, scene.path(), 2).is_err(), "the first would be forgotten");
 
         fs::remove_dir(&published).unwrap();
-        handover.publish_if_due();
+        publisher.publish_if_due();
         assert!(!published.exists(), "the pause is not over");
-        end_pause(&mut handover);
-        handover.publish_if_due();
+        end_pause(&mut publisher);
+        publisher.publish_if_due();
         assert!(published.is_file());
-        next(&mut handover, scene.path(), 2).unwrap();
+        next(&mut publisher, scene.path(), 2).unwrap();
     }
 
     #[test]
@@ -182,9 +182,9 @@ mod tests {
         let subscriber =
             tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();
         tracing::subscriber::with_default(subscriber, || {
-            let mut handover = Handover::default();
+            let mut publisher = SegmentPublisher::default();
             for result in [Err(anyhow!("first")), Err(anyhow!("second")), Ok(()), Ok(())] {
-                handover.tried(&result);
+                publisher.tried(&result);
             }
         });
         let log = fs::read_to_string(log.path()).unwrap();
@@ -196,11 +196,11 @@ mod tests {
     #[test]
     fn a_segment_that_somebody_has_removed_holds_nothing_up() {
         let scene = tempfile::tempdir().unwrap();
-        let mut handover = Handover::default();
-        let first = next(&mut handover, scene.path(), 1).unwrap();
+        let mut publisher = SegmentPublisher::default();
+        let first = next(&mut publisher, scene.path(), 1).unwrap();
         fs::remove_file(scene.path().join("trace_h_s_000001.jsonl.part")).unwrap();
-        handover.closed(first);
-        handover.publish().unwrap();
-        next(&mut handover, scene.path(), 2).unwrap();
+        publisher.closed(first);
+        publisher.publish().unwrap();
+        next(&mut publisher, scene.path(), 2).unwrap();
     }
 }

@@ -17,7 +17,7 @@ impl Recorder {
             return;
         }
         self.disk.tell_recovery();
-        match self.kernel.counters(self.books.functions()) {
+        match self.kernel.counters(self.accounting.functions()) {
             Ok(counters) => self.publish(&counters, self.segment.sequence() - 1),
             // Rotation fails then too, and that costs more than this.
             Err(error) => warn!("cannot tell how it goes: {error:#}"),
@@ -27,7 +27,7 @@ impl Recorder {
 
     pub(super) fn publish(&self, counters: &[Counters], closed_segments: u64) {
         self.state.publish(Recorded {
-            tally: self.books.tally(counters),
+            tally: self.accounting.tally(counters),
             written_bytes: self.closed_bytes + self.segment.written(),
             closed_segments,
             is_paused: !self.disk.is_writable(),

@@ -17,7 +17,7 @@ use crate::probing::process::{Known, Verdict};
 const MAX_SAID: usize = 1 << 16;
 
 #[derive(Default)]
-pub(super) struct Announcements {
+pub(super) struct Dictionary {
     /// By pid: the verdict, and whether the line of the process is known to be up to date.
     seen: HashMap<u32, Seen>,
     /// By pid: what this segment says of the process, as a hash: lines are long, and processes many.
@@ -38,7 +38,7 @@ struct Seen {
 /// A process of which nobody knows yet whether it is a target is looked at again so often.
 const LOOK_AGAIN_NS: u64 = 1_000_000_000;
 
-impl Announcements {
+impl Dictionary {
     /// The verdict on a process that made a call at `at_ns`, if there is one.
     ///
     /// The kernel leaves out the calls of a process that is no target until it executes another
@@ -139,59 +139,59 @@ mod tests {
 
     #[test]
     fn a_process_is_announced_once_in_each_segment() {
-        let mut announcements = Announcements::default();
-        announcements.decide(1, TARGET, 0);
-        assert!(announcements.is_due(1));
+        let mut dictionary = Dictionary::default();
+        dictionary.decide(1, TARGET, 0);
+        assert!(dictionary.is_due(1));
         let mut out = Vec::new();
-        announcements.process(&mut out, 0, 1, known());
-        assert!(!announcements.is_due(1));
-        announcements.begin_segment(&mut out);
-        assert!(announcements.is_due(1));
-        announcements.process(&mut out, 0, 1, known());
+        dictionary.process(&mut out, 0, 1, known());
+        assert!(!dictionary.is_due(1));
+        dictionary.begin_segment(&mut out);
+        assert!(dictionary.is_due(1));
+        dictionary.process(&mut out, 0, 1, known());
         assert_eq!(String::from_utf8(out).unwrap().matches("\"func\":\"process\"").count(), 2);
     }
 
     #[test]
     fn a_call_after_the_verdict_of_no_target_is_of_another_program() {
-        let mut announcements = Announcements::default();
-        announcements.decide(1, Verdict::Foreign, 100);
-        announcements.decide(2, TARGET, 100);
-        assert_eq!(announcements.is_target(1, 99), Some(false));
-        assert_eq!(announcements.is_target(1, 101), None);
-        assert_eq!(announcements.is_target(2, 101), Some(true));
+        let mut dictionary = Dictionary::default();
+        dictionary.decide(1, Verdict::Foreign, 100);
+        dictionary.decide(2, TARGET, 100);
+        assert_eq!(dictionary.is_target(1, 99), Some(false));
+        assert_eq!(dictionary.is_target(1, 101), None);
+        assert_eq!(dictionary.is_target(2, 101), Some(true));
     }
 
     #[test]
     fn a_process_that_could_not_be_read_is_kept_for_a_while_and_then_looked_at_again() {
-        let mut announcements = Announcements::default();
-        announcements.decide(1, Verdict::Target(MatchedBy::Unread), 100);
-        announcements.process(&mut Vec::new(), 0, 1, known());
-        assert_eq!(announcements.is_target(1, 100 + LOOK_AGAIN_NS), Some(true));
-        assert_eq!(announcements.is_target(1, 101 + LOOK_AGAIN_NS), None);
+        let mut dictionary = Dictionary::default();
+        dictionary.decide(1, Verdict::Target(MatchedBy::Unread), 100);
+        dictionary.process(&mut Vec::new(), 0, 1, known());
+        assert_eq!(dictionary.is_target(1, 100 + LOOK_AGAIN_NS), Some(true));
+        assert_eq!(dictionary.is_target(1, 101 + LOOK_AGAIN_NS), None);
     }
 
     #[test]
     fn a_process_that_changed_nothing_is_not_announced_again() {
-        let mut announcements = Announcements::default();
+        let mut dictionary = Dictionary::default();
         let mut out = Vec::new();
-        announcements.process(&mut out, 0, 1, known());
+        dictionary.process(&mut out, 0, 1, known());
         let once = out.len();
-        announcements.forget(1);
-        announcements.process(&mut out, 0, 1, known());
+        dictionary.forget(1);
+        dictionary.process(&mut out, 0, 1, known());
         assert_eq!(out.len(), once);
     }
 
     #[test]
     fn what_is_kept_of_processes_is_bounded_and_repeats_lines_at_worst() {
-        let mut announcements = Announcements::default();
+        let mut dictionary = Dictionary::default();
         let mut out = Vec::new();
-        announcements.process(&mut out, 0, 1, known());
+        dictionary.process(&mut out, 0, 1, known());
         for pid in 2..u32::try_from(MAX_SAID).unwrap() + 2 {
-            announcements.processes.insert(pid, 0);
+            dictionary.processes.insert(pid, 0);
         }
-        announcements.process(&mut out, 0, 1, known());
-        announcements.process(&mut out, 0, 1, known());
+        dictionary.process(&mut out, 0, 1, known());
+        dictionary.process(&mut out, 0, 1, known());
         assert_eq!(String::from_utf8(out).unwrap().matches("\"func\":\"process\"").count(), 2);
-        assert_eq!(announcements.processes.len(), 1);
+        assert_eq!(dictionary.processes.len(), 1);
     }
 }
