@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sidecar::recording::demangle::{Demangler, MAX_DEMANGLED_BYTES};
+use sidecar::recording::demangle::{MAX_DEMANGLED_BYTES, demangle};
 
 fuzz_target!(|name: &[u8]| {
     let name = format!("_Z{}", String::from_utf8_lossy(name));
-    if let Some(text) = Demangler::default().demangle(&name) {
+    if let Some(text) = demangle(&name) {
         assert!(text.len() <= MAX_DEMANGLED_BYTES, "{} bytes", text.len());
     }
 });

@@ -17,7 +17,7 @@ use trace::{
     writer::push_meta,
 };
 
-use crate::recording::demangle::Demangler;
+use crate::recording::demangle::demangle;
 
 /// What is said of a kernel that no traced call has named.
 const NEVER_NAMED: &str = "no traced call has named it";
@@ -47,7 +47,6 @@ pub(super) struct Kernels {
     room: Room,
     swept: Option<Instant>,
     some_attached_late: bool,
-    demangler: Demangler,
 }
 
 struct Known {
@@ -224,7 +223,7 @@ impl Kernels {
         let kernel = Kernel {
             id,
             name: name.map(str::to_owned),
-            demangled: name.and_then(|name| self.demangler.demangle(name)),
+            demangled: name.and_then(demangle),
             reason: reason.map(str::to_owned),
         };
         push_meta(out, since_start, std::process::id(), &Meta::Kernel(kernel));
