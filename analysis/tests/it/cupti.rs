@@ -51,7 +51,8 @@ fn kernels_and_their_counts_are_those_of_cupti() {
     assert_eq!(figures["kernels"]["grade"], "exact_within");
 }
 
-/// Two demanglers spell a name in two ways: types of numbers, parentheses and return types within.
+/// The sidecar that recorded the trace spelled names in its own way: types of numbers, parentheses and return types
+/// within. A newer one spells them as CUPTI does.
 fn plain(name: &str) -> String {
     let mut name =
         name.replace("void ", "").replace("(unsigned long)", "").replace("const ", "const");

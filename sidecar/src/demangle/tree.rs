@@ -14,7 +14,8 @@ impl Id {
     }
 }
 
-/// Nodes refer only to nodes before them, so there are no cycles but through template parameters.
+/// A node refers to what was complete before it, and that of a list to the next one: there are no cycles but by what
+/// template parameters stand for.
 #[derive(Debug, Default)]
 pub(super) struct Tree<'n> {
     nodes: Vec<Node<'n>>,
