@@ -136,7 +136,7 @@ fn names_that_mean_nothing_are_refused_at_once() {
     }
 }
 
-/// As much as no thread of the recorder has less than.
+/// An eighth of what a thread of the recorder has.
 const SMALL_STACK: usize = 256 << 10;
 
 fn with_small_stack(run: impl FnOnce() + Send + 'static) {
