@@ -11,7 +11,7 @@ use std::{
 
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 use serde_json::Value;
-use sidecar::demangle::{MAX_DEMANGLED_BYTES, demangle};
+use sidecar::recording::demangle::{MAX_DEMANGLED_BYTES, demangle};
 
 const TRACE: &str = "../analysis/tests/it/data/vllm-h200.jsonl";
 const CUPTI: &str = "../analysis/tests/it/data/cupti-h200.json";

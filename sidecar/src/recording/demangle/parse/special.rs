@@ -1,7 +1,7 @@
 //! What the compiler makes for a class, a function or a variable: tables, thunks, guards.
 
 use super::Parser;
-use crate::demangle::tree::{Id, Node};
+use crate::recording::demangle::tree::{Id, Node};
 
 impl Parser<'_, '_> {
     pub(super) fn special_name(&mut self) -> Option<Id> {

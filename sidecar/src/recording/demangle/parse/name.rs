@@ -1,7 +1,7 @@
 //! Names: of functions, variables and types, in their scopes.
 
 use super::Parser;
-use crate::demangle::{
+use crate::recording::demangle::{
     operator::Operator,
     tree::{Id, Node, Qualifier},
 };

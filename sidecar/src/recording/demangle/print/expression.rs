@@ -1,7 +1,7 @@
 //! Prints expressions: with parentheses around every operand that is not a name.
 
 use super::{Element, Printed, Printer, Unprintable};
-use crate::demangle::{
+use crate::recording::demangle::{
     operator::Operator,
     tree::{Id, LiteralStyle, Node},
 };

@@ -1,7 +1,7 @@
 //! Lambdas, which have no name but their parameters.
 
 use super::Parser;
-use crate::demangle::tree::{Id, Node, ParameterKind};
+use crate::recording::demangle::tree::{Id, Node, ParameterKind};
 
 impl Parser<'_, '_> {
     pub(super) fn lambda(&mut self) -> Option<Id> {

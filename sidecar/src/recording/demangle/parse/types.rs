@@ -1,7 +1,7 @@
 //! Types.
 
 use super::{Parser, Pending};
-use crate::demangle::{
+use crate::recording::demangle::{
     builtin,
     tree::{Id, LiteralStyle, Node, Qualifier},
 };

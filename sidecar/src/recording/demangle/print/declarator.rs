@@ -1,7 +1,7 @@
 //! Prints types around what they are of, as C++ declares it.
 
 use super::{Printed, Printer, Unprintable, waiting::Waiting};
-use crate::demangle::tree::{Id, Node, Qualifier};
+use crate::recording::demangle::tree::{Id, Node, Qualifier};
 
 /// As many qualifiers a function or an array has at most, itself included.
 const MAX_QUALIFIERS: usize = 4;

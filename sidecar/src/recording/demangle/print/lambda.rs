@@ -1,7 +1,7 @@
 //! Prints lambdas: they have no name, but parameters and a number.
 
 use super::{ParameterStyle, Printed, Printer, Unprintable};
-use crate::demangle::tree::{Id, Node, ParameterKind};
+use crate::recording::demangle::tree::{Id, Node, ParameterKind};
 
 impl Printer<'_, '_> {
     pub(super) fn lambda(&mut self, head: Option<Id>, parameters: Id, number: u32) -> Printed {

@@ -1,7 +1,7 @@
 //! Expressions: the arguments of templates that are values, and what `decltype` stands around.
 
 use super::{Parser, ScopeSyntax};
-use crate::demangle::{
+use crate::recording::demangle::{
     builtin::NULLPTR,
     operator::Operator,
     tree::{Id, Node},

@@ -1,7 +1,7 @@
 //! What template parameters stand for: the arguments of the templates that a part of a name lies in.
 
 use super::{Element, Printed, Printer, Unprintable};
-use crate::demangle::tree::{Id, Node};
+use crate::recording::demangle::tree::{Id, Node};
 
 /// Each scope knows the one around it. Scopes stay when they are left: a reference may remember its own.
 #[derive(Default)]

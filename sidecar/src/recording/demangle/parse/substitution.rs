@@ -1,7 +1,7 @@
 //! What stands for a part that the name has had already, or for a name of the standard library.
 
 use super::Parser;
-use crate::demangle::{
+use crate::recording::demangle::{
     builtin::standard_name,
     tree::{Id, Node},
 };

@@ -1,7 +1,7 @@
 //! Prints what names are made of, and what the compiler has made for them.
 
 use super::{Printed, Printer, Unprintable};
-use crate::demangle::tree::{Id, Node};
+use crate::recording::demangle::tree::{Id, Node};
 
 impl Printer<'_, '_> {
     pub(super) fn rarer(&mut self, node: Node<'_>) -> Printed {

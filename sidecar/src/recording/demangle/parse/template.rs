@@ -1,7 +1,7 @@
 //! Templates: their arguments, and the parameters that stand for them.
 
 use super::Parser;
-use crate::demangle::tree::{Id, Node};
+use crate::recording::demangle::tree::{Id, Node};
 
 impl Parser<'_, '_> {
     /// `name` with the arguments that come next.

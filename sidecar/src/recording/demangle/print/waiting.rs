@@ -1,7 +1,7 @@
 //! What waits on the list while its inside is printed.
 
 use super::{Printed, Printer, scope::ScopeId};
-use crate::demangle::tree::{Id, Node};
+use crate::recording::demangle::tree::{Id, Node};
 
 #[derive(Clone, Copy)]
 pub(super) struct Waiting {
