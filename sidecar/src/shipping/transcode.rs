@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     fs,
-    io::{self, BufRead as _, BufReader, ErrorKind},
+    io::{self, BufReader, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -17,10 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::process::nice;
-use tables::{
-    lines::{self, Lines, Stopped},
-    read::Disk,
-};
+use tables::lines::{self, Stopped};
 use trace::segment_name::{Format, SegmentName};
 use tracing::{debug, error, info, warn};
 
@@ -281,18 +278,6 @@ fn transcode(Closed { path, name, .. }: &Closed, is_stopped: impl Fn() -> bool) 
     }
     debug!(segment = %table, rows, bytes = size, "made a table of a segment");
     Ok(())
-}
-
-/// Whether a file has all the lines that a table was made of.
-pub fn is_whole(table: &Path) -> bool {
-    let read = || {
-        let mut lines = Lines::new(Disk::new(untrusted_file::open(table)?))?;
-        while let length @ 1.. = lines.fill_buf()?.len() {
-            lines.consume(length);
-        }
-        io::Result::Ok(())
-    };
-    read().is_ok()
 }
 
 #[cfg(test)]

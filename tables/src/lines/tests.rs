@@ -47,7 +47,10 @@ fn read_back(path: &Path) -> Vec<u8> {
 
 /// One column of all rows.
 fn column(path: &Path, name: &'static str) -> Vec<Option<String>> {
-    let mut rows = TableReader::open(path).unwrap().rows(&LINES, &[name]).unwrap();
+    let mut rows = TableReader::new(Disk::new(File::open(path).unwrap()))
+        .unwrap()
+        .rows(&LINES, &[name])
+        .unwrap();
     let is_text = LINES.columns[LINES.column(name).unwrap()].kind == crate::schema::Kind::Text;
     let mut found = Vec::new();
     while rows.advance().unwrap() {

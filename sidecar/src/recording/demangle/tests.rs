@@ -5,7 +5,7 @@ use crate::allocations::allocated_bytes;
 
 /// Mangled names, each with what `c++filt -r` prints; nothing where that refuses it.
 fn known_names() -> Vec<(String, Option<String>)> {
-    let packed = include_bytes!("../../tests/data/kernel-names.tsv.zst");
+    let packed = include_bytes!("../../../tests/data/kernel-names.tsv.zst");
     let mut text = Vec::with_capacity(1 << 20);
     zstd_safe::decompress(&mut text, packed).expect("it has less than 1 MiB");
     let text = String::from_utf8(text).unwrap();

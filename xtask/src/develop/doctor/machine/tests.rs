@@ -44,10 +44,10 @@ fn capable_machine_has_only_good_findings() {
       ok       kernel                     6.18.44
       ok       uprobes                    the kernel offers them as perf events
       ok       root                       yes
-      ok       CAP_SYS_ADMIN              held, to attach uprobes through perf events (until Linux 6.6)
-      ok       CAP_SYS_PTRACE             held, to open libraries of other processes through /proc/PID/root
+      ok       CAP_SYS_ADMIN              held, to attach uprobes through perf events
       ok       CAP_BPF                    held, to create eBPF maps, load programs and attach them
       ok       CAP_PERFMON                held, to load tracing programs and watch process events
+      ok       CAP_SYS_PTRACE             held, to open libraries of other processes through /proc/PID/root
       ok       bpf()                      kernel.unprivileged_bpf_disabled is 2, which does not bind this user
       ok       perf events                kernel.perf_event_paranoid is 2, which does not bind this user
       ok       BTF                        there, but not needed
@@ -84,7 +84,7 @@ fn ordinary_user_is_sent_to_sudo_once() {
     let machine = Machine { user: 1000, effective: CapabilitySet::empty(), ..capable() };
     assert_eq!(
         marked(&machine, Mark::Missing),
-        ["root", "CAP_SYS_PTRACE", "CAP_BPF", "CAP_PERFMON"]
+        ["root", "CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"]
     );
     assert!(finding(&machine, "root").remedy.unwrap().contains("sudo"));
     assert_eq!(finding(&machine, "CAP_BPF").remedy, None);
