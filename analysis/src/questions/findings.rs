@@ -126,7 +126,7 @@ impl Question for Findings {
 impl Findings {
     /// The next one begins.
     fn segment_ended(&mut self, begins: i64) {
-        let is_whole = self.gaps.segment_begins(begins);
+        let Some(is_whole) = self.gaps.segment_begins(begins) else { return };
         self.watches.values_mut().for_each(|watch| watch.segment_ended(is_whole));
     }
 

@@ -1,7 +1,12 @@
 //! When lines are missing, stand twice or in a wrong place, as far as has been read.
 
+use std::mem;
+
 use super::tally::Certainty;
-use crate::{gap::Gap, time_ranges::TimeRanges};
+use crate::{
+    gap::{Cause, Gap},
+    time_ranges::TimeRanges,
+};
 
 /// Times that are told apart; beyond, the last one grows.
 const MAX_TIMES: usize = 4096;
@@ -9,20 +14,24 @@ const MAX_TIMES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Gaps {
     times: TimeRanges,
-    /// When the segment began that is being read.
+    /// When the segment began that is being read, or the first of those before it that nothing has
+    /// counted yet.
     since: i64,
-    /// No gap in it has been found so far.
+    /// No gap since then has been found so far.
     is_whole: bool,
+    /// The segment has lost its closing line, and with it the counts of its lines.
+    is_uncounted: bool,
 }
 
 impl Default for Gaps {
     fn default() -> Self {
-        Self { times: TimeRanges::default(), since: i64::MIN, is_whole: true }
+        Self { times: TimeRanges::default(), since: i64::MIN, is_whole: true, is_uncounted: false }
     }
 }
 
 impl Gaps {
     pub(super) fn add(&mut self, gap: &Gap) {
+        self.is_uncounted |= matches!(gap.cause, Cause::NotClosed { .. });
         if gap.is_end() || !gap.may_change_calls() {
             return;
         }
@@ -38,10 +47,14 @@ impl Gaps {
         self.times.add(from, to);
     }
 
-    /// Whether the segment before had no gap.
-    pub(super) fn segment_begins(&mut self, since: i64) -> bool {
+    /// Whether what was read until now had no gap. `None` if nothing has counted the last segment: the
+    /// next closing line counts its lines too.
+    pub(super) fn segment_begins(&mut self, since: i64) -> Option<bool> {
+        if mem::take(&mut self.is_uncounted) {
+            return None;
+        }
         self.since = since;
-        std::mem::replace(&mut self.is_whole, true)
+        Some(mem::replace(&mut self.is_whole, true))
     }
 
     /// Of something that hangs on the lines between these times.
@@ -59,23 +72,35 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gap::Cause;
 
     #[test]
     fn what_reaches_into_a_gap_is_doubtful() {
         let mut gaps = Gaps::default();
         assert_eq!(gaps.certainty(0, 10), Certainty::Open);
-        assert!(gaps.segment_begins(100));
+        assert_eq!(gaps.segment_begins(100), Some(true));
         assert_eq!(gaps.certainty(0, 10), Certainty::Sure);
         let cause = Cause::LinesMissing { count: 1 };
         gaps.add(&Gap { from_ns: Some(100), to_ns: Some(200), ..Gap::anywhere(cause) });
-        assert!(!gaps.segment_begins(200));
+        assert_eq!(gaps.segment_begins(200), Some(false));
         assert_eq!(gaps.certainty(0, 99), Certainty::Sure);
         assert_eq!(gaps.certainty(0, 150), Certainty::Doubtful);
         assert_eq!(gaps.certainty(190, 300), Certainty::Doubtful);
         assert_eq!(gaps.certainty(201, 300), Certainty::Open);
-        assert!(gaps.segment_begins(400));
+        assert_eq!(gaps.segment_begins(400), Some(true));
         assert_eq!(gaps.certainty(201, 300), Certainty::Sure);
+    }
+
+    #[test]
+    fn lines_of_a_segment_that_lost_its_closing_line_are_sure_once_the_next_one_counts_them() {
+        let mut gaps = Gaps::default();
+        assert_eq!(gaps.segment_begins(100), Some(true));
+        gaps.add(&Gap::anywhere(Cause::NotClosed { file: "two".into() }));
+        assert_eq!(gaps.segment_begins(200), None);
+        assert_eq!(gaps.certainty(120, 150), Certainty::Open);
+        let cause = Cause::LinesMissing { count: 1 };
+        gaps.add(&Gap { from_ns: Some(100), to_ns: Some(300), ..Gap::anywhere(cause) });
+        assert_eq!(gaps.segment_begins(300), Some(false));
+        assert_eq!(gaps.certainty(120, 150), Certainty::Doubtful);
     }
 
     #[test]
