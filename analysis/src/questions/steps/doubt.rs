@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     context::{Context, process::ProcessId},
-    gap::Gap,
+    gap::{Cause, Gap},
     time_ranges::TimeRanges,
 };
 
@@ -61,7 +61,8 @@ impl Touched {
         let is_counted = context.accounting.is_final();
         for gap in context.gaps.iter().filter(|gap| gap.pid.is_none_or(|other| other == pid)) {
             if gap.is_end() {
-                is_open = true;
+                // Where segments are missing, there are some behind them: those are among the holes.
+                is_open |= !matches!(gap.cause, Cause::MissingSegments { .. });
                 continue;
             }
             if !gap.may_change_calls() {
