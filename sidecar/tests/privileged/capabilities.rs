@@ -69,8 +69,9 @@ fn assert_kept(sidecar: &Sidecar, tracing: u64, others: u64) {
     }
     for (name, status) in &threads {
         let set = |field: &str| u64::from_str_radix(&status[field], 16).unwrap();
-        let is_of_network = ["tokio", "http"].iter().any(|prefix| name.starts_with(prefix));
-        let kept = if is_of_network { others } else { tracing };
+        let keeps_files_only =
+            ["tokio", "http", "transcoder"].iter().any(|prefix| name.starts_with(prefix));
+        let kept = if keeps_files_only { others } else { tracing };
         // Of threads that begin later the bounding set is that of tracing; no_new_privs keeps it out of reach.
         assert_eq!(set("CapBnd") & !(tracing | others), 0, "CapBnd of {name}");
         for field in ["CapPrm", "CapEff"] {
@@ -124,9 +125,10 @@ fn a_trace_directory_of_another_user_is_written_to_the_end() {
     chown(scene.traces(), Some(NOBODY), Some(NOBODY)).unwrap();
     fs::set_permissions(scene.traces(), Permissions::from_mode(0o700)).unwrap();
     // So that segments are created after the start.
-    let sidecar = scene.sidecar(&[("TRACE_SEGMENT_SIZE", "100000")]);
+    let sidecar = scene.sidecar(&[("TRACE_SEGMENT_SIZE", "100000"), ("TRACE_FORMAT", "parquet")]);
     let files = DAC_READ_SEARCH | DAC_OVERRIDE;
     assert_kept(&sidecar, TRACING | files, files);
+    assert!(threads(&sidecar).iter().any(|(name, _)| name == "transcoder"));
     run(scene.caller(&["--function", "cuCtxSynchronize", "--calls", "3000"]));
     sidecar.stop();
     assert!(scene.segments().len() > 1, "{:?}", scene.segments());
