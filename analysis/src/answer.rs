@@ -2,7 +2,7 @@
 
 pub mod html;
 pub mod json;
-mod legend;
+pub(crate) mod legend;
 pub mod text;
 pub mod units;
 

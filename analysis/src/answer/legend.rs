@@ -11,7 +11,7 @@ const MAX_TOLD: usize = 8;
 
 /// Remembers which signs were shown, because each must be explained.
 #[derive(Default)]
-pub(super) struct Legend {
+pub(crate) struct Legend {
     bounds: bool,
     estimate: Option<f64>,
     within: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct Legend {
 
 impl Legend {
     /// The value with the sign of its grade.
-    pub(super) fn graded(&mut self, value: &Value, unit: Unit, grade: &Grade) -> String {
+    pub(crate) fn graded(&mut self, value: &Value, unit: Unit, grade: &Grade) -> String {
         let text = shown(value, unit);
         if *value == Value::None && !matches!(grade, Grade::Unknown { .. } | Grade::Bounds { .. }) {
             return text;

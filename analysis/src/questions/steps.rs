@@ -168,8 +168,10 @@ impl Steps {
             |it: &Member| !it.rows.is_empty() && has_described && !is_described(it.process);
         let has_lost = members.iter().any(is_lost);
         let entries = members.iter().map(|member| member.entries).sum();
-        let mut steps = ranks::steps(members, from_ns, context);
+        let mut steps = ranks::steps(members, context);
         doubt::doubt(&mut steps, &self.holes, context);
+        // Those before the window tell what is known of the others.
+        steps.retain(|step| step.row.queued >= from_ns);
         let is_doubtful =
             has_lost || doubt::is_doubtful(context) || steps.iter().any(|step| step.doubt.step);
         Found { steps, entries, clocks: self.clocks, holes: self.holes, is_doubtful }

@@ -41,19 +41,28 @@ pub(in crate::questions) struct Between {
     pub settled: i64,
 }
 
+/// When the GPU was done with a step.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::questions) struct Ended {
+    pub low: i64,
+    pub high: Option<i64>,
+    pub estimate: Option<i64>,
+}
+
 /// One step of one process.
 pub(in crate::questions) struct Step {
     pub process: ProcessId,
     pub rank: u32,
     pub kind: Option<Kind>,
     pub row: Row,
+    /// The step before it, also one in front of the window that was asked for; the first has none.
+    pub before: Option<Ended>,
     pub between: Between,
     pub doubt: Doubt,
 }
 
-/// In the order of their beginnings; those before a time are left out, but help to tell the kinds of
-/// others.
-pub(super) fn steps(members: Vec<Member>, from_ns: i64, context: &Context) -> Vec<Step> {
+/// In the order of their beginnings.
+pub(super) fn steps(members: Vec<Member>, context: &Context) -> Vec<Step> {
     let mut groups: HashMap<Option<u32>, Vec<Member>> = HashMap::new();
     for member in members.into_iter().filter(|member| !member.rows.is_empty()) {
         let parent = context.processes.get(member.process).parent;
@@ -70,7 +79,6 @@ pub(super) fn steps(members: Vec<Member>, from_ns: i64, context: &Context) -> Ve
             }
         }
     }
-    steps.retain(|step| step.row.queued >= from_ns);
     steps.sort_by_key(|step| (step.row.start, step.process));
     steps
 }
@@ -101,13 +109,11 @@ fn engine(mut members: Vec<Member>, context: &Context, steps: &mut Vec<Step>) {
         }
         let rank = rank(member.process, context);
         let process = member.process;
-        steps.extend(rows.into_iter().zip(own).zip(between).map(|((row, kind), between)| Step {
-            process,
-            rank,
-            kind,
-            row,
-            between,
-            doubt: Doubt::default(),
+        let mut before = None;
+        steps.extend(rows.into_iter().zip(own).zip(between).map(|((row, kind), between)| {
+            let Row { low, high, estimate, .. } = row;
+            let before = before.replace(Ended { low, high, estimate });
+            Step { process, rank, kind, row, before, between, doubt: Doubt::default() }
         }));
     }
 }

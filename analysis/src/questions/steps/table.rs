@@ -6,12 +6,13 @@ use super::{
     Found,
     doubt::Doubt,
     kind::Kind,
-    ledger::{GraphMode, Row},
-    ranks::Step,
+    ledger::GraphMode,
+    ranks::{Ended, Step},
 };
 use crate::{
-    answer::{Answer, Cell, Chart, Column, Table, Unit, Value},
+    answer::{Answer, Cell, Chart, Column, Table, Unit, Value, legend::Legend},
     context::{Context, process::ProcessId},
+    gap::Gap,
     grade::Grade,
 };
 
@@ -32,11 +33,10 @@ const UNDESCRIBED: &str = "no line tells which process it is";
 const BOUNDED: &str = "only bounds are known, and only of steps around which no line is missing";
 const WITHIN: &str = "steps around which no line is missing";
 const NEVER_WAITED: &str = "no wait or query covers the output: nothing bounds its end above";
-const LATE: &str = "every thread came after the GPU was done: bounds are all that calls tell";
 const ENTRIES: &str = "calls without an end tell nothing of steps (TRACE_DETAIL=entry)";
-const FIRST: &str = "no step is before it";
 const NO_KIND: &str = "the calls do not tell what the step computed";
 const NO_TOKENS: &str = "no capture was seen, or its grids do not tell the tokens";
+const SEVERAL_KINDS: &str = "steps of several kinds launch the same";
 const KIND_HOLDS: &str =
     "engines that queue the next step without a pause while they have requests";
 
@@ -46,7 +46,7 @@ type Group = (Option<Kind>, GraphMode, Option<u32>);
 /// What a step is measured by, beside its row.
 struct Measured<'a> {
     step: &'a Step,
-    /// From the later of its beginning and the end of the step before, to its own end.
+    /// From the later of its beginning and the end of the step before, if there is one, to its own end.
     duration: Option<u64>,
     bounds: (Option<u64>, Option<u64>),
     /// Not the kernels that most steps of its group launch.
@@ -70,12 +70,12 @@ struct OfGroup {
 pub(super) fn answer(found: &Found, context: &Context) -> Answer {
     let mut answer = Answer::new("steps");
     let Found { steps, entries, .. } = found;
-    let (measured, groups) = measure(found);
+    let (measured, groups) = measure(found, context);
     let unix = |ts_ns: i64| found.unix_ns(ts_ns);
     let is_doubtful = found.is_doubtful;
     figures(&measured, *entries, is_doubtful, &mut answer);
     answer.sentences = sentences(steps, &measured, *entries);
-    headline(&measured, is_doubtful, context, &mut answer);
+    headline(&measured, is_doubtful, &mut answer);
     answer.tables = vec![
         by_kind(&groups, is_doubtful, found.steps.iter().any(|step| step.doubt.calls)),
         slowest(&measured, &unix, is_doubtful, context),
@@ -90,16 +90,17 @@ pub(super) fn answer(found: &Found, context: &Context) -> Answer {
     answer
 }
 
-fn measure(found: &Found) -> (Vec<Measured<'_>>, BTreeMap<Group, OfGroup>) {
-    let mut before: BTreeMap<ProcessId, &Row> = BTreeMap::new();
+fn measure<'a>(
+    found: &'a Found,
+    context: &Context,
+) -> (Vec<Measured<'a>>, BTreeMap<Group, OfGroup>) {
+    let mut hidden: BTreeMap<ProcessId, bool> = BTreeMap::new();
     let mut groups: BTreeMap<Group, OfGroup> = BTreeMap::new();
     let mut measured = Vec::with_capacity(found.steps.len());
     for step in &found.steps {
         let row = &step.row;
-        let (duration, bounds) = match before.insert(step.process, row) {
-            Some(before) => duration(row, before),
-            None => (None, (None, None)),
-        };
+        let is_hidden = hidden.entry(step.process).or_insert_with(|| may_follow(step, context));
+        let (duration, bounds) = duration(step, *is_hidden);
         if !step.doubt.kind {
             let group = groups.entry(group(step)).or_default();
             group.count += 1;
@@ -148,16 +149,46 @@ fn group(step: &Step) -> Group {
     (step.kind, step.row.mode, step.row.graph_tokens)
 }
 
-/// A best guess, and between what the truth lies.
-fn duration(row: &Row, before: &Row) -> (Option<u64>, (Option<u64>, Option<u64>)) {
+/// Whether steps that nobody has seen may be before the first one.
+fn may_follow(step: &Step, context: &Context) -> bool {
+    let pid = context.processes.get(step.process).pid;
+    let hides = |gap: &Gap| gap.may_hide_calls() && gap.pid.is_none_or(|other| other == pid);
+    context.opening.is_none() || context.gaps.iter().any(hides)
+}
+
+/// A best guess, and between what the truth lies. The first step begins when nothing is before it; where
+/// something may be, its beginning is a bound only.
+fn duration(step: &Step, is_hidden: bool) -> (Option<u64>, (Option<u64>, Option<u64>)) {
+    let Step { row, before, .. } = step;
     let length = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-    let guess = match (row.estimate, before.estimate) {
-        (Some(end), Some(begin)) => Some(length(begin.max(row.start), end)),
-        _ => None,
+    let since = |moment: i64| moment.max(row.start);
+    let (low, high, estimate) = match before {
+        Some(Ended { low, high, estimate }) => (since(*low), high.map(since), estimate.map(since)),
+        None if is_hidden => (row.start, None, None),
+        None => (row.start, Some(row.start), Some(row.start)),
     };
-    let low = before.high.map(|high| length(high.max(row.start), row.low));
-    let high = row.high.map(|high| length(before.low.max(row.start), high));
-    (guess, (low, high))
+    let guess = estimate.zip(row.estimate).map(|(from, to)| length(from, to));
+    let least = high.map(|from| length(from, row.low));
+    let most = row.high.map(|to| length(low, to));
+    (guess, (least, most))
+}
+
+impl Measured<'_> {
+    /// The longest that it may have taken; `None` if nothing bounds that.
+    fn most(&self) -> Option<u64> {
+        self.duration.or(self.bounds.1).filter(|_| !self.step.doubt.before)
+    }
+
+    /// What it took at least.
+    fn least(&self) -> Option<u64> {
+        self.duration.or(self.bounds.0).filter(|_| !self.step.doubt.before)
+    }
+}
+
+/// The order of all that shows the slowest steps first: one of which only bounds are known may be the
+/// slowest.
+fn slowness(it: &Measured<'_>) -> (Option<u64>, Option<u64>) {
+    (it.most(), it.least())
 }
 
 fn figures(measured: &[Measured<'_>], entries: u64, is_doubtful: bool, answer: &mut Answer) {
@@ -214,49 +245,64 @@ fn sentences(steps: &[Step], measured: &[Measured<'_>], entries: u64) -> Vec<Str
             measured.len()
         ));
     }
-    let known = measured.iter().filter(|it| !it.step.doubt.before);
-    let slowest = known.max_by_key(|it| it.duration.or(it.bounds.0));
-    let took = crate::answer::units::duration;
-    match slowest.map(|it| (it.duration, it.bounds.0)) {
-        Some((Some(ns), _)) => sentences
-            .push(format!("the slowest step took {} up to its end on the GPU", took(ns as f64))),
-        Some((None, Some(ns))) => sentences.push(format!(
-            "the slowest step took {} or more up to its end on the GPU",
-            took(ns as f64)
-        )),
-        _ => {}
+    if let Some(it) = slowest_of(measured) {
+        sentences.push(format!("the slowest step took {} up to its end on the GPU", length(it)));
     }
+    sentences.extend(not_known(measured));
     sentences
 }
 
-fn headline(measured: &[Measured<'_>], is_doubtful: bool, context: &Context, answer: &mut Answer) {
+fn headline(measured: &[Measured<'_>], is_doubtful: bool, answer: &mut Answer) {
     const TITLE: &str = "how slow was the slowest step?";
-    let known = measured.iter().filter(|it| !it.step.doubt.before);
-    let longest = known.max_by_key(|it| it.duration.or(it.bounds.0));
-    let Some(longest) = longest else {
+    let Some(longest) = slowest_of(measured) else {
         answer.headline(TITLE, Unit::None, Value::None, Grade::Exact, answer.sentences.join(" "));
         return;
     };
     let Cell { value, mut grade } = duration_cell(longest);
-    if let Some(ns) = longest.duration.or(longest.bounds.0).filter(|_| is_doubtful) {
-        grade = Some(Grade::at_least(ns as f64));
+    let not_known = not_known(measured);
+    if is_doubtful || not_known.is_some() {
+        // What is not known may have taken longer.
+        let least = measured.iter().filter_map(Measured::least).max().unwrap_or(0);
+        grade = Some(Grade::at_least(least as f64));
     }
     let Step { row, kind, doubt, .. } = longest.step;
     let kind = kind.filter(|_| !doubt.kind);
-    let since = context.time.first_ns.map_or(0, |first| row.start.saturating_sub(first));
-    let kind = kind.map_or("step of unknown kind", Kind::name);
+    let kind = kind
+        .map_or_else(|| "step of unknown kind".to_owned(), |kind| format!("{} step", kind.name()));
     let mut known: Vec<u64> = measured.iter().filter_map(|it| it.duration).collect();
     known.sort_unstable();
     let usual = at(&known, 0.5).map_or_else(String::new, |median| {
         let median = crate::answer::units::duration(median as f64);
         format!(" The median of {} steps is {median}.", known.len())
     });
+    let not_known = not_known.map_or_else(String::new, |told| format!(" {told}."));
     let detail = format!(
-        "A {kind} step that began {} after the first call; its thread waited {} for the output.{usual}",
-        crate::answer::units::duration(since as f64),
+        "A {kind} that began {} after the start of the run took {}; its thread waited {} for the output.\
+         {usual}{not_known}",
+        crate::answer::units::duration(row.start as f64),
+        length(longest),
         crate::answer::units::duration(row.wait_ns as f64)
     );
     answer.headline(TITLE, Unit::Nanoseconds, value, grade.unwrap_or_default(), detail);
+}
+
+fn slowest_of<'a, 'b>(measured: &'a [Measured<'b>]) -> Option<&'a Measured<'b>> {
+    // Of equals the first.
+    let known = measured.iter().rev().filter(|it| it.most().is_some());
+    known.max_by_key(|it| slowness(it))
+}
+
+/// `~1.2 ms`, or the bounds.
+fn length(it: &Measured<'_>) -> String {
+    let Cell { value, grade } = duration_cell(it);
+    Legend::default().graded(&value, Unit::Nanoseconds, &grade.unwrap_or_default())
+}
+
+/// How many steps are not compared with the slowest.
+fn not_known(measured: &[Measured<'_>]) -> Option<String> {
+    let count = measured.iter().filter(|it| it.most().is_none()).count();
+    let all = measured.len();
+    (count > 0).then(|| format!("how long {count} of {all} steps took is not known"))
 }
 
 fn by_kind(groups: &BTreeMap<Group, OfGroup>, is_doubtful: bool, lacks_calls: bool) -> Table {
@@ -295,7 +341,8 @@ fn by_kind(groups: &BTreeMap<Group, OfGroup>, is_doubtful: bool, lacks_calls: bo
             (None, Some(high)) => {
                 Cell::graded(Value::None, Grade::Bounds { low: None, high: Some(high as f64) })
             }
-            (None, None) => Cell::graded(Value::None, Grade::unknown(FIRST)),
+            (None, None) if is_doubtful => Cell::graded(Value::None, Grade::unknown(MISSING)),
+            (None, None) => Cell::graded(Value::None, Grade::unknown(NEVER_WAITED)),
         };
         table.rows.push(vec![
             kind_cell(kind),
@@ -338,7 +385,7 @@ fn slowest(
     );
     let known = measured.iter().filter(|it| !it.step.doubt.step);
     let mut sorted: Vec<&Measured<'_>> = known.collect();
-    sorted.sort_by_key(|it| std::cmp::Reverse(it.duration.or(it.bounds.0)));
+    sorted.sort_by_key(|it| std::cmp::Reverse(slowness(it)));
     for it in sorted.into_iter().take(SHOWN_SLOWEST) {
         let known = Known { step: it.step, context };
         table.rows.push(vec![
@@ -357,6 +404,24 @@ fn slowest(
     table
 }
 
+/// Steps that launch the same.
+struct Distinct<'a> {
+    count: u64,
+    kinds: BTreeMap<Option<Kind>, u64>,
+    first: &'a Step,
+}
+
+/// `186 decode, 3 mixed`, the most frequent first.
+fn counts_of_kinds(kinds: &BTreeMap<Option<Kind>, u64>) -> String {
+    let mut counts: Vec<_> = kinds.iter().collect();
+    counts.sort_by_key(|&(kind, count)| (std::cmp::Reverse(*count), kind.is_none(), *kind));
+    let counts = counts.into_iter().map(|(kind, count)| {
+        let kind = kind.map_or("of unknown kind", Kind::name);
+        format!("{count} {kind}")
+    });
+    counts.collect::<Vec<_>>().join(", ")
+}
+
 fn by_fingerprint(
     measured: &[Measured<'_>],
     unix: &impl Fn(i64) -> Option<i64>,
@@ -368,28 +433,41 @@ fn by_fingerprint(
         vec![
             Column::new("fingerprint", "fingerprint", Unit::None),
             Column::new("count", "steps", Unit::Count),
-            Column::new("kind", "kind", Unit::None).graded(Grade::exact_within(KIND_HOLDS)),
+            Column::new("kind", "kind", Unit::None)
+                .graded(Grade::exact_within(KIND_HOLDS))
+                .hidden(),
+            Column::new("kinds", "kinds", Unit::None).graded(Grade::exact_within(KIND_HOLDS)),
             Column::new("graph_mode", "graphs", Unit::None),
             Column::new("graph_tokens", "tokens", Unit::Count),
             Column::new("launches", "launches", Unit::Count),
             Column::new("first_unix_ns", "first", Unit::UnixNanoseconds),
         ],
     );
-    let mut distinct: BTreeMap<u64, (u64, &Step)> = BTreeMap::new();
+    let mut distinct: BTreeMap<u64, Distinct<'_>> = BTreeMap::new();
     let is_known = |it: &&Measured<'_>| {
         let Doubt { kind, sums, .. } = it.step.doubt;
         !kind && !sums
     };
     for it in measured.iter().filter(is_known) {
-        distinct.entry(it.step.row.fingerprint).or_insert((0, it.step)).0 += 1;
+        let first = Distinct { count: 0, kinds: BTreeMap::new(), first: it.step };
+        let alike = distinct.entry(it.step.row.fingerprint).or_insert(first);
+        alike.count += 1;
+        *alike.kinds.entry(it.step.kind).or_default() += 1;
     }
     let mut sorted: Vec<_> = distinct.into_iter().collect();
-    sorted.sort_by_key(|(_, (count, step))| (std::cmp::Reverse(*count), step.row.start));
-    for (fingerprint, (count, Step { kind, row, .. })) in sorted {
+    sorted.sort_by_key(|(_, alike)| (std::cmp::Reverse(alike.count), alike.first.row.start));
+    for (fingerprint, Distinct { count, kinds, first }) in sorted {
+        let Step { row, .. } = first;
+        let kind = match kinds.len() {
+            1 if is_doubtful => Cell::unless(missing(true), first.kind.map(Kind::name)),
+            1 => kind_cell(first.kind),
+            _ => Cell::graded(Value::None, Grade::unknown(SEVERAL_KINDS)),
+        };
         table.rows.push(vec![
             hexadecimal(fingerprint).into(),
             Cell::count(count, is_doubtful),
-            kind_cell(*kind),
+            kind,
+            Cell::unless(missing(is_doubtful), counts_of_kinds(&kinds)),
             row.mode.name().into(),
             tokens_cell(row.mode, row.graph_tokens),
             (row.launches + row.graph_launches).into(),
@@ -567,10 +645,9 @@ fn duration_cell(it: &Measured<'_>) -> Cell {
         _ if step.doubt.step => Cell::graded(duration, Grade::unknown(MISSING)),
         _ if step.doubt.before => Cell::graded(duration, Grade::unknown(BEFORE)),
         (Some(ns), ..) => Cell::graded(ns, close_to(ns)),
-        (None, None, None) => Cell::graded(Value::None, Grade::unknown(FIRST)),
+        (None, _, None) => Cell::graded(Value::None, Grade::unknown(NEVER_WAITED)),
         (None, low, high) => {
-            let bounds = Grade::Bounds { low: side(low), high: side(high) };
-            Cell::graded(Value::None, if high.is_some() { bounds } else { Grade::unknown(LATE) })
+            Cell::graded(Value::None, Grade::Bounds { low: side(low), high: side(high) })
         }
     }
 }

@@ -258,3 +258,70 @@ fn broken_traces_are_not_believed() {
         }
     }
 }
+
+/// Four steps, of which the first is the slowest, and nobody waits long enough to tell more than bounds.
+fn four_steps() -> Trace {
+    let mut trace = Trace::new(1);
+    for (ms, took) in [(10.0, 8000.0), (30.0, 4000.0), (40.0, 5000.0), (50.0, 4000.0)] {
+        trace.step(ms, 11, "0xe2");
+        trace.wait(ms + 2.0, took, 11, "0xe2");
+    }
+    trace
+}
+
+#[test]
+fn the_first_step_begins_with_itself() {
+    let answered = answer(&[(1, four_steps().close(90.0, 1, true, 0))], &Window::default());
+    // It begins at 10 ms; its output is queued at 11 ms, and the wait for it returns at 20 ms.
+    let expected = json!({"grade": "bounds", "low": 1_000_000.0, "high": 10_000_000.0});
+    assert_eq!(steps(&answered)[0]["grades"]["duration_ns"], expected);
+    let headline = &answered["headlines"][0];
+    assert_eq!((&headline["low"], &headline["high"]), (&expected["low"], &expected["high"]));
+    let detail = headline["detail"].as_str().unwrap();
+    assert!(detail.contains("took 1.00 ms..10.0 ms"), "{detail}");
+    assert!(!detail.contains("not known"), "{detail}");
+
+    // A window's first step has one before it.
+    let window = Window { from: Some(Moment::Run(29_000_000)), to: None };
+    let answered = answer(&[(1, four_steps().close(90.0, 1, true, 0))], &window);
+    let expected = json!({"grade": "bounds", "low": 1_000_000.0, "high": 6_000_000.0});
+    assert_eq!(steps(&answered)[0]["grades"]["duration_ns"], expected);
+}
+
+#[test]
+fn what_may_be_before_the_first_step_makes_its_beginning_a_bound() {
+    let mut trace = Trace::new(1);
+    trace.line(&json!({"ts": 5.0, "pid": 11, "type": "meta", "phase": "meta", "func": "coverage",
+        "coverage": "from", "path": "/opt/libcuda.so.1", "device": 1, "inode": 2, "reason": "late"}));
+    let more = four_steps();
+    trace.lines = more.lines;
+    trace.calls = more.calls;
+    let answered = answer(&[(1, trace.close(90.0, 1, true, 0))], &Window::default());
+    let expected = json!({"grade": "bounds", "high": 10_000_000.0, "low": null});
+    assert_eq!(steps(&answered)[0]["grades"]["duration_ns"], expected, "{}", answered["gaps"]);
+}
+
+#[test]
+fn a_step_that_may_be_the_slowest_comes_first() {
+    let mut trace = Trace::new(1);
+    // Nobody looks before 39 ms: the GPU may have taken up to then.
+    for (ms, waits, took) in [(10.0, 12.0, 4000.0), (20.0, 38.0, 5000.0), (50.0, 52.0, 6000.0)] {
+        trace.step(ms, 11, "0xe2");
+        trace.wait(waits, took, 11, "0xe2");
+    }
+    // Never waited for.
+    trace.step(60.0, 11, "0xe2");
+    let answered = answer(&[(1, trace.close(90.0, 1, true, 0))], &Window::default());
+    let begun: Vec<i64> = answered["slowest"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["start_unix_ns"].as_i64().unwrap() / 1_000_000 - 1_000_000)
+        .collect();
+    assert_eq!(begun, [20, 50, 10, 60]);
+    let headline = &answered["headlines"][0];
+    assert_eq!((&headline["grade"], &headline["high"]), (&json!("bounds"), &Value::Null));
+    let detail = headline["detail"].as_str().unwrap();
+    assert!(detail.contains("took 1.00 ms..23.0 ms"), "{detail}");
+    assert!(detail.contains("1 of 4 steps"), "{detail}");
+}
