@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     Answer, Column, Figure, Series, Table, Unit, Value,
     legend::Legend,
-    units::{printable, shown},
+    units::{counted, printable, shown},
 };
 use crate::{context::Context, gap::Gap};
 
@@ -47,7 +47,14 @@ pub fn to_text(answer: &Answer) -> String {
         parts.push(figures_text(figures, &mut legend));
     }
     parts.extend(series.iter().map(chart));
-    parts.extend(tables.iter().filter(|it| !it.rows.is_empty()).map(|it| table(it, &mut legend)));
+    // A list to look things up in has no rows here: no head of a table either.
+    let (listed, told): (Vec<&Table>, Vec<&Table>) =
+        tables.iter().filter(|it| !it.rows.is_empty()).partition(|it| it.shown > 0);
+    parts.extend(listed.into_iter().map(|it| table(it, &mut legend)));
+    let told = told.into_iter().map(|Table { title, rows, .. }| {
+        format!("{}: {}, see --json", printable(title), counted(rows.len() as u64, "row", "rows"))
+    });
+    parts.extend(told);
     if !notes.is_empty() {
         parts.push(lines(notes.iter().map(|note| printable(note))));
     }

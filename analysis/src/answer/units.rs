@@ -50,6 +50,11 @@ fn grouped(number: i128, unit: Unit) -> String {
     text
 }
 
+/// `1 step`, `12 345 steps`.
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(count.into(), Unit::Count), if count == 1 { one } else { many })
+}
+
 /// Three digits that matter.
 fn rounded(number: f64) -> String {
     let size = number.abs();
@@ -107,6 +112,12 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_has_the_singular() {
+        let counted = |count| counted(count, "process", "processes");
+        assert_eq!([0, 1, 12_345].map(counted), ["0 processes", "1 process", "12 345 processes"]);
+    }
 
     #[test]
     fn numbers_have_three_digits_and_a_unit() {

@@ -16,7 +16,7 @@ use trace::{
 use crate::{
     answer::{
         Answer, Cell, Chart, Column, Table, Unit, Value,
-        units::{duration, shown},
+        units::{counted, duration, shown},
     },
     context::{
         Context,
@@ -372,12 +372,16 @@ impl Launches {
         };
         let all = self.direct + self.replayed;
         let part = |count: u64| shown(&Value::Float(count as f64 / all.max(1) as f64), Unit::Ratio);
-        let mut sentences = vec![format!(
-            "{} ran most often: {} times of {} kernels.",
-            shown(&first[0].value, Unit::None),
-            shown(&first[2].value, Unit::Count),
-            shown(&all.into(), Unit::Count)
-        )];
+        let (times, all_runs) =
+            (shown(&first[2].value, Unit::Count), shown(&all.into(), Unit::Count));
+        let name = shown(&first[0].value, Unit::None);
+        let mut sentences = vec![match ties(kernels) {
+            1 => format!("{name} ran most often: {times} times of {all_runs} kernels."),
+            ties => format!(
+                "{ties} kernels ran most often: {times} times each of {all_runs} kernels; of them {name} \
+                 took the most host time."
+            ),
+        }];
         if self.replays > 0 {
             sentences.push(format!(
                 "{} graph replays brought {} of the kernels in {} of host time; single launches took {}.",
@@ -391,7 +395,7 @@ impl Launches {
     }
 
     fn headline(&self, kernels: &Table, standing: &Standing, answer: &mut Answer) {
-        const TITLE: &str = "which kernel is launched most?";
+        const TITLE: &str = "which kernel ran most?";
         let Some(row) = kernels.rows.first() else {
             let detail = self.sentences(kernels).concat();
             answer.headline(TITLE, Unit::None, Value::None, Grade::Exact, detail);
@@ -400,10 +404,19 @@ impl Launches {
         let all = self.direct + self.replayed;
         let runs = integer(&row[2]);
         let share = shown(&Value::Float(runs as f64 / all.max(1) as f64), Unit::Ratio);
+        let times = shown(&row[2].value, Unit::Count);
+        let who = match ties(kernels) {
+            1 => format!("It ran {times} times"),
+            ties => format!(
+                "{ties} kernels ran {times} times each; of them this one took the most host time, {}. Each \
+                 is",
+                shown(&row[6].value, Unit::Nanoseconds)
+            ),
+        };
+        let comma = if who.ends_with("is") { "" } else { "," };
         let detail = format!(
-            "{} times, {share} of {} kernels; {} of these by replays of graphs.",
-            shown(&row[2].value, Unit::Count),
-            shown(&all.into(), Unit::Count),
+            "{who}{comma} {share} of {}; replays of graphs brought {} of its runs.",
+            counted(all, "run of a kernel", "runs of kernels"),
             shown(&row[4].value, Unit::Count)
         );
         // Lost calls could be those of another kernel.
@@ -465,6 +478,7 @@ impl Launches {
         table.rows.sort_by_cached_key(|row| {
             (
                 std::cmp::Reverse(integer(&row[2])),
+                std::cmp::Reverse(integer(&row[6])),
                 std::cmp::Reverse(integer(&row[5])),
                 integer(&row[11]),
             )
@@ -692,4 +706,10 @@ pub(super) fn kind_of(name: &str) -> Kind {
         "cuGraphLaunch" | "cudaGraphLaunch" => Kind::Graph,
         _ => Kind::Not,
     }
+}
+/// Kernels that ran as often as the first one.
+fn ties(kernels: &Table) -> usize {
+    let runs = |row: &Vec<Cell>| integer(&row[2]);
+    let most = kernels.rows.first().map(runs);
+    kernels.rows.iter().take_while(|row| Some(runs(row)) == most).count()
 }

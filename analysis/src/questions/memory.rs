@@ -490,11 +490,10 @@ impl Memory {
         if self.sums.is_empty() {
             return vec!["No call allocated memory.".to_owned()];
         }
-        let since = context.time.first_ns.map_or(0, |first| peak.ts_ns.saturating_sub(first));
         let mut sentences = vec![format!(
-            "At most {} of device memory were live at once, {} after the first call.",
+            "Peak: {} of device memory were live at once, {} after the start of the run.",
             bytes(peak.bytes as f64),
-            duration(since as f64)
+            duration(peak.ts_ns as f64)
         )];
         if let Some((Group { bytes: each, process, kind: _ }, count)) =
             self.live.groups_at_peak().first()

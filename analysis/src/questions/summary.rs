@@ -8,7 +8,7 @@ use trace::{
 };
 
 use crate::{
-    answer::{Answer, Cell, Chart, Column, Table, Unit, Value},
+    answer::{Answer, Cell, Chart, Column, Table, Unit, Value, units::counted},
     context::{
         Context,
         accounting::Loss,
@@ -246,9 +246,10 @@ impl Summary {
         let processes = self.processes.iter().filter(|process| process.calls > 0).count();
         let span = crate::answer::units::duration(context.time.span_ns() as f64);
         sentences.push(format!(
-            "{} call lines of {called} functions by {processes} {} in {span}.",
-            crate::answer::units::shown(&context.calls.into(), Unit::Count),
-            if processes == 1 { "process" } else { "processes" }
+            "{} of {} by {} in {span}.",
+            counted(context.calls, "call line", "call lines"),
+            counted(called as u64, "function", "functions"),
+            counted(processes as u64, "process", "processes")
         ));
         let cuts = context.gaps.iter().filter(|gap| gap.may_cut_lines() || gap.may_add_lines());
         sentences.push(match (cuts.count(), self.close.as_ref().is_some_and(|it| it.r#final)) {
@@ -260,7 +261,10 @@ impl Summary {
                            calls."
                     .to_owned()
             }
-            (count, _) => format!("The trace is not whole: {count} gaps, told above."),
+            (count, _) => {
+                let gaps = counted(count as u64, "gap", "gaps");
+                format!("The trace is not whole: {gaps}, told above.")
+            }
         });
         sentences
     }

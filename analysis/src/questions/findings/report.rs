@@ -10,7 +10,7 @@ use super::{
 use crate::{
     answer::{
         Answer, Cell, Column, Table, Unit, Value,
-        units::{bytes, duration, shown},
+        units::{bytes, counted, duration, shown},
     },
     context::{Context, accounting::Loss, process::ProcessId},
     gap::Gap,
@@ -23,6 +23,8 @@ const NO_STEPS: &str = "no engine step was found: the rules look only at what is
 const ENTRIES: &str = "calls without an end tell nothing of steps (TRACE_DETAIL=entry)";
 const MISSING: &str = "lines are missing around some of these calls";
 const WITHIN: &str = "the steps that were found; around some of them lines are missing";
+const NOTHING: &str = "nothing found";
+const MORE: &str = "lines are missing: there may be more";
 const DISORDER: &str =
     "lines may stand twice or in a wrong place: what was done in a step is not known";
 
@@ -68,7 +70,14 @@ pub(super) fn answer(
     let value = if is_known { count.into() } else { Value::None };
     answer.sentences = sentences(&findings, served, found, &grade, context);
     let first = answer.sentences.iter().take(2).map(|it| it.trim()).collect::<Vec<_>>().join(" ");
-    answer.headline("what to change first?", Unit::Count, value.clone(), grade.clone(), first);
+    // A bare number says nothing of what was looked for.
+    let (shown, shown_grade) = match &grade {
+        Grade::Unknown { .. } => (Value::None, grade.clone()),
+        _ if !findings.is_empty() => (value.clone(), grade.clone()),
+        Grade::Bounds { .. } => (NOTHING.into(), Grade::unknown(MORE)),
+        _ => (NOTHING.into(), grade.clone()),
+    };
+    answer.headline("what to change first?", Unit::Count, shown, shown_grade, first);
     answer.figure("findings", "findings", Unit::Count, value, grade);
     let steps = found.steps.len();
     let known = found.steps.iter().filter(|step| !step.doubt.step).count();
@@ -78,6 +87,9 @@ pub(super) fn answer(
     let serving_grade = if is_cut { Grade::exact_within(WITHIN) } else { Grade::Exact };
     answer.figure("serving_ns", "time of steps", Unit::Nanoseconds, serving_ns, serving_grade);
     answer.tables = vec![table(&findings, served, found, context), evidence(&findings, context)];
+    if findings.is_empty() {
+        return answer;
+    }
     answer.notes.push(
         "cost: time of the host's threads, as the column \"time of\" says; what the engine would gain \
          without it is another matter. share: the cost as a part of the time of the process's steps. \
@@ -138,12 +150,19 @@ fn sentences(
         return vec![format!("Nothing can be found: {reason}.")];
     }
     if findings.is_empty() {
-        return vec![format!(
-            "No finding: {} rules looked at {} steps of {} processes.",
-            Rule::ALL.len(),
-            shown(&found.steps.len().into(), Unit::Count),
-            served.len()
-        )];
+        let rules: Vec<&str> = Rule::ALL.iter().map(|rule| rule.about().name).collect();
+        return vec![
+            format!(
+                "Nothing found: {} rules looked at {} of {}.",
+                rules.len(),
+                counted(found.steps.len() as u64, "step", "steps"),
+                counted(served.len() as u64, "process", "processes")
+            ),
+            "What calls do not tell, no rule finds: how long kernels run, and what the engine does \
+             outside of CUDA."
+                .to_owned(),
+            format!("The rules: {}.", rules.join(", ")),
+        ];
     }
     let mut sentences = Vec::new();
     for (number, it) in findings.iter().enumerate() {

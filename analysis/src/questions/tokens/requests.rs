@@ -46,7 +46,7 @@ pub(super) fn requests(say: &Saying<'_>) -> Table {
             part("decode_host_ns", "host"),
             part("decode_gpu_ns", "GPU"),
             part("decode_wait_ns", "not taken").hidden(),
-            part("decode_out_ns", "way out"),
+            part("decode_out_ns", "way out longer by"),
         ],
     );
     let asked = say.correlation.asked.iter().enumerate();

@@ -11,10 +11,13 @@ use super::{
     join::{Asked, Placed},
     known::{self, part_cell},
     long_calls::LongCalls,
-    split::{PARTS, Part, Split},
+    split::{Length, PARTS, Part, Split},
 };
 use crate::{
-    answer::{Cell, Column, Table, Unit, Value, units::duration},
+    answer::{
+        Cell, Column, Table, Unit, Value,
+        units::{counted, duration},
+    },
     context::Context,
     questions::steps::{Doubt, Found, GraphMode, Kind},
 };
@@ -88,7 +91,7 @@ impl Saying<'_> {
             columns.push(column.graded(holds()).hidden());
         }
         columns.extend([
-            Column::new("waited_for", "mostly for", Unit::None).graded(holds()),
+            Column::new("waited_for", "waited mostly", Unit::None).graded(holds()),
             Column::new("alike", "tokens of the step", Unit::Count).graded(holds()),
             Column::new("steps", "steps", Unit::Count).graded(holds()).hidden(),
             Column::new("step_start_unix_ns", "step begun", Unit::UnixNanoseconds)
@@ -175,10 +178,11 @@ impl Saying<'_> {
                 GraphMode::None => "without graphs",
             };
             let size = told.row.tokens.or(told.row.graph_tokens);
-            let size = size.map_or(String::new(), |tokens| format!(", {tokens} tokens"));
+            let size = size.map(|tokens| counted(tokens.into(), "token", "tokens"));
+            let size = size.map_or(String::new(), |tokens| format!(", {tokens}"));
             let requests = match step.requests {
                 0 => String::new(),
-                requests => format!(", {requests} requests"),
+                requests => format!(", {}", counted(requests.into(), "request", "requests")),
             };
             format!("{kind} {mode}{size}{requests}")
         };
@@ -212,7 +216,7 @@ impl Meanwhile {
             text.write_fmt(args).expect("a string takes all");
         };
         if self.joined > 0 {
-            add(format_args!("; {} prompts joined", self.joined));
+            add(format_args!("; {} joined", counted(self.joined, "prompt", "prompts")));
         }
         add(format_args!("; {} in its calls", duration(self.api_ns as f64)));
         if let Some((call, ns)) = &self.call {
@@ -222,21 +226,39 @@ impl Meanwhile {
     }
 }
 
-/// `GPU, 4.96 ms`.
+/// `for steps of others, 52 %`, or as much of it as is proved.
 pub(super) fn mostly(split: &Split, waited: &Waited) -> String {
+    let all = (waited.to - waited.from).max(1) as f64;
+    // A way out that was shorter than before counts against the others.
+    let share = |ns: i64| format!("{:.0}", (100.0 * ns as f64 / all).clamp(0.0, 100.0));
+    let between = |length: Length| match (share(length.low), share(length.high)) {
+        (low, high) if low == high => format!("{high} %"),
+        (low, high) => format!("{low}..{high} %"),
+    };
     let part = split.largest();
     let length = split.of(part);
-    let title = match part {
-        Part::Before => "the engine to begin",
-        Part::Queue => "steps of others",
-        Part::Host => "the engine's host",
-        Part::Gpu => "the GPU",
-        Part::Wait => "a thread to take the output",
-        Part::After => "the way out",
+    let is_proved = |part: Part| {
+        let others = PARTS.into_iter().filter(|other| *other != part);
+        others.map(|other| split.of(other).high).max().is_none_or(|high| high <= split.of(part).low)
     };
-    let share = 100.0 * length.ns as f64 / (waited.to - waited.from).max(1) as f64;
-    // A way out that was shorter than before counts against the others.
-    let share = share.min(100.0);
-    let at_most = if length.is_exact() { "" } else { "at most " };
-    format!("{title}, {at_most}{share:.0} %")
+    if is_proved(part) {
+        let title = match part {
+            Part::Before => "the engine to begin",
+            Part::Queue => "steps of others",
+            Part::Host => "the engine's host",
+            Part::Gpu => "the GPU",
+            Part::Wait => "a thread to take the output",
+            Part::After => "the way out",
+        };
+        return format!("for {title}, {}", between(length));
+    }
+    if matches!(part, Part::Gpu | Part::Wait) {
+        let queued = split.queued_to_taken();
+        let gpu = between(split.of(Part::Gpu));
+        return format!(
+            "between queueing its step and taking its output, {}: GPU {gpu}",
+            between(queued)
+        );
+    }
+    format!("perhaps for {}, {}", part.title(), between(length))
 }

@@ -109,6 +109,18 @@ impl Split {
         PARTS.into_iter().max_by_key(of).unwrap_or(Part::After)
     }
 
+    /// From the queueing of the step to the taking of its output: GPU and wait. What the border between
+    /// them hides does not matter to the sum, unless the step itself is not told.
+    pub(super) fn queued_to_taken(&self) -> Length {
+        let [gpu, wait] = [self.of(Part::Gpu), self.of(Part::Wait)];
+        if self.of(Part::After).is_exact() {
+            return Length::exact(gpu.ns.saturating_add(wait.ns));
+        }
+        let mut sum = gpu;
+        sum.add(wait);
+        sum
+    }
+
     /// The token may as well be of the other's step: what it waited for lies between.
     pub(super) fn widen(&mut self, other: &Self) {
         for (part, other) in self.parts.iter_mut().zip(&other.parts) {

@@ -288,8 +288,9 @@ fn sentences(first: &Sum, next: &Sum, slowest: &[Vec<Waited>; 2], say: &Saying<'
         let placed = say.correlation.placed[waited.request].as_ref();
         sentences.push(match (&waited.split, placed) {
             (Some(split), Some(placed)) => format!(
-                "{what} took {took}{median}: {who} waited for {}; meanwhile {}",
+                "{what} took {took}{median}: {who} waited {}{}; meanwhile {}",
                 mostly(split, waited),
+                if split.of(Part::Gpu).is_exact() { "" } else { ", the calls cannot tell more" },
                 say.meanwhile(waited, placed).text()
             ),
             _ => format!("{what} took {took}{median}: {who}, of no step that can be told"),
@@ -359,6 +360,11 @@ fn notes(correlation: &Correlation<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
+    notes.push(
+        "way out longer by: the last token's way to the client less the first one's; below 0 where the \
+         last one's was shorter"
+            .to_owned(),
+    );
     let is_sparse = |it: &Asked| it.is_sparse;
     if correlation.asked.iter().any(is_sparse) {
         notes.push("GuideLLM tells only the first and the last token of a request".to_owned());
