@@ -55,6 +55,8 @@ pub struct Context {
     pub gaps: Vec<Gap>,
     /// Call lines that were read, in the window that was asked for.
     pub calls: u64,
+    /// When the first call of the whole run began and the last one ended, in that window or not.
+    pub span_of_run: Option<(i64, i64)>,
     /// Such a window leaves out a part of the run.
     pub is_windowed: bool,
     /// Meta lines that were read, by kind.
@@ -88,6 +90,12 @@ impl Context {
             Meta::Stage(_) => "stage",
         };
         *self.meta_lines.entry(kind).or_default() += 1;
+    }
+
+    /// Before the questions see the call.
+    pub(crate) fn call_begins(&mut self, begin_ns: i64, end_ns: i64) {
+        let (first, last) = self.span_of_run.unwrap_or((begin_ns, end_ns));
+        self.span_of_run = Some((first.min(begin_ns), last.max(end_ns)));
     }
 
     /// After the questions have seen the call.

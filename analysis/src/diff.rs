@@ -127,8 +127,12 @@ pub struct Diff {
     pub doubtful: Vec<Difference>,
     /// Figures of both that lie within the threshold.
     pub same: u64,
-    /// Figures of which one has no value, or too few lie behind it.
+    /// Figures that have a value on one side only.
     pub not_compared: u64,
+    /// Figures that have none on either side: there is nothing to compare.
+    pub without_value: u64,
+    /// Quantiles of too few values.
+    pub too_few: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -272,7 +276,7 @@ fn rows(table: &Compared, old: &Json, new: &Json, threshold: f64, diff: &mut Dif
                 count * part.min(1.0 - part) >= LEAST_BEYOND
             });
             if !is_enough {
-                diff.not_compared += 1;
+                diff.too_few += 1;
                 continue;
             }
             let pair = [(old_row, old), (new_row, new)]
@@ -301,6 +305,7 @@ impl Diff {
                 self.doubtful.push(difference(Kind::Changed, Some(one), Some(other)));
             }
             (Some(_), Some(_)) => self.same += 1,
+            (None, None) => self.without_value += 1,
             _ => self.not_compared += 1,
         }
     }

@@ -14,6 +14,7 @@ pub mod gap;
 pub mod grade;
 pub mod input;
 pub mod kernel_name;
+pub mod nothing;
 pub mod pass;
 pub mod quantiles;
 pub mod question;

@@ -15,6 +15,7 @@ use analysis::{
     context::Context,
     diff,
     input::{self, Choice, Found, RunFiles, progress},
+    nothing::nothing,
     pass::{self, Moment, Window},
     question::Question,
     questions::{Name, Settings},
@@ -246,21 +247,26 @@ fn answer(Cli { command: _, questions, paths, json, part, settings }: &Cli) -> R
     let writes_files = questions.iter().any(|name| name.writes_files());
     let mut output = Output::default();
     let mut has_calls = false;
-    let mut failures = Vec::new();
+    let (mut failures, mut missing) = (Vec::new(), Vec::new());
     for run in &runs {
         let window = window(run, part)?;
         let mut asked =
             questions.iter().map(|name| name.question(settings)).collect::<Result<Vec<_>>>()?;
         let context = pass::read(run, &window, &mut asked);
         has_calls |= context.calls > 0;
+        if let Some(told) = nothing(run, &window, &context) {
+            missing.push(told);
+            continue;
+        }
         failures.extend(print(&mut output, asked, &context, *json)?);
         if output.is_closed && !writes_files {
             return Ok(());
         }
     }
-    if !has_calls {
+    if !has_calls && missing.is_empty() {
         failures.push("no call was found; what was read is told above".to_owned());
     }
+    failures.extend(missing);
     ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
 }

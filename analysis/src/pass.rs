@@ -202,6 +202,7 @@ impl Pass<'_> {
         let function = context.functions.intern(line.func);
         let process = context.processes.intern(line.pid);
         context.accounting.call(function);
+        context.call_begins(line.ts_ns, end_ns);
         let call = Call { line, function, process };
         let (from, to) = *self.segment.window.get_or_insert_with(|| bounds(window, context));
         if line.ts_ns < from {

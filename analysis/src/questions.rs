@@ -64,8 +64,8 @@ pub struct Settings {
     pub out: Option<PathBuf>,
 
     /// tokens, timeline: the result of a load test: ours, vllm bench serve --save-detailed, GuideLLM,
-    /// AIPerf
-    #[arg(long, value_name = "FILE")]
+    /// AIPerf; of a directory all that are in it
+    #[arg(long, value_name = "PATH")]
     pub load: Vec<PathBuf>,
 
     /// timeline: what torch.profiler has written of a part of the same run (.json, .json.gz): adds what

@@ -8,6 +8,7 @@ use crate::{
         html::{Asked, Html, page},
     },
     input::RunFiles,
+    nothing::nothing,
     pass::{self, Window},
     question::Question,
     questions::{Name, Settings},
@@ -23,7 +24,7 @@ pub fn html(
     settings: &Settings,
 ) -> Result<String> {
     let mut body = Html::default();
-    let mut hosts = Vec::new();
+    let (mut hosts, mut missing) = (Vec::new(), Vec::new());
     let mut has_calls = false;
     for (number, run) in (1..).zip(runs.iter().rev().take(MAX_RUNS)) {
         let (mut names, mut asked, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
@@ -36,8 +37,13 @@ pub fn html(
                 Err(what) => left_out.push(what),
             }
         }
-        let context = pass::read(run, &window(run)?, &mut asked);
+        let window = window(run)?;
+        let context = pass::read(run, &window, &mut asked);
         has_calls |= context.calls > 0;
+        if let Some(told) = nothing(run, &window, &context) {
+            missing.push(told);
+            continue;
+        }
         let answers: Vec<Answer> =
             asked.into_iter().map(|question| question.finish(&context)).collect();
         let asked = answers.iter().zip(&names);
@@ -45,6 +51,7 @@ pub fn html(
         body.run(number, &asked, &left_out, &context);
         hosts.extend(context.opening.map(|opening| opening.host));
     }
+    ensure!(has_calls || missing.is_empty(), "{}", missing.join("; "));
     ensure!(has_calls, "no call was found: `cuda-trace summary` says what was read");
     hosts.sort();
     hosts.dedup();

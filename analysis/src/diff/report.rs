@@ -7,23 +7,24 @@ use serde_json::{Value as Json, json};
 use super::{Diff, Difference, Kind, Source};
 use crate::answer::{
     Unit, Value,
-    units::{printable, shown},
+    units::{counted, printable, shown},
 };
 
 /// Differences of one kind that text tells one by one.
 const SHOWN: usize = 15;
 
 /// Goes up when a field goes or changes its meaning.
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 pub fn to_text(diff: &Diff, old: &Source, new: &Source, threshold: f64) -> String {
-    let Diff { differences, doubtful, same, not_compared } = diff;
+    let Diff { differences, doubtful, same, not_compared, without_value, too_few } = diff;
     let threshold = shown(&Value::Float(threshold), Unit::Ratio);
     let mut text = format!("old {}\nnew {}\n\n", printable(&old.run), printable(&new.run));
     let _: std::fmt::Result = writeln!(
         text,
-        "{} differences beyond {threshold}; {same} figures are the same within it",
-        differences.len()
+        "{} beyond {threshold}; {} the same within it",
+        counted(differences.len() as u64, "difference", "differences"),
+        counted(*same, "figure is", "figures are")
     );
     list(&mut text, differences);
     if !doubtful.is_empty() {
@@ -34,11 +35,18 @@ pub fn to_text(diff: &Diff, old: &Source, new: &Source, threshold: f64) -> Strin
         );
         list(&mut text, doubtful);
     }
-    if *not_compared > 0 {
-        let _: std::fmt::Result = writeln!(
-            text,
-            "\n{not_compared} figures were not compared: a side has no value, or too few of them"
-        );
+    let reasons = [
+        (*not_compared, "not compared: one side has no value"),
+        (*too_few, "not compared: quantiles of too few values"),
+        (*without_value, "without a value on either side: there is nothing to compare"),
+    ];
+    let mut told = reasons.into_iter().filter(|(count, _)| *count > 0).peekable();
+    if told.peek().is_some() {
+        text.push('\n');
+    }
+    for (count, reason) in told {
+        let figures = counted(count, "figure", "figures");
+        let _: std::fmt::Result = writeln!(text, "{figures} {reason}");
     }
     text
 }
@@ -94,6 +102,8 @@ pub fn to_json(diff: &Diff, old: &Source, new: &Source, threshold: f64) -> Json 
         "doubtful": all(&diff.doubtful),
         "same": diff.same,
         "not_compared": diff.not_compared,
+        "too_few": diff.too_few,
+        "without_value": diff.without_value,
     })
 }
 

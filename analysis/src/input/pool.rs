@@ -13,6 +13,9 @@ use super::{
 };
 use crate::gap::Gap;
 
+/// Runs that are told where none is as asked for.
+const MAX_NAMES: usize = 12;
+
 /// Which runs are wanted.
 #[derive(Debug, Default, Clone)]
 pub struct Choice {
@@ -82,10 +85,14 @@ impl Pool {
 
     pub(super) fn choose(&mut self, Choice { run: text, is_last }: &Choice) -> Result<()> {
         if let Some(text) = text {
+            let others = self.others.iter().map(|run| run.name.clone());
+            let mut names: Vec<String> =
+                self.by_run.keys().map(ToString::to_string).chain(others).collect();
+            names.sort_by_key(|name| start_of(name));
             self.by_run.retain(|run, _| run.to_string().contains(text));
             self.others.retain(|run| run.name.contains(text));
             let is_none = self.by_run.is_empty() && self.others.is_empty();
-            ensure!(!is_none, "no run is called {text:?}");
+            ensure!(!is_none, "no run is called {text:?}{}", there_are(&names));
         }
         if *is_last {
             let of_segments = self.by_run.keys().map(|run| start_of(&run.to_string())).max();
@@ -102,6 +109,17 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+/// The latest ones.
+fn there_are(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let told = names.iter().rev().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(MAX_NAMES);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("; there are {told}{more}")
 }
 
 /// Runs of several hosts in the order of their time, not of their hosts.

@@ -156,7 +156,7 @@ impl Timeline {
             clock: Clock::default(),
             steps: Steps::default(),
             memory: Memory::new(None, None)?,
-            loads: loads.iter().map(|path| Load::read(path)).collect::<Result<_>>()?,
+            loads: Load::read_all(loads)?,
             has_ended: false,
             merge: merge.map(Merge::read).transpose()?,
             calls: Calls::default(),

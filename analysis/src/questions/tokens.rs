@@ -78,10 +78,11 @@ impl Tokens {
     pub fn new(paths: &[PathBuf]) -> Result<Self> {
         ensure!(
             !paths.is_empty(),
-            "tokens needs the result of a load test: --load FILE, which may be given several times"
+            "tokens needs the result of a load test: --load FILE or DIRECTORY, which may be given several \
+             times"
         );
         Ok(Self {
-            loads: paths.iter().map(|path| Load::read(path)).collect::<Result<_>>()?,
+            loads: Load::read_all(paths)?,
             steps: Steps::default(),
             long_calls: LongCalls::default(),
             waits: PerFunction::default(),

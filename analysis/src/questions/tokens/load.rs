@@ -7,15 +7,20 @@
 mod formats;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
+use trace::segment_name::SegmentName;
 
 /// A test of ten thousand requests with a thousand tokens each has less.
 const MAX_BYTES: u64 = 128 << 20;
+
+/// Of a directory: names of results, and as many as one takes for one comparison.
+const EXTENSIONS: [&str; 2] = [".json", ".jsonl"];
+const MAX_FILES: usize = 256;
 
 /// No test has more; what is beyond is named.
 const MAX_REQUESTS: usize = 1_000_000;
@@ -28,7 +33,7 @@ const MAX_TIME_NS: f64 = 4.0e18;
 
 /// One file, or why it cannot be used.
 #[derive(Debug)]
-pub(in crate::questions) struct Load {
+pub(crate) struct Load {
     pub path: PathBuf,
     pub content: Result<Content, String>,
 }
@@ -94,8 +99,64 @@ impl Format {
 }
 
 impl Load {
+    /// Of each path: of a directory every result in it. An error is a file that is no result, or a
+    /// directory without one.
+    pub(in crate::questions) fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>> {
+        let mut loads = Vec::new();
+        for path in paths {
+            if path.is_dir() {
+                loads.extend(Self::in_directory(path)?);
+                continue;
+            }
+            let load = Self::read(path)?;
+            if let Err(problem) = &load.content {
+                bail!("cannot use {} as a load test: it {problem}", path.display());
+            }
+            loads.push(load);
+        }
+        Ok(loads)
+    }
+
+    fn in_directory(directory: &Path) -> Result<Vec<Self>> {
+        let cannot = || format!("cannot read {}", directory.display());
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory).with_context(cannot)? {
+            let path = entry.with_context(cannot)?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let is_named = EXTENSIONS.iter().any(|extension| name.ends_with(extension));
+            if is_named && SegmentName::parse(&name).is_none() && path.is_file() {
+                files.push(path);
+            }
+        }
+        files.sort();
+        ensure!(
+            files.len() <= MAX_FILES,
+            "{} has more than {MAX_FILES} files: choose by --load FILE",
+            directory.display()
+        );
+        let mut loads = Vec::new();
+        for file in files {
+            let load = Self::read(&file)?;
+            // Reports lie beside results; a result that is damaged is named.
+            if load.content.as_ref().err().is_none_or(|problem| problem != formats::OTHER) {
+                loads.push(load);
+            }
+        }
+        ensure!(
+            loads.iter().any(|load| load.content.is_ok()),
+            "no result of a load test is in {}: give one by --load FILE",
+            directory.display()
+        );
+        Ok(loads)
+    }
+
+    /// Which program has written it, if it is a result.
+    pub(crate) fn program(&self) -> Option<&'static str> {
+        self.content.as_ref().ok().map(|content| content.format.name())
+    }
+
     /// An error is a file that cannot be opened; what is wrong inside stands in the load.
-    pub(in crate::questions) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let cannot = || format!("cannot read {}", path.display());
         let mut bytes = Vec::new();
         let file = File::open(path).with_context(cannot)?;

@@ -10,6 +10,10 @@ const SECONDS: f64 = 1e9;
 /// Warm-up in the words of AIPerf.
 const WARMUP: &str = "warmup";
 
+/// Of a document that is something else.
+pub(super) const OTHER: &str = "is no result of a load test that is known: loadtest, vllm bench serve \
+     --save-detailed, GuideLLM's JSON, AIPerf's profile_export.jsonl";
+
 /// Fields of all programs: which are there tells whose file it is.
 #[derive(Deserialize)]
 struct Document {
@@ -135,9 +139,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Content, String> {
     } else if first.backend.is_some() && first.date.is_some() {
         Err("has no times of requests: run vllm bench serve with --save-detailed".to_owned())
     } else {
-        Err("is no result of a load test that is known: loadtest, vllm bench serve \
-             --save-detailed, GuideLLM's JSON, AIPerf's profile_export.jsonl"
-            .to_owned())
+        Err(OTHER.to_owned())
     }?;
     match documents.next() {
         None => Ok(content),
