@@ -87,3 +87,35 @@ fn entries_without_anything_else_are_counted() {
     assert_eq!(row["grades"]["total_ns"]["grade"], "unknown");
     assert_eq!(summary["figures"]["first_call_unix_ns"]["grade"], "unknown");
 }
+
+#[test]
+fn kernels_that_ran_as_often_as_each_other_are_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let launch = |ts: u32, kernel: u32, dur_us: u32| {
+        format!(
+            r#"{{"ts":{ts}.0,"pid":7,"tid":7,"type":"cuda_api","func":"cuLaunchKernel","phase":"call","dur_us":{dur_us}.0,"ret":0,"depth":0,"function":"0x{kernel}","kernel":{kernel},"grid":[1,1,1],"block":[1,1,1],"shared_bytes":0,"stream":"0x0"}}"#
+        ) + "\n"
+    };
+    let file = directory.path().join("ties.jsonl");
+    let write = |launches: &[(u32, u32)]| {
+        let numbered = (1..).zip(launches);
+        let lines = numbered.map(|(ts, &(kernel, dur_us))| launch(ts, kernel, dur_us));
+        fs::write(&file, lines.collect::<String>()).unwrap();
+        ask(&[&file], &[Name::Launches], &Window::default()).remove(0)
+    };
+    let answer = write(&[(1, 5), (2, 9), (1, 5), (2, 9), (3, 50)]);
+    let headline = &answer["headlines"][0];
+    assert_eq!(headline["title"], "which kernel ran most?");
+    assert_eq!(headline["value"], "kernel 2, whose line is missing");
+    let detail = headline["detail"].as_str().unwrap();
+    assert!(detail.starts_with("2 kernels ran 2 times each; of them this one took"), "{detail}");
+    assert!(
+        answer["sentences"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("2 kernels ran most often: 2 times each")
+    );
+    let answer = write(&[(1, 5), (2, 9), (1, 5)]);
+    let detail = answer["headlines"][0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("It ran 2 times, "), "{detail}");
+}

@@ -57,8 +57,12 @@ fn names(differences: &[Difference]) -> Vec<String> {
 fn a_trace_does_not_differ_from_itself() {
     let scene = Scene::new(1, SEGMENTS, 200);
     let (one, other) = (written(&scene), written(&scene));
-    let Diff { differences, doubtful, same, .. } = compare(one.path(), other.path(), 0.0);
+    let found = compare(one.path(), other.path(), 0.0);
+    let Diff { differences, doubtful, same, not_compared, without_value, .. } = found;
     assert_eq!((differences, doubtful), (Vec::new(), Vec::new()));
+    // There are no steps, so that findings have no value in either.
+    assert_eq!(not_compared, 0, "what has a value has it in both");
+    assert!(without_value > 0);
     assert!(same > 50, "{same} figures were compared");
 }
 

@@ -56,6 +56,22 @@ fn each_engine_has_the_finding_of_its_cause_and_no_other() {
 }
 
 #[test]
+fn where_nothing_is_found_the_rules_are_named() {
+    let (_, path) = fixtures().into_iter().find(|(name, _)| name == "healthy").unwrap();
+    let answer = findings(&path);
+    let headline = &answer["headlines"][0];
+    let value = headline["value"].as_str().unwrap();
+    assert_eq!(value, "nothing found", "{headline}");
+    let sentence = |at: usize| answer["sentences"][at].as_str().unwrap();
+    assert!(sentence(0).starts_with("Nothing found: 14 rules looked at "), "{}", sentence(0));
+    assert!(sentence(0).ends_with(" steps of 1 process."), "{}", sentence(0));
+    for (rule, _) in fixtures().iter().filter(|(name, _)| name != "healthy") {
+        assert!(sentence(2).contains(rule.as_str()), "{rule}: {}", sentence(2));
+    }
+    assert_eq!(answer["notes"], Value::Array(Vec::new()), "of tables that are not there");
+}
+
+#[test]
 fn findings_cite_lines_that_are_there() {
     for (cause, path) in fixtures() {
         let answer = findings(&path);

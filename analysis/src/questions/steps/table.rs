@@ -6,7 +6,7 @@ use super::{
     Found,
     doubt::Doubt,
     kind::Kind,
-    ledger::GraphMode,
+    ledger::{GraphMode, Row},
     ranks::{Ended, Step},
 };
 use crate::{
@@ -36,6 +36,7 @@ const NEVER_WAITED: &str = "no wait or query covers the output: nothing bounds i
 const ENTRIES: &str = "calls without an end tell nothing of steps (TRACE_DETAIL=entry)";
 const NO_KIND: &str = "the calls do not tell what the step computed";
 const NO_TOKENS: &str = "no capture was seen, or its grids do not tell the tokens";
+const SEVERAL_GRAPHS: &str = "the same kernels ran with and without graphs, or in several";
 const SEVERAL_KINDS: &str = "steps of several kinds launch the same";
 const KIND_HOLDS: &str =
     "engines that queue the next step without a pause while they have requests";
@@ -409,6 +410,8 @@ struct Distinct<'a> {
     count: u64,
     kinds: BTreeMap<Option<Kind>, u64>,
     first: &'a Step,
+    /// A graph of the same kernels is the same work, by other calls.
+    has_other_graphs: bool,
 }
 
 /// `186 decode, 3 mixed`, the most frequent first.
@@ -449,14 +452,21 @@ fn by_fingerprint(
         !kind && !sums
     };
     for it in measured.iter().filter(is_known) {
-        let first = Distinct { count: 0, kinds: BTreeMap::new(), first: it.step };
+        let kinds = BTreeMap::new();
+        let first = Distinct { count: 0, kinds, first: it.step, has_other_graphs: false };
         let alike = distinct.entry(it.step.row.fingerprint).or_insert(first);
         alike.count += 1;
+        let calls = |row: &Row| (row.mode, row.graph_tokens, row.launches, row.graph_launches);
+        alike.has_other_graphs |= calls(&it.step.row) != calls(&alike.first.row);
         *alike.kinds.entry(it.step.kind).or_default() += 1;
     }
     let mut sorted: Vec<_> = distinct.into_iter().collect();
     sorted.sort_by_key(|(_, alike)| (std::cmp::Reverse(alike.count), alike.first.row.start));
-    for (fingerprint, Distinct { count, kinds, first }) in sorted {
+    for (fingerprint, Distinct { count, kinds, first, has_other_graphs }) in sorted {
+        let of_graphs = |cell: Cell| {
+            let several = Cell::graded(Value::None, Grade::unknown(SEVERAL_GRAPHS));
+            if has_other_graphs { several } else { cell }
+        };
         let Step { row, .. } = first;
         let kind = match kinds.len() {
             1 if is_doubtful => Cell::unless(missing(true), first.kind.map(Kind::name)),
@@ -468,9 +478,9 @@ fn by_fingerprint(
             Cell::count(count, is_doubtful),
             kind,
             Cell::unless(missing(is_doubtful), counts_of_kinds(&kinds)),
-            row.mode.name().into(),
-            tokens_cell(row.mode, row.graph_tokens),
-            (row.launches + row.graph_launches).into(),
+            of_graphs(row.mode.name().into()),
+            of_graphs(tokens_cell(row.mode, row.graph_tokens)),
+            of_graphs((row.launches + row.graph_launches).into()),
             if is_doubtful {
                 let high = unix(row.start).map(|ns| ns as f64);
                 Cell::graded(unix(row.start), Grade::Bounds { low: None, high })

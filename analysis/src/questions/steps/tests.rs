@@ -325,3 +325,24 @@ fn a_step_that_may_be_the_slowest_comes_first() {
     assert!(detail.contains("took 1.00 ms..23.0 ms"), "{detail}");
     assert!(detail.contains("1 of 4 steps"), "{detail}");
 }
+
+#[test]
+fn distinct_steps_count_their_kinds() {
+    let answered = answer(&[(1, four_steps().close(90.0, 1, true, 0))], &Window::default());
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for step in steps(&answered) {
+        assert_eq!(step["fingerprint"], steps(&answered)[0]["fingerprint"]);
+        *counts.entry(step["kind"].as_str().unwrap_or("of unknown kind")).or_default() += 1;
+    }
+    assert!(counts.len() > 1, "{counts:?}");
+    let [row] = &answered["fingerprints"].as_array().unwrap()[..] else { panic!("{answered}") };
+    let told: BTreeMap<&str, u64> = row["kinds"]
+        .as_str()
+        .unwrap()
+        .split(", ")
+        .map(|told| told.split_once(' ').unwrap())
+        .map(|(count, kind)| (kind, count.parse().unwrap()))
+        .collect();
+    assert_eq!(told, counts);
+    assert_eq!((&row["kind"], &row["grades"]["kind"]["grade"]), (&Value::Null, &json!("unknown")));
+}

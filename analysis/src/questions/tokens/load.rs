@@ -109,7 +109,10 @@ impl Load {
                 continue;
             }
             let load = Self::read(path)?;
-            if let Err(problem) = &load.content {
+            // A result that contradicts itself is named in the answer.
+            if let Err(problem) = &load.content
+                && (problem.starts_with(formats::NO_RESULT) || problem == formats::EMPTY)
+            {
                 bail!("cannot use {} as a load test: it {problem}", path.display());
             }
             loads.push(load);

@@ -241,15 +241,15 @@ pub(super) fn mostly(split: &Split, waited: &Waited) -> String {
         let others = PARTS.into_iter().filter(|other| *other != part);
         others.map(|other| split.of(other).high).max().is_none_or(|high| high <= split.of(part).low)
     };
+    let title = match part {
+        Part::Before => "the engine to begin",
+        Part::Queue => "steps of others",
+        Part::Host => "the engine's host",
+        Part::Gpu => "the GPU",
+        Part::Wait => "a thread to take the output",
+        Part::After => "the way out",
+    };
     if is_proved(part) {
-        let title = match part {
-            Part::Before => "the engine to begin",
-            Part::Queue => "steps of others",
-            Part::Host => "the engine's host",
-            Part::Gpu => "the GPU",
-            Part::Wait => "a thread to take the output",
-            Part::After => "the way out",
-        };
         return format!("for {title}, {}", between(length));
     }
     if matches!(part, Part::Gpu | Part::Wait) {
@@ -260,5 +260,34 @@ pub(super) fn mostly(split: &Split, waited: &Waited) -> String {
             between(queued)
         );
     }
-    format!("perhaps for {}, {}", part.title(), between(length))
+    format!("perhaps for {title}, {}", between(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_part_that_is_proved_to_be_the_largest_is_named() {
+        let told = |parts: [(i64, i64, i64); 6]| {
+            let parts = parts.map(|(ns, low, high)| Length { ns, low, high });
+            let split = Split { parts, is_touched: false };
+            mostly(&split, &Waited { request: 0, token: 1, from: 0, to: 100, split: None })
+        };
+        let none = (0, 0, 0);
+        assert_eq!(told([none, none, (4, 4, 4), (96, 96, 96), none, none]), "for the GPU, 96 %");
+        assert_eq!(
+            told([none, none, (4, 4, 4), (96, 60, 96), (0, 0, 36), none]),
+            "for the GPU, 60..96 %"
+        );
+        // All of it may have been the output that nobody took.
+        assert_eq!(
+            told([none, none, (1, 1, 1), (99, 0, 99), (0, 0, 99), none]),
+            "between queueing its step and taking its output, 99 %: GPU 0..99 %"
+        );
+        assert_eq!(
+            told([none, (52, 0, 52), (8, 8, 20), (40, 40, 60), none, (0, 0, 9)]),
+            "perhaps for steps of others, 0..52 %"
+        );
+    }
 }

@@ -10,6 +10,10 @@ const SECONDS: f64 = 1e9;
 /// Warm-up in the words of AIPerf.
 const WARMUP: &str = "warmup";
 
+/// How a problem begins with which the file is none at all.
+pub(super) const NO_RESULT: &str = "is no result of a load test";
+pub(super) const EMPTY: &str = "is empty";
+
 /// Of a document that is something else.
 pub(super) const OTHER: &str = "is no result of a load test that is known: loadtest, vllm bench serve \
      --save-detailed, GuideLLM's JSON, AIPerf's profile_export.jsonl";
@@ -121,8 +125,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Content, String> {
     let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Document>();
     let first = match documents.next() {
         Some(Ok(first)) => first,
-        Some(Err(error)) => return Err(format!("is no result of a load test: {error}")),
-        None => return Err("is empty".to_owned()),
+        Some(Err(error)) => return Err(format!("{NO_RESULT}: {error}")),
+        None => return Err(EMPTY.to_owned()),
     };
     if first.metadata.as_ref().is_some_and(|metadata| metadata.request_start_ns.is_some()) {
         return ai_perf(first, documents);
