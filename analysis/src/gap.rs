@@ -214,15 +214,21 @@ impl fmt::Display for Gap {
                 file.display()
             ),
             Cause::Dropped { count } => {
-                write!(f, "{count} calls were counted in the kernel and have no line")
+                let calls = number(*count, "call was", "calls were");
+                let have = if *count == 1 { "has" } else { "have" };
+                write!(f, "{calls} counted in the kernel and {have} no line")
             }
-            Cause::LinesMissing { count } => write!(f, "{count} lines are missing"),
+            Cause::LinesMissing { count } => {
+                write!(f, "{} missing", number(*count, "line is", "lines are"))
+            }
             Cause::LinesExtra { count } => {
-                write!(f, "{count} lines more than the closing line counts")
+                write!(f, "{} more than the closing line counts", number(*count, "line", "lines"))
             }
+            Cause::Repeated { count: 1 } => write!(f, "1 line stands twice; it was used once"),
             Cause::Repeated { count } => write!(f, "{count} lines stand twice; each was used once"),
             Cause::OutOfOrder { count } => {
-                write!(f, "{count} lines are not in the order in which their calls returned")
+                let lines = number(*count, "line is", "lines are");
+                write!(f, "{lines} not in the order in which their calls returned")
             }
             Cause::Late { count } => {
                 let lines = if *count == 1 { "line stands" } else { "lines stand" };
@@ -233,7 +239,9 @@ impl fmt::Display for Gap {
                 )
             }
             Cause::Misplaced { count } => {
-                write!(f, "{count} lines that tell what a call means do not stand in front of it")
+                let lines = number(*count, "line that tells", "lines that tell");
+                let stand = if *count == 1 { "does" } else { "do" };
+                write!(f, "{lines} what a call means {stand} not stand in front of it")
             }
             Cause::Unseen { path, reason } => write!(
                 f,
@@ -251,18 +259,24 @@ impl fmt::Display for Gap {
             Cause::UnseenUntold { count } => {
                 write!(
                     f,
-                    "calls into {count} mapped libraries were not all seen, and no line names them"
+                    "calls into {} were not all seen, and no line names them",
+                    number(*count, "mapped library", "mapped libraries")
                 )
             }
             Cause::EventsLost { count } => write!(
                 f,
-                "the kernel lost process events {count} times: processes of that time may be unseen"
+                "the kernel lost process events {}: processes of that time may be unseen",
+                number(*count, "time", "times")
             ),
             Cause::Unexamined { count } => write!(
                 f,
-                "{count} mapped files could not be looked into: calls into them, if they are CUDA \
-                 libraries, were not seen"
+                "{} could not be looked into: calls into them, if they are CUDA libraries, were not seen",
+                number(*count, "mapped file", "mapped files")
             ),
         }
     }
+}
+/// Without spaces between digits: these texts are for programs, too.
+fn number(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -1,7 +1,7 @@
 //! Tables, sortable where scripts run, with bars in their cells.
 
 use super::{
-    super::{Cell, Chart, Column, Table, Value, legend},
+    super::{Cell, Chart, Column, Table, Value, legend, units::counted},
     Html,
     chart::number,
     escape::escaped,
@@ -35,9 +35,9 @@ impl Html {
         let is_folded = *shown == 0;
         if is_folded {
             self.push(&format!(
-                "<details><summary>{}: {} rows</summary>\n",
+                "<details><summary>{}: {}</summary>\n",
                 escaped(&title),
-                rows.len()
+                counted(rows.len() as u64, "row", "rows")
             ));
         }
         if let Some(Stack { parts, .. }) = &stack {

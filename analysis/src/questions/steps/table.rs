@@ -373,6 +373,7 @@ fn slowest(
         "the slowest steps",
         vec![
             Column::new("start_unix_ns", "begun", Unit::UnixNanoseconds),
+            Column::new("start_ns", "after the start", Unit::Nanoseconds),
             Column::new("pid", "pid", Unit::None),
             Column::new("rank", "rank", Unit::None),
             Column::new("kind", "kind", Unit::None).graded(Grade::exact_within(KIND_HOLDS)),
@@ -391,6 +392,7 @@ fn slowest(
         let known = Known { step: it.step, context };
         table.rows.push(vec![
             unix(it.step.row.start).into_cell(),
+            it.step.row.start.into(),
             known.pid(),
             known.rank(),
             known.kind(),

@@ -99,25 +99,31 @@ impl Format {
 }
 
 impl Load {
-    /// Of each path: of a directory every result in it. An error is a file that is no result, or a
-    /// directory without one.
+    /// Of each path; of a directory every result in it. An error is a path that cannot be read, a
+    /// directory without a result, or that none of the files is one; a bad one beside a good one is
+    /// named in the answer.
     pub(in crate::questions) fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>> {
         let mut loads = Vec::new();
         for path in paths {
             if path.is_dir() {
                 loads.extend(Self::in_directory(path)?);
-                continue;
+            } else {
+                loads.push(Self::read(path)?);
             }
-            let load = Self::read(path)?;
-            // A result that contradicts itself is named in the answer.
-            if let Err(problem) = &load.content
-                && (problem.starts_with(formats::NO_RESULT) || problem == formats::EMPTY)
-            {
-                bail!("cannot use {} as a load test: it {problem}", path.display());
-            }
-            loads.push(load);
+        }
+        let mut not_results = loads.iter().map(Self::no_result);
+        if let Some(Some(first)) = not_results.next()
+            && not_results.all(|other| other.is_some())
+        {
+            bail!("cannot use {} as a load test: it {first}", loads[0].path.display());
         }
         Ok(loads)
+    }
+
+    /// Why it is no result at all; one that contradicts itself is one.
+    fn no_result(&self) -> Option<&str> {
+        let problem = self.content.as_ref().err()?;
+        (problem.starts_with(formats::NO_RESULT) || problem == formats::EMPTY).then_some(problem)
     }
 
     fn in_directory(directory: &Path) -> Result<Vec<Self>> {
