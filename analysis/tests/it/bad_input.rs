@@ -182,7 +182,7 @@ fn a_process_that_was_seen_late_lowers_what_is_said_of_all_calls() {
     let last = directory.path().join(segment_name(3));
     change(&last, |text| text.replace("\"from\":0", "\"from\":1"));
     let answer = summary(directory.path());
-    assert_told(&answer, "calls into 1 mapped libraries were not all seen");
+    assert_told(&answer, "calls into 1 mapped library were not all seen");
     assert_eq!(answer["figures"]["calls"]["grade"], "exact_within");
 
     let line = r#"{"ts":1.0,"pid":7,"type":"meta","phase":"meta","func":"coverage","coverage":"from","path":"/opt/libcuda.so.1","device":1,"inode":2,"reason":"late"}"#;
