@@ -62,6 +62,7 @@ fn where_nothing_is_found_the_rules_are_named() {
     let headline = &answer["headlines"][0];
     let value = headline["value"].as_str().unwrap();
     assert_eq!(value, "nothing found", "{headline}");
+    assert!(headline["detail"].as_str().unwrap().ends_with(" The rules are named below."));
     let sentence = |at: usize| answer["sentences"][at].as_str().unwrap();
     assert!(sentence(0).starts_with("Nothing found: 14 rules looked at "), "{}", sentence(0));
     assert!(sentence(0).ends_with(" steps of 1 process."), "{}", sentence(0));

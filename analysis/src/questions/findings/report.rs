@@ -69,7 +69,11 @@ pub(super) fn answer(
     let is_known = !matches!(grade, Grade::Unknown { .. });
     let value = if is_known { count.into() } else { Value::None };
     answer.sentences = sentences(&findings, served, found, &grade, context);
-    let first = answer.sentences.iter().take(2).map(|it| it.trim()).collect::<Vec<_>>().join(" ");
+    let mut first =
+        answer.sentences.iter().take(2).map(|it| it.trim()).collect::<Vec<_>>().join(" ");
+    if is_known && findings.is_empty() {
+        first.push_str(" The rules are named below.");
+    }
     // A bare number says nothing of what was looked for.
     let (shown, shown_grade) = match &grade {
         Grade::Unknown { .. } => (Value::None, grade.clone()),
