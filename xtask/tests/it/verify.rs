@@ -76,7 +76,11 @@ fn directory_without_a_trace_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let output = xtask().args(["verify", "--traces"]).arg(directory.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("no *.jsonl or *.jsonl.zst in"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no *.jsonl, *.jsonl.zst or *.parquet in"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
