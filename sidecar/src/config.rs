@@ -11,8 +11,8 @@ use store::{Destination, settings::sdk_endpoint};
 ///
 /// Attaches kernel uprobes to libcuda and libcudart wherever a matching process maps them, writes
 /// one JSON line per call to TRACE_DIR, uploads closed files to S3 and deletes them once the store
-/// confirms. Needs root, or CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN before
-/// Linux 6.6.
+/// confirms. Needs root, or CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN
+/// before Linux 6.6 or where kernel.perf_event_paranoid is above 2.
 ///
 /// Every setting is an environment variable; the flag of the same name overrides it. An empty
 /// variable counts as unset, save HTTP_ADDRESS.

@@ -44,7 +44,7 @@ pub const ALWAYS: [Capability; 3] = [
     },
 ];
 
-/// Before [`LINKS_KERNEL`].
+/// Before [`LINKS_KERNEL`], or where `kernel.perf_event_paranoid` is above 2.
 pub const SYS_ADMIN: Capability = Capability {
     set: CapabilitySet::SYS_ADMIN,
     name: "CAP_SYS_ADMIN",
