@@ -19,7 +19,7 @@ pub(crate) fn node_labels() -> BTreeMap<String, String> {
         .into()
 }
 
-/// What [`settings::names::SELECTOR`] selects by. Immutable in a Deployment, so nothing is ever added.
+/// What pods are selected by: the label `app`. Immutable in a Deployment, so nothing is ever added.
 pub fn selector() -> BTreeMap<String, String> {
     [("app".to_owned(), APP.to_owned())].into()
 }

@@ -14,7 +14,6 @@ mod key_files;
 mod limit;
 mod listing;
 mod part;
-
 mod reader;
 mod sums;
 mod transfer;

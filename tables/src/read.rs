@@ -120,7 +120,7 @@ impl<C: Chunks> TableReader<C> {
             let fits = column.physical_type() == physical
                 && column.max_rep_level() == 0
                 && column.max_def_level() <= 1;
-            ensure!(fits, "its column {name} is of another type");
+            ensure!(fits, "its column {name} is of another type than in docs/parquet.md");
             columns.push(Column::new(Some(at), of_table.kind));
         }
         Ok(RowReader {
@@ -195,7 +195,11 @@ impl<C: Chunks> RowReader<C> {
             // One below zero is none that a writer gives.
             sum.saturating_add(u64::try_from(size).unwrap_or(u64::MAX))
         });
-        ensure!(unpacked <= MAX_GROUP_BYTES, "a group of rows unpacks to {unpacked} bytes");
+        ensure!(
+            unpacked <= MAX_GROUP_BYTES,
+            "a group of rows unpacks to {unpacked} bytes, more than the {MAX_GROUP_BYTES} that are read: the file is \
+             damaged, or of another program"
+        );
         for column in &mut self.columns {
             column.open(&*group)?;
         }

@@ -10,8 +10,8 @@ pub const VERSION_KEY: &str = "cuda_trace.schema_version";
 pub const TABLE_KEY: &str = "cuda_trace.table";
 pub const RUN_KEY: &str = "cuda_trace.run";
 /// Of a segment: its number, and a checksum of its lines.
-pub const SEQUENCE_KEY: &str = "cuda_trace.sequence";
-pub const CHECKSUM_KEY: &str = "cuda_trace.lines_xxh64";
+pub(crate) const SEQUENCE_KEY: &str = "cuda_trace.sequence";
+pub(crate) const CHECKSUM_KEY: &str = "cuda_trace.lines_xxh64";
 /// The same in all files of one export of one run.
 pub const EXPORT_KEY: &str = "cuda_trace.export";
 /// Files that the run was read from, as JSON.

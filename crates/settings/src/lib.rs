@@ -20,7 +20,7 @@ use store::{
 use trace::{function::Selection, key_prefix::KeyPrefix, segment_name::Format};
 
 pub use complaint::name_the_variable;
-pub use values::{boolean, log_filter};
+pub(crate) use values::{boolean, log_filter};
 pub use variables::without_empty;
 
 use values::{

@@ -45,5 +45,3 @@ pub const TRACER_PROGRAM: &str = "/ebpf-cuda-tracer";
 
 /// Whom the API server takes for the owner of what is applied.
 pub const FIELD_MANAGER: &str = "vllm-tracing-xtask";
-/// Selects the pods: by the label `app`.
-pub const SELECTOR: &str = "app=vllm";

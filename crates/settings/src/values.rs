@@ -42,7 +42,7 @@ pub(super) fn seconds(value: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(number))
 }
 
-pub fn boolean(value: &str) -> Result<bool, String> {
+pub(crate) fn boolean(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -117,7 +117,7 @@ pub(super) fn http_address(value: &str) -> Result<HttpAddress, String> {
 
 /// Refuses what the filter's own parser takes for the name of a module: a level that does not
 /// exist would silence everything, the last error included.
-pub fn log_filter(value: &str) -> Result<String, String> {
+pub(crate) fn log_filter(value: &str) -> Result<String, String> {
     const ACCEPTED: &str = "accepted: off, error, warn, info, debug or trace, for all or by \
                             module, such as warn,sidecar=debug";
     let value = value.trim();

@@ -30,7 +30,7 @@ pub fn explained(
 }
 
 /// What a line holds if the rule applies: all of these, in lower case.
-pub type Needles = &'static [&'static str];
+type Needles = &'static [&'static str];
 
 /// The first that applies decides.
 pub type Rules = &'static [(Needles, Advice)];

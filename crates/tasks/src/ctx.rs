@@ -163,7 +163,7 @@ pub fn as_from_shell(cargo: Cmd<'_>) -> Cmd<'_> {
 }
 
 /// The variables by which `cargo run` describes this package to it.
-pub fn variables_of_cargo() -> Vec<OsString> {
+pub(crate) fn variables_of_cargo() -> Vec<OsString> {
     let is_of_cargo = |name: &OsString| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_PKG_")

@@ -227,7 +227,7 @@ impl Processes {
 
     /// The answer for a process that calls CUDA: its calls are left out if it is no target.
     ///
-    /// One that was foreign is looked at again: the kernel's news of what it has executed since
+    /// One that was foreign is looked at again: the kernel's event of what it has executed since
     /// may still be on its way. If it has ended, and its end has not been heard of either, nobody
     /// knows what it was in between.
     pub fn known(&mut self, pid: u32) -> Known {

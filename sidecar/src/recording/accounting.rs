@@ -13,10 +13,10 @@ use trace::{
     writer::CallText,
 };
 
-/// One book per function, at the index that its events carry.
+/// One account per function, at the index that its events carry.
 #[derive(Default)]
 pub struct Accounting {
-    functions: Vec<Book>,
+    functions: Vec<FunctionAccount>,
 }
 
 /// How it goes, for whoever asks.
@@ -47,7 +47,7 @@ pub struct Calls {
     pub suppressed: u64,
 }
 
-struct Book {
+struct FunctionAccount {
     name: String,
     text: CallText,
     capture: Capture,
@@ -65,7 +65,7 @@ impl Accounting {
     pub fn add_function(&mut self, number: u32, name: String, api: Api) {
         debug_assert_eq!(number as usize, self.functions.len());
         let (text, capture) = (CallText::new(&name, api), capture(&name));
-        self.functions.push(Book {
+        self.functions.push(FunctionAccount {
             name,
             text,
             capture,
@@ -84,55 +84,55 @@ impl Accounting {
 
     /// Counts a line and gives its text; `None` for a number that was never given.
     pub fn line(&mut self, number: u32) -> Option<&CallText> {
-        let book = self.functions.get_mut(number as usize)?;
-        book.buffered += 1;
-        Some(&book.text)
+        let account = self.functions.get_mut(number as usize)?;
+        account.buffered += 1;
+        Some(&account.text)
     }
 
     /// The text of a function's lines, and what is copied of its calls.
     pub fn function(&self, number: u32) -> Option<(&CallText, &Capture)> {
-        self.functions.get(number as usize).map(|book| (&book.text, &book.capture))
+        self.functions.get(number as usize).map(|account| (&account.text, &account.capture))
     }
 
     /// Counts a call of a process that is not a target.
     pub fn ignored(&mut self, number: u32) {
-        if let Some(book) = self.functions.get_mut(number as usize) {
-            book.ignored += 1;
+        if let Some(account) = self.functions.get_mut(number as usize) {
+            account.ignored += 1;
         }
     }
 
     /// Counts a line that may not be written.
     pub fn unwritten(&mut self, number: u32) {
-        if let Some(book) = self.functions.get_mut(number as usize) {
-            book.unwritten += 1;
+        if let Some(account) = self.functions.get_mut(number as usize) {
+            account.unwritten += 1;
         }
     }
 
     /// What was buffered is in the file.
     pub fn buffer_written(&mut self) {
-        for book in &mut self.functions {
-            book.segment_lines += book.buffered;
-            book.run_lines += book.buffered;
-            book.buffered = 0;
+        for account in &mut self.functions {
+            account.segment_lines += account.buffered;
+            account.run_lines += account.buffered;
+            account.buffered = 0;
         }
     }
 
     /// What was buffered is lost.
     pub fn buffer_lost(&mut self) {
-        for book in &mut self.functions {
-            book.unwritten += book.buffered;
-            book.buffered = 0;
+        for account in &mut self.functions {
+            account.unwritten += account.buffered;
+            account.buffered = 0;
         }
     }
 
     pub fn segment_closed(&mut self) {
-        for book in &mut self.functions {
-            book.segment_lines = 0;
+        for account in &mut self.functions {
+            account.segment_lines = 0;
         }
     }
 
     pub fn segment_lines(&self) -> u64 {
-        self.functions.iter().map(|book| book.segment_lines).sum()
+        self.functions.iter().map(|account| account.segment_lines).sum()
     }
 
     /// For the closing line: functions that were called at all, with what the kernel counted.
@@ -141,16 +141,16 @@ impl Accounting {
             .iter()
             .zip(kernel)
             .filter(|(_, counters)| counters.hits > 0)
-            .map(|(book, counters)| {
+            .map(|(account, counters)| {
                 let counts = FunctionCounts {
-                    lines: book.segment_lines,
+                    lines: account.segment_lines,
                     run_hits: counters.hits,
-                    run_lines: book.run_lines,
-                    run_dropped: counters.dropped + book.unwritten,
-                    run_ignored: book.ignored,
+                    run_lines: account.run_lines,
+                    run_dropped: counters.dropped + account.unwritten,
+                    run_ignored: account.ignored,
                     run_suppressed: counters.suppressed,
                 };
-                (book.name.clone(), counts)
+                (account.name.clone(), counts)
             })
             .collect()
     }
@@ -159,13 +159,13 @@ impl Accounting {
         let called = self.functions.iter().zip(kernel).filter(|(_, counters)| counters.hits > 0);
         let calls = Calls {
             hits: kernel.iter().map(|counters| counters.hits).sum(),
-            recorded: self.functions.iter().map(|book| book.run_lines).sum(),
-            ignored: self.functions.iter().map(|book| book.ignored).sum(),
+            recorded: self.functions.iter().map(|account| account.run_lines).sum(),
+            ignored: self.functions.iter().map(|account| account.ignored).sum(),
             dropped_at_ring: kernel.iter().map(|counters| counters.dropped).sum(),
-            dropped_at_disk: self.functions.iter().map(|book| book.unwritten).sum(),
+            dropped_at_disk: self.functions.iter().map(|account| account.unwritten).sum(),
             suppressed: kernel.iter().map(|counters| counters.suppressed).sum(),
         };
-        let called = called.map(|(book, counters)| (book.name.clone(), counters.hits));
+        let called = called.map(|(account, counters)| (account.name.clone(), counters.hits));
         Tally { calls, functions: called.collect() }
     }
 
@@ -178,7 +178,9 @@ impl Accounting {
         let arrived: u64 = self
             .functions
             .iter()
-            .map(|book| book.buffered + book.run_lines + book.ignored + book.unwritten)
+            .map(|account| {
+                account.buffered + account.run_lines + account.ignored + account.unwritten
+            })
             .sum();
         hits.saturating_sub(arrived)
     }

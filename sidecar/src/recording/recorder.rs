@@ -1,4 +1,4 @@
-//! From the ring buffer to trace lines: one thread, no allocation per event, every event booked.
+//! From the ring buffer to trace lines: one thread, no allocation per event, every event counted.
 
 mod cost;
 mod dictionary;

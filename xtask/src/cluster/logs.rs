@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use tasks::ctx::Ctx;
 
 use crate::cluster::{Cluster, kubectl::Kubectl};
-use settings::names::{SELECTOR, TRACER_CONTAINER, VLLM_CONTAINER};
+use settings::names::{APP, TRACER_CONTAINER, VLLM_CONTAINER};
 
 /// Print the logs of vLLM, of the tracer, or of both
 #[derive(Debug, Args)]
@@ -38,7 +38,8 @@ enum Whose {
 pub(crate) fn run(ctx: &Ctx, task: &Logs) -> Result<()> {
     let Logs { container, follow, previous, tail, cluster } = task;
     let kubectl = Kubectl::find(ctx, cluster)?;
-    let mut logs = kubectl.namespaced("logs -l").arg(SELECTOR).arg(format!("--tail={tail}"));
+    let mut logs =
+        kubectl.namespaced("logs -l").arg(format!("app={APP}")).arg(format!("--tail={tail}"));
     logs = match container {
         Some(Whose::Vllm) => logs.words("-c").arg(VLLM_CONTAINER),
         Some(Whose::Tracer) => logs.words("-c").arg(TRACER_CONTAINER),

@@ -1,4 +1,4 @@
-//! News from the thread that attaches probes and follows processes.
+//! Events from the thread that attaches probes and follows processes.
 
 use trace::{
     function::Api,
@@ -49,7 +49,7 @@ impl Recorder {
                 DiscoveryEvent::DiscoveryAbandoned => self.coverage.events_lost += 1,
                 DiscoveryEvent::Changed { pid, change } => {
                     // What waits in the ring buffer may be of the child already. Once more when
-                    // that is booked: it may also be what the parent still learnt before.
+                    // that is counted: it may also be what the parent still learnt before.
                     if let ProcessChange::Forked { .. } = change {
                         self.apply(pid, change);
                     } else {

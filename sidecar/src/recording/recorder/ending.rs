@@ -49,7 +49,7 @@ impl Recorder {
         }
     }
 
-    /// Threads that ended inside a call never return from it: their calls are booked as begun.
+    /// Threads that ended inside a call never return from it: their calls are counted as begun.
     pub(super) fn sweep_if_due(&mut self) {
         if self.swept.elapsed() < SWEEP_INTERVAL {
             return;

@@ -1,4 +1,4 @@
-//! What has become of processes, kept until the events from before that are booked.
+//! What has become of processes, kept until the events from before that are counted.
 
 use std::collections::VecDeque;
 

@@ -86,7 +86,7 @@ fn news_of_a_fork_takes_nothing_from_the_child_and_gives_it_nothing_later() {
     let (both, parent) = (kernels.id(7, NOW, 0xa), kernels.id(7, NOW, 0xb));
     kernels.named(7, NOW + 20, 0xc, "later".into());
     let later = kernels.id(7, NOW + 20, 0xc);
-    // Booked before the news: a launch of what the parent named, and a name of its own.
+    // Counted before the event: a launch of what the parent named, and a name of its own.
     assert_ne!(kernels.id(9, NOW + 20, 0xa), both);
     kernels.named(9, NOW + 20, 0xb, "child".into());
     let child = kernels.id(9, NOW + 20, 0xb);
