@@ -5,7 +5,7 @@
 //! and stops them.
 
 #[cfg(test)]
-#[path = "../../trace/tests/it/counting.rs"]
+#[path = "../../crates/trace/tests/it/counting.rs"]
 mod allocations;
 pub mod capabilities;
 pub mod clock;

@@ -47,7 +47,7 @@ impl Images {
 fn fill(context: &Path, driver: &str) -> Result<()> {
     let programs = program_directory("debug");
     let root = context.join("root");
-    copy(&workspace_root().join("testbed/Dockerfile"), &context.join("Dockerfile"))?;
+    copy(&workspace_root().join("crates/testbed/Dockerfile"), &context.join("Dockerfile"))?;
     copy(&programs.join("standin-vllm"), &root.join(PYTHON))?;
     copy(&programs.join("standin-s3"), &root.join(STORE))?;
     let script = root.join(SCRIPT);

@@ -14,9 +14,9 @@ use super::*;
 
 /// Cuts of real traces.
 const CUTS: [&str; 3] = [
-    "../analysis/tests/data/h200-eager.jsonl.zst",
-    "../analysis/tests/data/h200-graphs.jsonl.zst",
-    "../analysis/tests/it/data/vllm-h200.jsonl",
+    "../../analysis/tests/data/h200-eager.jsonl.zst",
+    "../../analysis/tests/data/h200-graphs.jsonl.zst",
+    "../../analysis/tests/it/data/vllm-h200.jsonl",
 ];
 
 fn cut(path: &str) -> Vec<u8> {

@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_every_column() {
-        let text = include_str!("../../docs/parquet.md");
+        let text = include_str!("../../../docs/parquet.md");
         assert!(text.contains(&format!("Schema version {SCHEMA_VERSION}.")));
         for table in TABLES {
             let (_, rest) = text.split_once(&format!("\n### `{}`\n", table.name)).unwrap();

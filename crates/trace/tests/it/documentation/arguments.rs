@@ -22,7 +22,7 @@ fn the_table_of_functions_is_what_the_code_decodes() {
     let (documented, after) = rest.split_once(END).expect("the table has an end");
     let table = table();
     if std::env::var_os(WRITE).is_some() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/trace-format.md");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/trace-format.md");
         fs::write(&path, [before, BEGIN, &table, END, after].concat()).unwrap();
     } else {
         assert_eq!(

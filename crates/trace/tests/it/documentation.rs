@@ -15,7 +15,7 @@ use trace::{
 
 mod arguments;
 
-const DOCUMENT: &str = include_str!("../../../docs/trace-format.md");
+const DOCUMENT: &str = include_str!("../../../../docs/trace-format.md");
 
 /// The lines between the fences of ` ```json ` blocks.
 fn examples() -> Vec<&'static str> {
