@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use fuzz::Scratch;
 use libfuzzer_sys::fuzz_target;
-use sidecar::probing::library::Library;
+use libraries::library::Library;
 use trace::function::Selection;
 
 static SCRATCH: LazyLock<Scratch> = LazyLock::new(|| Scratch::new("libcuda.so.1"));

@@ -2,8 +2,8 @@
 
 #![no_main]
 
+use demangle::{MAX_DEMANGLED_BYTES, demangle};
 use libfuzzer_sys::fuzz_target;
-use sidecar::recording::demangle::{MAX_DEMANGLED_BYTES, demangle};
 
 fuzz_target!(|name: &[u8]| {
     let name = format!("_Z{}", String::from_utf8_lossy(name));

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sidecar::probing::loader::libraries_in_cache;
+use libraries::loader::libraries_in_cache;
 
 /// As long as the longest path.
 const MAX_PATH_BYTES: usize = 4096;

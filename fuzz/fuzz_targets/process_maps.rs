@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sidecar::probing::process::Mappings;
+use processes::process::Mappings;
 
 fuzz_target!(|content: &[u8]| {
     for mapping in Mappings::read(content).list {

@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use libraries::library::Library;
 use settings::Detail;
-use sidecar::probing::{library::Library, probes::EmptyProbes};
+use sidecar::probing::probes::EmptyProbes;
 use trace::function::Selection;
 
 const USAGE: &str = "usage: empty_probe entry|call FUNCTIONS LIBRARY...

@@ -7,6 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
+use processes::clock;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use settings::HttpAddress;
 use store::Connection;
@@ -19,7 +20,6 @@ use trace::segment_name::{Format, Run};
 use tracing::{info, warn};
 
 use crate::{
-    clock,
     config::Config,
     probing::preflight,
     recording::recorder::{self, Totals},

@@ -4,11 +4,7 @@
 //! of its events, [`shipping`] brings them to the store, and [`reporting`] tells how it goes. [`daemon`] starts
 //! and stops them.
 
-#[cfg(test)]
-#[path = "../../crates/trace/tests/it/counting.rs"]
-mod allocations;
 pub mod capabilities;
-pub mod clock;
 pub mod commands;
 pub mod config;
 #[cfg(feature = "store")]

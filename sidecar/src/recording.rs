@@ -1,6 +1,5 @@
 //! From events of the ring buffer to lines, every one counted.
 
 pub mod accounting;
-pub mod demangle;
 pub mod event;
 pub mod recorder;

@@ -12,17 +12,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use processes::process::Processes;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::detach;
+
 use crate::{
     capabilities,
     config::Config,
     probing::{
         discovery::Discovery,
         probes::{self, Probes},
-        process::Processes,
     },
     recording::recorder::{self, DiscoveryEvent, Recorder, Totals},
     reporting::state::{Phase, State},

@@ -32,6 +32,11 @@ use bounded::{Bounded, Once};
 use coverage::Coverage;
 use files::{FileKey, cuda_libraries_in, mappings_of};
 use history::History;
+use libraries::loader::{self, is_cuda_library, search};
+use processes::{
+    clock,
+    process::{MappedFile, Processes, all_pids},
+};
 use trace::function::Selection;
 use tracing::warn;
 use turn::{Shares, Turn};
@@ -39,11 +44,8 @@ use twins::Twins;
 use waiting_files::WaitingFiles;
 
 use crate::{
-    clock,
     probing::{
-        loader::{self, is_cuda_library, search},
         probes::Attacher,
-        process::{MappedFile, Processes, all_pids},
         process_events::{ProcessEvent, ProcessEvents},
     },
     recording::recorder::{DiscoveryEvent, ProcessChange},

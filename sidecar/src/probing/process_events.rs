@@ -22,14 +22,12 @@ use anyhow::{Context as _, Result, anyhow};
 use cpus::{Cpu, Cpus};
 use ending::Leaderless;
 use perf_event::{Builder, Clock, SampleFlag, Sampler, data::Record, events::Software};
+use processes::process::MappedFile;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sidecar_common::foreign;
 use tracing::{debug, info, warn};
 
-use crate::probing::{
-    preflight::{reason_to_refuse_locked_memory, reason_to_refuse_perf_events},
-    process::MappedFile,
-};
+use crate::probing::preflight::{reason_to_refuse_locked_memory, reason_to_refuse_perf_events};
 
 /// Bytes of the ring of each CPU; they hold over a thousand records.
 const MAX_RING_BYTES: usize = 1 << 17;

@@ -39,6 +39,7 @@ use kernel_names::{KernelNames, Reference};
 use line::push_line;
 use process_changes::Changes;
 pub use process_changes::ProcessChange;
+use processes::process::Processes;
 use publisher::SegmentPublisher;
 use rustix::event::{Timespec, epoll};
 use sidecar_common::CallEvent;
@@ -49,10 +50,7 @@ use trace::{
 use tracing::error;
 
 use crate::{
-    probing::{
-        probes::{ControlMaps, Events, RecordBuffer},
-        process::Processes,
-    },
+    probing::probes::{ControlMaps, Events, RecordBuffer},
     recording::{
         accounting::Accounting,
         event::{Call, Record},

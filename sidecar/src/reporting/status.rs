@@ -10,13 +10,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use processes::process;
 use serde::{Deserialize, Serialize};
 use trace::line::Library;
 use tracing::debug;
 
 use crate::{
     config::Config,
-    probing::process,
     recording::accounting::{Calls, Tally},
     reporting::state::{Caller, Coverage, LongestTurn, Phase, Recorded, State, Uploads},
     shipping::spool::{Spool, Waiting},

@@ -16,12 +16,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use libraries::untrusted_file;
 use rustix::process::nice;
 use tables::lines::{self, Stopped};
 use trace::segment_name::{Format, SegmentName};
 use tracing::{debug, error, info, warn};
 
-use crate::{capabilities, probing::untrusted_file, shipping::spool::Closed};
+use crate::{capabilities, shipping::spool::Closed};
 
 /// Of lines that are read at once.
 const BUFFER_BYTES: usize = 1 << 20;

@@ -13,7 +13,6 @@ mod documentation;
 mod failures;
 mod fetch;
 mod fetch_faults;
-mod kernel_names;
 mod planted;
 mod preflight;
 mod scripted;

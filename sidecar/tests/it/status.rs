@@ -279,7 +279,7 @@ fn nothing_that_a_process_calls_itself_reaches_the_terminal_as_a_command() {
     let name = served.directory.path().join(EVIL);
     std::fs::copy("/bin/sleep", &name).unwrap();
     let mut child = std::process::Command::new(&name).arg("600").spawn().unwrap();
-    let mut processes = sidecar::probing::process::Processes::new("owned");
+    let mut processes = processes::process::Processes::new("owned");
     let known = processes.known(child.id());
     served.state.callers().note(child.id(), &known, Evidence::Call);
     served.state.uploads().failing(EVIL.to_owned());

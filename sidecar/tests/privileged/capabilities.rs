@@ -8,6 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use libraries::library::Library;
 use perf_event::{Builder, events::Software};
 use rustix::{
     process::{Resource, Uid, getrlimit},
@@ -18,7 +19,6 @@ use rustix::{
 };
 use settings::{AttachBy, Detail};
 use sidecar::probing::{
-    library::Library,
     probes::{Probes, Settings},
     process_events::ProcessEvents,
 };

@@ -1,13 +1,12 @@
 //! A call becomes a line without a single allocation: the recorder does this a million times a
 //! second, and its memory must stay bounded.
 
+use allocations::{allocations, peak_bytes};
 use trace::{
     check::{Problem, check},
     function::{Api, KNOWN, Selection, arguments::Place},
     writer::{CallText, Returned, push_call, push_entry},
 };
-
-use crate::counting::{allocations, peak_bytes};
 
 #[test]
 fn lines_of_all_default_functions_are_written_without_allocation() {

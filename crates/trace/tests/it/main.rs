@@ -2,6 +2,5 @@
 
 mod allocations;
 mod call_lines;
-mod counting;
 mod documentation;
 mod real_trace;

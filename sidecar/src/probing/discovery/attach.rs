@@ -14,6 +14,15 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
+use libraries::{
+    library::{FileId, Function, Library, Refusals, TOO_MANY},
+    untrusted_file,
+};
+use processes::{
+    clock,
+    process::{MappedFile, all_pids},
+    time_limit,
+};
 use settings::Detail;
 use sidecar_common::{MAX_FUNCTIONS, Plan};
 use trace::function::{
@@ -34,15 +43,9 @@ use super::{
     memory::{Look, Site, exports_wanted, in_other_mounts, sites},
     own_mapping::own_sites,
 };
+
 use crate::{
-    clock,
-    probing::{
-        library::{FileId, Function, Library, Refusals, TOO_MANY},
-        preflight::missing_right_for,
-        probes::Attachment,
-        process::{MappedFile, all_pids},
-        time_limit, untrusted_file,
-    },
+    probing::{preflight::missing_right_for, probes::Attachment},
     recording::recorder::DiscoveryEvent,
 };
 

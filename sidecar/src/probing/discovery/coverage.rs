@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use processes::{
+    clock,
+    process::{MappedFile, Mappings, exists},
+};
 use trace::line::{Coverage as Line, CoverageCounts, CoverageKind};
 
 use super::{
@@ -16,11 +20,8 @@ use super::{
     has_cuda_name,
     memory::{Look, Site, sites},
 };
-use crate::{
-    clock,
-    probing::process::{MappedFile, Mappings, exists},
-    recording::recorder::DiscoveryEvent,
-};
+
+use crate::recording::recorder::DiscoveryEvent;
 
 /// Lines of one run that say that calls are missing; more are only counted.
 const MAX_LINES: u32 = 4096;

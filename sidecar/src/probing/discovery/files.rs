@@ -9,16 +9,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use libraries::{
+    library::is_overlay,
+    loader::{in_root, is_cuda_library},
+    untrusted_file,
+};
+use processes::{
+    process::{MappedFile, Mapping, Mappings, exists},
+    time_limit,
+};
 use tracing::warn;
 
 use super::twins::{self, is_same_number};
-use crate::probing::{
-    library::is_overlay,
-    loader::{in_root, is_cuda_library},
-    preflight::missing_right_for,
-    process::{MappedFile, Mapping, Mappings, exists},
-    time_limit, untrusted_file,
-};
+use crate::probing::preflight::missing_right_for;
 
 /// One file in one state: a file that replaces it, even under its inode number, is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

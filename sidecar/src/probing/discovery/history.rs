@@ -9,9 +9,10 @@ use std::{
     },
 };
 
+use processes::process::MappedFile;
 use tracing::warn;
 
-use crate::probing::{process::MappedFile, process_events::ProcessEvent};
+use crate::probing::process_events::ProcessEvent;
 
 /// Files that are kept of one process; more is a trap.
 const MAX_FILES: usize = 4096;
@@ -231,7 +232,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allocations::allocated_bytes;
+    use allocations::allocated_bytes;
 
     const FILE: MappedFile = MappedFile { device: 1, inode: 2 };
 

@@ -16,12 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libraries::library::{Function, SITE_BYTES};
+use processes::time_limit;
 use rustix::fs::{Mode, OFlags};
-
-use crate::probing::{
-    library::{Function, SITE_BYTES},
-    time_limit,
-};
 
 /// How often a file without a lease is looked at: it may lie behind a network.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

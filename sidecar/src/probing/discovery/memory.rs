@@ -6,14 +6,14 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
 
-use trace::function::Selection;
-
-use super::twins::{has_number_and_name, is_same_number};
-use crate::probing::{
-    library::Function,
+use libraries::library::Function;
+use processes::{
     process::{MappedFile, Mapping, Mappings},
     time_limit,
 };
+use trace::function::Selection;
+
+use super::twins::{has_number_and_name, is_same_number};
 
 /// `int3`, which the kernel writes over the first byte of an instruction.
 pub(super) const BREAKPOINT: u8 = 0xcc;

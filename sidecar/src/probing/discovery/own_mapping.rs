@@ -16,6 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libraries::library::{Function, SITE_BYTES};
+use processes::{
+    process::{MappedFile, Mapping},
+    time_limit,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap},
@@ -26,14 +31,8 @@ use super::{
     files::too_slow,
     memory::{Memory, Site},
 };
-use crate::{
-    descriptors::close_all_but,
-    probing::{
-        library::{Function, SITE_BYTES},
-        process::{MappedFile, Mapping},
-        time_limit,
-    },
-};
+
+use crate::descriptors::close_all_but;
 
 /// Reading takes microseconds, and a new process a few milliseconds.
 const TIMEOUT: Duration = Duration::from_millis(500);

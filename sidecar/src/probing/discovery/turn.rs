@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::probing::time_limit;
+use processes::time_limit;
 
 /// Within this time of a turn another step is begun; the rest of the process waits.
 const TO_BEGIN: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use crate::probing::process::{MappedFile, Mapping, Mappings};
+use processes::process::{MappedFile, Mapping, Mappings};
 
 /// Libraries and plain files on overlays; beyond it all are found anew.
 const MAX_TWINS: usize = 1 << 14;

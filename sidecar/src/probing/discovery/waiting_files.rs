@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::probing::process::MappedFile;
+use processes::process::MappedFile;
 
 /// Each path has up to 4 KiB, and most have 100 bytes.
 const MAX_BYTES: usize = 8 << 20;

@@ -22,6 +22,7 @@ use aya::{
         uprobe::{UProbeLink, UProbeLinkId},
     },
 };
+use libraries::library::Library;
 use mapping::CodeMapping;
 use points::{Refused, attach_each, attach_most};
 use settings::{AttachBy, Detail};
@@ -30,7 +31,6 @@ use trace::function::calls_back;
 use tracing::{debug, info, warn};
 
 use super::multi::{At, Point, Program};
-use crate::probing::library::Library;
 
 // The programs in `sidecar-ebpf`.
 const ENTRY: &str = "call_entry";

@@ -5,12 +5,11 @@ use std::{
     hash::BuildHasher as _,
 };
 
+use processes::process::{Known, Verdict};
 use trace::{
     line::{Library, Meta, Process},
     writer::push_meta,
 };
-
-use crate::probing::process::{Known, Verdict};
 
 /// Processes of which it is known what a segment says of them. So many have never been in one; beyond
 /// it what it says is forgotten, and may be said again.
@@ -127,7 +126,7 @@ impl Dictionary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probing::process::{MatchedBy, Processes};
+    use processes::process::{MatchedBy, Processes};
 
     const TARGET: Verdict = Verdict::Target(MatchedBy::Comm);
 

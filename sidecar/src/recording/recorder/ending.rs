@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::Result;
+use processes::clock;
 use sidecar_common::Counters;
 use tracing::{error, warn};
 
 use super::{Recorder, process_changes::ProcessChange};
-use crate::clock;
 
 /// How long events may take to arrive after the probes were stopped.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -11,13 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use demangle::demangle;
 use room::{Handle, Handles, MAX_KERNELS, MAX_NAME_BYTES, Room};
 use trace::{
     line::{Kernel, Meta},
     writer::push_meta,
 };
-
-use crate::recording::demangle::demangle;
 
 /// What is said of a kernel that no traced call has named.
 const NEVER_NAMED: &str = "no traced call has named it";

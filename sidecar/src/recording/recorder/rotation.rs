@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use processes::clock;
 use sidecar_common::Counters;
 use trace::{
     line::{CloseReason, FORMAT_VERSION, Meta, SegmentClose, SegmentOpen},
@@ -10,7 +11,8 @@ use trace::{
 };
 
 use super::{Options, Recorder, dictionary::Dictionary, kernel_names::KernelNames};
-use crate::{clock, shipping::segment::Segment};
+
+use crate::shipping::segment::Segment;
 
 impl Recorder {
     pub(super) fn write_out(&mut self) {

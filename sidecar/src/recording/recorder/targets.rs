@@ -1,13 +1,14 @@
 //! Who calls: whether it is a target, and its role.
 
+use processes::{
+    clock,
+    process::{Known, Processes},
+};
 use tracing::{debug, warn};
 
 use super::Recorder;
-use crate::{
-    clock,
-    probing::process::{Known, Processes},
-    reporting::state::Evidence,
-};
+
+use crate::reporting::state::Evidence;
 
 impl Recorder {
     /// A process without a verdict called CUDA.

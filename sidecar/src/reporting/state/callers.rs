@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
+use processes::process::{Known, Verdict, exists};
 use serde::{Deserialize, Serialize};
-
-use crate::probing::process::{Known, Verdict, exists};
 
 /// More than a node runs at once; beyond it those of the last [rank](Caller::rank) are forgotten
 /// first.
@@ -167,7 +166,7 @@ fn cut(command: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probing::process::Processes;
+    use processes::process::Processes;
 
     fn known(target: &str) -> Known {
         Processes::new(target).known(std::process::id())

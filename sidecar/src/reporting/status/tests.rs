@@ -1,9 +1,11 @@
 use std::fs;
 
+use processes::process::Processes;
 use trace::line::{CoverageCounts, CoverageKind};
 
 use super::*;
-use crate::{probing::process::Processes, reporting::state::Evidence};
+
+use crate::reporting::state::Evidence;
 
 /// A sidecar's reporter without a sidecar.
 pub(crate) fn reporter(destination: Option<&str>) -> (tempfile::TempDir, Reporter) {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use processes::clock;
 use trace::{
     frames::Frames,
     line::{CloseReason, Line, Meta, MetaLine, SegmentClose},
@@ -18,7 +19,7 @@ use trace::{
     writer::push_meta,
 };
 
-use crate::{clock, shipping::segment::Encoding};
+use crate::shipping::segment::Encoding;
 
 /// Longer lines are garbage: no writer makes them, and memory must stay bounded.
 const MAX_LINE: u64 = 16 << 20;

@@ -7,8 +7,9 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{allocations::peak_bytes, shipping::spool::Spool};
+use crate::shipping::spool::Spool;
 
+use allocations::peak_bytes;
 use trace::segment_name::{PART_SUFFIX, Run};
 
 use super::*;

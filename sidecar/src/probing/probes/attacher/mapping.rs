@@ -14,7 +14,7 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use crate::probing::library::{Function, SITE_BYTES};
+use libraries::library::{Function, SITE_BYTES};
 
 const PAGE_BYTES: u64 = 4096;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::allocations::allocated_bytes;
+use allocations::allocated_bytes;
 
 const NOW: u64 = 1000;
 

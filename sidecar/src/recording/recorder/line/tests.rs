@@ -1,16 +1,14 @@
+use allocations::allocations;
+use processes::process::{MatchedBy, Verdict};
 use sidecar_common::{CallHead, EventKind, MEMORY_WORDS, unread};
 use trace::function::{Api, KNOWN, Selection};
 
 use super::*;
-use crate::{
-    allocations::allocations,
-    probing::process::{MatchedBy, Verdict},
-    recording::{
-        event::Record,
-        recorder::{
-            dictionary::Dictionary,
-            kernel_names::{KernelNames, Reference},
-        },
+use crate::recording::{
+    event::Record,
+    recorder::{
+        dictionary::Dictionary,
+        kernel_names::{KernelNames, Reference},
     },
 };
 
