@@ -31,7 +31,7 @@ use crate::{
     shipping::{
         spool::Spool,
         transcode::Transcoder,
-        upload::{Uploader, beside_leftovers, watched},
+        upload::{Uploader, supervise, while_recovering},
     },
     signals::Signals,
 };
@@ -161,7 +161,7 @@ async fn upload(
 ) -> u64 {
     let store = Arc::new(store);
     let wake = Arc::new(Notify::new());
-    beside_leftovers(leftovers, Arc::clone(&wake), move || {
+    while_recovering(leftovers, Arc::clone(&wake), move || {
         let (spool, store, wake) = (spool.clone(), Arc::clone(&store), Arc::clone(&wake));
         let start = {
             let (state, stopped) = (Arc::clone(&state), stopped.clone());
@@ -170,7 +170,7 @@ async fn upload(
                 uploader.woken_by(Arc::clone(&wake)).run(period, stopped.clone())
             }
         };
-        Box::pin(watched(Arc::clone(&state), stopped.clone(), start))
+        Box::pin(supervise(Arc::clone(&state), stopped.clone(), start))
     })
     .await
 }

@@ -2,9 +2,9 @@
 
 mod environment;
 mod identity;
-mod look;
 mod mappings;
 mod role;
+mod snapshot;
 mod verdict;
 
 use std::{
@@ -16,9 +16,9 @@ use std::{
 pub use environment::environment;
 use identity::READ_TIMEOUT;
 pub use identity::{Identity, all_pids, arguments, exists, read_parent};
-use look::{Brief, DEEPEST, Look};
 pub use mappings::{MappedFile, Mapping, Mappings, mapped_files};
 pub use role::{Role, RoleBy};
+use snapshot::{Brief, DEEPEST, Snapshot};
 use tracing::debug;
 pub use verdict::{Known, MatchedBy, Verdict};
 use verdict::{Late, matches};
@@ -51,14 +51,14 @@ impl Processes {
     ///
     /// Events of different CPUs come in any order, so it may have been examined already.
     pub fn forked(&mut self, pid: u32, parent: u32) {
-        let look = self.is_unfinished(parent).then(|| self.look(parent));
-        self.forked_from(pid, parent, look);
+        let snapshot = self.is_unfinished(parent).then(|| self.snapshot(parent));
+        self.forked_from(pid, parent, snapshot);
     }
 
-    fn forked_from(&mut self, pid: u32, parent: u32, look: Option<Look>) {
-        if let Some(look) = look
+    fn forked_from(&mut self, pid: u32, parent: u32, snapshot: Option<Snapshot>) {
+        if let Some(snapshot) = snapshot
             && self.is_unfinished(parent)
-            && !self.take(look)
+            && !self.take(snapshot)
         {
             self.exited(parent);
         }
@@ -84,18 +84,18 @@ impl Processes {
     /// The kernel tells of it before arguments and environment are in place; then another look is
     /// due when the loader maps the first library.
     pub fn executed(&mut self, pid: u32, comm: &str, is_replaced: bool) {
-        let look = self.look(pid);
-        self.executed_as(pid, comm, is_replaced, look);
+        let snapshot = self.snapshot(pid);
+        self.executed_as(pid, comm, is_replaced, snapshot);
     }
 
-    fn executed_as(&mut self, pid: u32, comm: &str, is_replaced: bool, look: Look) {
-        let above = look.above.clone();
+    fn executed_as(&mut self, pid: u32, comm: &str, is_replaced: bool, snapshot: Snapshot) {
+        let above = snapshot.above.clone();
         if let Some(known) = self.known.get_mut(&pid).filter(|_| is_replaced) {
             // The kernel leaves none of its calls out from then on.
             (known.has_launched, known.examined, known.is_left_out) = (false, false, false);
             known.late = None;
         }
-        if self.take(look) {
+        if self.take(snapshot) {
             return;
         }
         if !is_replaced && self.known.get(&pid).is_some_and(|known| known.examined) {
@@ -113,12 +113,12 @@ impl Processes {
 
     /// Reads what `/proc` says of a process; false, and nothing is changed, if it has ended.
     pub fn examine(&mut self, pid: u32) -> bool {
-        let look = self.look(pid);
-        self.take(look)
+        let snapshot = self.snapshot(pid);
+        self.take(snapshot)
     }
 
-    fn look(&self, pid: u32) -> Look {
-        Look::of(pid, READ_TIMEOUT, |pid| self.brief(pid))
+    fn snapshot(&self, pid: u32) -> Snapshot {
+        Snapshot::of(pid, READ_TIMEOUT, |pid| self.brief(pid))
     }
 
     fn brief(&self, pid: u32) -> Option<Brief> {
@@ -129,15 +129,15 @@ impl Processes {
         Some(Brief { parent, is_examined, has_launched })
     }
 
-    fn take(&mut self, mut look: Look) -> bool {
-        let pid = look.pid;
-        let identity = look.identity.take();
+    fn take(&mut self, mut snapshot: Snapshot) -> bool {
+        let pid = snapshot.pid;
+        let identity = snapshot.identity.take();
         let Some(mut identity) = identity.filter(|identity| !identity.is_of_ended()) else {
             return false;
         };
         let remembered = self.alive(pid).and_then(|known| known.parent);
-        let parent = remembered.or(look.parent);
-        let verdict = self.judge(pid, &identity, parent, &look.above);
+        let parent = remembered.or(snapshot.parent);
+        let verdict = self.judge(pid, &identity, parent, &snapshot.above);
         if verdict.is_target() {
             debug!(pid, ?verdict, ?identity, "found a target");
         }
@@ -159,19 +159,19 @@ impl Processes {
             ..Known::default()
         };
         self.known.insert(pid, known);
-        self.find_role(pid, &look);
+        self.find_role(pid, &snapshot);
         true
     }
 
-    fn note_launch(&mut self, pid: u32, look: &Look) {
+    fn note_launch(&mut self, pid: u32, snapshot: &Snapshot) {
         if let Some(known) = self.known.get_mut(&pid) {
             known.has_launched = true;
-            self.find_role(pid, look);
+            self.find_role(pid, snapshot);
         }
     }
 
-    fn find_role(&mut self, pid: u32, look: &Look) {
-        let maps_vllm = |pid: u32| look.vllm.get(&pid).copied().unwrap_or(false);
+    fn find_role(&mut self, pid: u32, snapshot: &Snapshot) {
+        let maps_vllm = |pid: u32| snapshot.vllm.get(&pid).copied().unwrap_or(false);
         let role = self.known.get(&pid).and_then(|known| {
             let above = |known: &Known| self.known.get(&known.parent?);
             let parent = above(known);
@@ -234,8 +234,8 @@ impl Processes {
         if let Some(known) = self.certain(pid) {
             return known;
         }
-        let look = self.look(pid);
-        self.known_by(look)
+        let snapshot = self.snapshot(pid);
+        self.known_by(snapshot)
     }
 
     /// What is known of a process that need not be looked at again.
@@ -245,14 +245,15 @@ impl Processes {
         is_certain.then(|| known.clone())
     }
 
-    fn known_by(&mut self, look: Look) -> Known {
-        if let Some(known) = self.certain(look.pid) {
+    fn known_by(&mut self, snapshot: Snapshot) -> Known {
+        if let Some(known) = self.certain(snapshot.pid) {
             return known;
         }
-        let pid = look.pid;
-        let (left, parent, above) = (look.identity.clone(), look.parent, look.above.clone());
+        let pid = snapshot.pid;
+        let (left, parent, above) =
+            (snapshot.identity.clone(), snapshot.parent, snapshot.above.clone());
         let has_exited = self.known.get(&pid).is_some_and(Known::has_exited);
-        if has_exited || !self.take(look) {
+        if has_exited || !self.take(snapshot) {
             self.ended_unexamined(pid, left, parent, &above);
         }
         let known = self.known.get_mut(&pid).expect("examined, or noted as ended");

@@ -3,7 +3,7 @@
 //! The sidecar reads those of the tracer, `manifests` those of a [`deployment`], and the table of
 //! `docs/operations.md` is made of them.
 
-mod complaint;
+mod clap_errors;
 pub mod deployment;
 pub mod names;
 pub mod rights;
@@ -19,7 +19,7 @@ use store::{
 };
 use trace::{function::Selection, key_prefix::KeyPrefix, segment_name::Format};
 
-pub use complaint::name_the_variable;
+pub use clap_errors::name_the_variable;
 pub(crate) use values::{boolean, log_filter};
 pub use variables::without_empty;
 

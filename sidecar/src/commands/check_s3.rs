@@ -6,8 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-
-use store::{Bucket, Permitted, Trial};
+use store::{Bucket, Permitted, WriteCheck};
 
 use crate::{config::Config, signals::Signals};
 
@@ -23,17 +22,17 @@ pub async fn run(config: &Config) -> Result<()> {
         Ok(bucket) => bucket,
         Err(error) => return tell("settings", Err::<&str, _>(error)),
     };
-    let trial = bucket.trial();
+    let write_check = bucket.write_check();
     tokio::select! {
-        checked = check(&bucket, &trial) => checked,
+        checked = check(&bucket, &write_check) => checked,
         name = signals.next() => {
-            bail!("received {name}: {} may be left behind", trial.location())
+            bail!("received {name}: {} may be left behind", write_check.location())
         }
     }
 }
 
 /// Each step needs the ones before it, save that what was written is always removed.
-async fn check(bucket: &Bucket, trial: &Trial) -> Result<()> {
+async fn check(bucket: &Bucket, write_check: &WriteCheck) -> Result<()> {
     say("ok", "settings", &bucket.location())?;
     tell("credentials", bucket.credentials().await)?;
     let listed = bucket.may_list().await.map(|permitted| match permitted {
@@ -43,26 +42,26 @@ async fn check(bucket: &Bucket, trial: &Trial) -> Result<()> {
         }
     });
     tell("bucket", listed)?;
-    tell("write", trial.write().await.map(|()| trial.location()))?;
-    let read = read(trial).await;
-    let removed = remove(trial).await;
+    tell("write", write_check.write().await.map(|()| write_check.location()))?;
+    let read = read(write_check).await;
+    let removed = remove(write_check).await;
     read.and(removed)
 }
 
-async fn read(trial: &Trial) -> Result<()> {
-    tell("confirm", trial.confirm().await.map(|()| "size and checksum are as sent"))?;
-    tell("read back", trial.read_back().await.map(|()| "the content is as sent"))
+async fn read(write_check: &WriteCheck) -> Result<()> {
+    tell("confirm", write_check.confirm().await.map(|()| "size and checksum are as sent"))?;
+    tell("read back", write_check.read_back().await.map(|()| "the content is as sent"))
 }
 
-async fn remove(trial: &Trial) -> Result<()> {
-    match trial.remove().await {
+async fn remove(write_check: &WriteCheck) -> Result<()> {
+    match write_check.remove().await {
         Ok(Permitted::Yes) => say("ok", "remove", &"nothing is left behind"),
         Ok(Permitted::No) => say(
             "note",
             "remove",
             &format!(
                 "not permitted, which uploads do without; {} stays: remove it by other means",
-                trial.location()
+                write_check.location()
             ),
         ),
         Err(error) => tell("remove", Err::<&str, _>(error)),

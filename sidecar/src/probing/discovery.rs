@@ -2,16 +2,16 @@
 //! search leads there, and otherwise as soon as the mapping is seen. States whose calls are covered.
 
 mod attach;
-mod bounded;
+mod bounded_queue;
 mod coverage;
 mod cuda_processes;
+mod file_aliases;
 mod files;
 mod history;
 mod lease;
 mod memory;
 mod own_mapping;
-mod turn;
-mod twins;
+mod time_slice;
 mod waiting_files;
 
 use std::{
@@ -28,8 +28,9 @@ use std::{
 
 use anyhow::Result;
 use attach::{Attached, Attaching, Examined, Retry};
-use bounded::{Bounded, Once};
+use bounded_queue::{BoundedQueue, Once};
 use coverage::Coverage;
+use file_aliases::FileAliases;
 use files::{FileKey, cuda_libraries_in, mappings_of};
 use history::History;
 use libraries::loader::{self, is_cuda_library, search};
@@ -37,10 +38,9 @@ use processes::{
     clock,
     process::{MappedFile, Processes, all_pids},
 };
+use time_slice::{Shares, TimeSlice};
 use trace::function::Selection;
 use tracing::warn;
-use turn::{Shares, Turn};
-use twins::Twins;
 use waiting_files::WaitingFiles;
 
 use crate::{
@@ -90,7 +90,7 @@ pub struct Discovery {
     extra_directories: Vec<PathBuf>,
     process_events: ProcessEvents,
     /// Events that have been noted in `history` and not been followed yet.
-    queue: Bounded<ProcessEvent>,
+    queue: BoundedQueue<ProcessEvent>,
     /// There was no room for some.
     has_lost_events: bool,
     /// When a loss was logged last.
@@ -107,7 +107,7 @@ pub struct Discovery {
     /// The same by what mappings call it, for those that have been mapped.
     mapped: HashMap<MappedFile, (FileKey, Examined)>,
     /// What events call files that mappings call otherwise.
-    twins: Twins,
+    file_aliases: FileAliases,
     /// Mapped files that could not be opened: where they were, and why.
     unopened: HashMap<MappedFile, (PathBuf, String)>,
     /// Libraries with probes, by their index in [`Examined::Library`].
@@ -116,18 +116,18 @@ pub struct Discovery {
     attaching: Vec<Attaching>,
     coverage: Coverage,
     retries: Vec<Retry>,
-    turn: Turn,
+    time_slice: TimeSlice,
     /// When every turn ends, because the sidecar does.
     last_turn_end: Option<Instant>,
     /// Processes whose loaders' searches are due.
     searches: Once,
     /// How much time the events of each process have taken lately.
     shares: Shares,
-    /// Mapped files whose names say nothing, or whose process has had its turn: examined when there is
+    /// Mapped files whose names say nothing, or whose process has had its time: examined when there is
     /// time.
     waiting_files: WaitingFiles,
     /// What the loaders of processes would find, when their turn was over.
-    later: Bounded<(u32, loader::Found)>,
+    later: BoundedQueue<(u32, loader::Found)>,
     /// Processes that are to be looked at again, because events were lost.
     unsure: Once,
     /// Targets that are to be asked whether they still have their probes.
@@ -177,7 +177,7 @@ impl Discovery {
             extra_directories,
             // Opened before the first scan, so that no process falls between the two.
             process_events: ProcessEvents::open()?,
-            queue: Bounded::new(MAX_EVENT_BYTES),
+            queue: BoundedQueue::new(MAX_EVENT_BYTES),
             has_lost_events: false,
             loss_logged: None,
             history: History::default(),
@@ -188,18 +188,18 @@ impl Discovery {
             numbers: HashMap::new(),
             files: HashMap::new(),
             mapped: HashMap::new(),
-            twins: Twins::default(),
+            file_aliases: FileAliases::default(),
             unopened: HashMap::new(),
             libraries: Vec::new(),
             attaching: Vec::new(),
             coverage: Coverage::default(),
             retries: Vec::new(),
-            turn: Turn::begin(None),
+            time_slice: TimeSlice::begin(None),
             last_turn_end: None,
             searches: Once::new(MAX_SEARCHES),
             shares: Shares::default(),
             waiting_files: WaitingFiles::default(),
-            later: Bounded::new(MAX_FOUND_BYTES),
+            later: BoundedQueue::new(MAX_FOUND_BYTES),
             unsure: Once::new(usize::MAX),
             unchecked: VecDeque::new(),
             latest_kind: 0,
@@ -331,7 +331,7 @@ impl Discovery {
     fn follow_new(&mut self, wait: Duration) -> Result<()> {
         self.state.discovery_waits();
         self.receive(wait)?;
-        self.turn = Turn::begin(None);
+        self.time_slice = TimeSlice::begin(None);
         let until = Instant::now() + SLICE;
         // However many say so, every process is looked at once.
         let mut is_lost = false;
@@ -383,11 +383,11 @@ impl Discovery {
     /// until new events have been asked for.
     fn begin_turn(&mut self, pid: Option<u32>) {
         self.state.discovery_steps(pid);
-        if self.turn.pid() != pid {
-            self.turn = Turn::begin(pid);
+        if self.time_slice.pid() != pid {
+            self.time_slice = TimeSlice::begin(pid);
         }
         if let Some(end) = self.last_turn_end {
-            self.turn.end_by(end);
+            self.time_slice.end_by(end);
         }
     }
 
@@ -395,7 +395,7 @@ impl Discovery {
     fn begin_new_turn(&mut self, pid: Option<u32>) {
         self.state.discovery_waits();
         self.state.discovery_steps(pid);
-        self.turn = Turn::begin(pid);
+        self.time_slice = TimeSlice::begin(pid);
     }
 
     /// Takes what the kernel has to tell, and notes its times at once: what is decided later needs
@@ -510,7 +510,7 @@ impl Discovery {
         if !is_target {
             return Ok(());
         }
-        if self.turn.is_over() {
+        if self.time_slice.is_over() {
             self.unsure.push(pid);
             return Ok(());
         }
@@ -534,7 +534,7 @@ impl Discovery {
             return Ok(());
         }
         for found in search(pid) {
-            if self.turn.has_time() {
+            if self.time_slice.has_time() {
                 self.inspect(pid, &found.path, FoundBy::Loader(found.reason))?;
                 continue;
             }
@@ -550,7 +550,7 @@ impl Discovery {
         if has_name {
             self.note_mapping(pid);
         }
-        if !self.turn.has_time() || !self.shares.has_time(pid) {
+        if !self.time_slice.has_time() || !self.shares.has_time(pid) {
             self.examine_later(pid, file, path);
             return Ok(());
         }

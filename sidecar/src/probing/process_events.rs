@@ -5,7 +5,7 @@
 //! eBPF program, only CAP_PERFMON or CAP_SYS_ADMIN.
 
 mod cpus;
-mod ending;
+mod exits;
 
 use std::{
     ffi::OsStr,
@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use cpus::{Cpu, Cpus};
-use ending::Leaderless;
+use exits::Leaderless;
 use perf_event::{Builder, Clock, SampleFlag, Sampler, data::Record, events::Software};
 use processes::process::MappedFile;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

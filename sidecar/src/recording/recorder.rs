@@ -4,7 +4,6 @@ mod cost;
 mod dictionary;
 mod discovery_events;
 mod disk;
-mod ending;
 mod first_launch;
 mod graphs;
 mod kernel_names;
@@ -16,6 +15,7 @@ mod progress;
 mod publisher;
 mod rotation;
 mod targets;
+mod unreturned;
 
 use std::{
     collections::BTreeMap,

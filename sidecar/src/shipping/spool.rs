@@ -1,6 +1,6 @@
 //! TRACE_DIR: the closed segments in it, the lock on it, and what an earlier run left there.
 
-mod leftover;
+mod recovery;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -130,12 +130,12 @@ impl Spool {
         let becomes_table = format == Format::Jsonl && is_free(&unfinished) && is_free(&table);
         match &self.transcoder {
             Some(transcoder) if becomes_table => {
-                let name = leftover::complete(part)?;
+                let name = recovery::complete(part)?;
                 let bytes = fs::metadata(part)?.len();
                 transcoder.push(part.to_owned(), name, bytes);
                 Ok(Some(part.to_owned()))
             }
-            _ => leftover::close(part).map(Some),
+            _ => recovery::close(part).map(Some),
         }
     }
 

@@ -3,9 +3,9 @@
 //! No segment waits for another: one that fails gets a time of its own for its next attempt, and steps
 //! aside. Only where the store itself fails do all of them wait.
 
-mod leftovers;
-mod trouble;
-mod watched;
+mod failures;
+mod recovery;
+mod supervisor;
 
 use std::{collections::HashSet, fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -24,9 +24,9 @@ use crate::{
     reporting::state::State,
     shipping::spool::{Closed, Spool},
 };
-pub use leftovers::beside_leftovers;
-use trouble::{Kind, Troubles};
-pub use watched::watched;
+use failures::{Failures, Kind};
+pub use recovery::while_recovering;
+pub use supervisor::supervise;
 
 /// Where segments go. A trait so that tests can fail where S3 would.
 pub trait Store: Send + Sync + 'static {
@@ -81,7 +81,7 @@ pub struct Uploader<S> {
     failing: bool,
     /// Confirmed, but not deleted: not to be uploaded again.
     undeleted: HashSet<SegmentName>,
-    troubles: Troubles,
+    failures: Failures,
     /// There are segments that were not closed before.
     wake: Arc<Notify>,
     /// How many this task has stored.
@@ -104,7 +104,7 @@ impl<S: Store> Uploader<S> {
             state,
             failing: false,
             undeleted: HashSet::new(),
-            troubles: Troubles::default(),
+            failures: Failures::default(),
             wake: Arc::default(),
             stored: 0,
         }
@@ -162,9 +162,9 @@ impl<S: Store> Uploader<S> {
             self.state.uploads().begin("the wait for the next attempt", FIRST_RETRY + MARGIN);
             sleep(FIRST_RETRY).await;
         }
-        if !self.troubles.is_empty() {
+        if !self.failures.is_empty() {
             warn!(
-                segments = self.troubles.len(),
+                segments = self.failures.len(),
                 "segments that cannot be read, uploaded or deleted stay in {}",
                 self.spool.directory().display()
             );
@@ -179,13 +179,13 @@ impl<S: Store> Uploader<S> {
             return Some(now + retry);
         }
         // Many have a time of their own: not a pass for each.
-        self.troubles.next_attempt().map(|next| next.max(now + FIRST_RETRY))
+        self.failures.next_attempt().map(|next| next.max(now + FIRST_RETRY))
     }
 
     /// At the end: whether the store may still take something.
     fn is_worth_another_pass(&self, number: u32) -> bool {
         let Ok(closed) = self.spool.closed() else { return true };
-        closed.iter().any(|segment| match self.troubles.kind(&segment.name) {
+        closed.iter().any(|segment| match self.failures.kind(&segment.name) {
             None => !self.undeleted.contains(&segment.name),
             Some(kind) if !kind.is_of_the_store() => false,
             Some(_) => self.failing || number < MAX_LAST_PASSES,
@@ -206,13 +206,13 @@ impl<S: Store> Uploader<S> {
         };
         let names: HashSet<&SegmentName> = closed.iter().map(|segment| &segment.name).collect();
         self.undeleted.retain(|name| names.contains(name));
-        self.troubles.retain(|name| names.contains(name));
+        self.failures.retain(|name| names.contains(name));
         let now = Instant::now();
         let mut queue: Vec<&Closed> = closed
             .iter()
-            .filter(|segment| self.troubles.may_be_tried(&segment.name, which, now))
+            .filter(|segment| self.failures.may_be_tried(&segment.name, which, now))
             .collect();
-        queue.sort_by_key(|segment| self.troubles.attempts(&segment.name));
+        queue.sort_by_key(|segment| self.failures.attempts(&segment.name));
         let (mut tried, mut in_a_row, mut stored) = (false, 0, 0);
         let mut failure = None;
         for segment in queue {
@@ -233,7 +233,7 @@ impl<S: Store> Uploader<S> {
                 continue;
             }
             tried = true;
-            let is_its_own = self.troubles.note(&segment.name, kind, &error, self.stored);
+            let is_its_own = self.failures.note(&segment.name, kind, &error, self.stored);
             {
                 // At once: to ask whether the store is there may take long.
                 let mut uploads = self.state.uploads();
@@ -280,7 +280,7 @@ impl<S: Store> Uploader<S> {
             _ => {}
         }
         self.undeleted.remove(name);
-        if self.troubles.solved(name) {
+        if self.failures.solved(name) {
             info!(segment = %name, "a segment that was left where it is has been uploaded");
         }
         debug!(segment = %name, bytes, "uploaded and deleted");
@@ -290,7 +290,7 @@ impl<S: Store> Uploader<S> {
     async fn put(&self, Closed { path, name, bytes }: &Closed) -> Result<(), PutError> {
         let within = MAX_SILENCE + Duration::from_secs(bytes / MIN_SPEED);
         self.state.uploads().begin(format!("the upload of {name}"), within + MARGIN);
-        let look_first = self.troubles.kind(name) == Some(Kind::Unconfirmed);
+        let look_first = self.failures.kind(name) == Some(Kind::Unconfirmed);
         let (store, path, name) = (Arc::clone(&self.store), path.clone(), name.to_string());
         let put = async move { store.put(&path, &name, look_first).await };
         guarded(put, within).await.unwrap_or_else(|error| Err(PutError::Store(error)))
@@ -309,19 +309,19 @@ impl<S: Store> Uploader<S> {
             warn!(error, "a segment was deleted by someone else");
             return;
         }
-        self.troubles.note(name, kind, &error, self.stored);
+        self.failures.note(name, kind, &error, self.stored);
     }
 
     /// In the log once for each, and in the state.
     fn tell_of_troubles(&mut self) {
-        for (name, error) in self.troubles.untold() {
+        for (name, error) in self.failures.untold() {
             warn!(
                 segment = %name,
                 error,
                 "a segment is left where it is, and tried again later; the others are uploaded"
             );
         }
-        let (blocked_segments, blocked) = self.troubles.blocked();
+        let (blocked_segments, blocked) = self.failures.blocked();
         let mut uploads = self.state.uploads();
         uploads.blocked_segments = blocked_segments;
         uploads.blocked = blocked;
@@ -350,7 +350,7 @@ impl<S: Store> Uploader<S> {
     fn succeeded(&mut self) {
         if self.failing {
             info!("uploads work again");
-            self.troubles.hurry();
+            self.failures.hurry();
         }
         self.failing = false;
         self.state.uploads().failing = None;

@@ -31,9 +31,9 @@ use super::{
     digest::Digest,
     failure::{self, Caller, PutError},
     field_values::FieldValues,
-    habits::{Habit, Habits},
     limit::Limit,
     transport,
+    unsupported::{Unsupported, UnsupportedFeatures},
 };
 use crate::{
     endpoint::names_the_bucket,
@@ -73,7 +73,7 @@ pub struct Bucket {
     pub(crate) store: String,
     /// The client has them too, but does not tell.
     pub(crate) credentials: Option<SharedCredentialsProvider>,
-    pub(crate) habits: Arc<Habits>,
+    pub(crate) unsupported: Arc<UnsupportedFeatures>,
     /// The store refuses the keys, or the place: another connection may fare better.
     pub(crate) is_stale: Arc<AtomicBool>,
     /// Whether the store was there to be asked how it wants to be.
@@ -194,7 +194,7 @@ impl Bucket {
             field_values: FieldValues::here(),
             store,
             credentials,
-            habits: Arc::new(Habits::new(*checksums)),
+            unsupported: Arc::new(UnsupportedFeatures::new(*checksums)),
             is_stale: Arc::default(),
             is_settled: true,
         })
@@ -302,18 +302,20 @@ impl Bucket {
         digest: &Digest,
         body: Body<'_>,
     ) -> Result<Stored, failure::SdkError<PutObjectError>> {
-        let with_checksum = self.habits.sends_checksums();
+        let with_checksum = self.unsupported.sends_checksums();
         let error = match self.put_object_once(key, digest, body, with_checksum).await {
             Ok(stored) => return Ok(stored),
             Err(error) => error,
         };
-        if !with_checksum || !self.habits.may_omit_checksums() || !failure::may_be_a_header(&error)
+        if !with_checksum
+            || !self.unsupported.may_omit_checksums()
+            || !failure::may_be_a_header(&error)
         {
             return Err(error);
         }
         match self.put_object_once(key, digest, body, false).await {
             Ok(stored) => {
-                self.habits.learn(Habit::NoChecksums, &self.store);
+                self.unsupported.learn(Unsupported::Checksums, &self.store);
                 Ok(stored)
             }
             Err(_) => Err(error),

@@ -16,10 +16,10 @@ use super::{
     bucket::{ANSWER_TIMEOUT, Bucket, SLOWEST_UPLOAD},
     digest::Digest,
     failure,
-    habits::Habit,
     limit::Limit,
-    sums::{md5_of, of_whole},
+    stored_checksums::{md5_of, of_whole},
     transfer::total_of,
+    unsupported::Unsupported,
 };
 
 /// What a PUT was answered with.
@@ -68,7 +68,7 @@ impl Bucket {
         {
             return Ok(Seen::Other(other_sha256(sha256, digest)));
         }
-        let mut head_fails = self.habits.has(Habit::NoHead);
+        let mut head_fails = self.unsupported.has(Unsupported::Head);
         let mut refusal = None;
         if !head_fails {
             match self.head(key).await {
@@ -87,7 +87,7 @@ impl Bucket {
         }
         let found = self.look_without_head(key, digest, own.is_some(), refusal).await?;
         if head_fails && matches!(found, Seen::Same) {
-            self.habits.learn(Habit::NoHead, &self.store);
+            self.unsupported.learn(Unsupported::Head, &self.store);
         }
         Ok(found)
     }
@@ -152,15 +152,15 @@ impl Bucket {
                 .send()
                 .await
         };
-        let with_checksum = self.habits.sends_checksums();
+        let with_checksum = self.unsupported.sends_checksums();
         let head = match ask(with_checksum).await {
             Err(error)
                 if with_checksum
-                    && self.habits.may_omit_checksums()
+                    && self.unsupported.may_omit_checksums()
                     && matches!(failure::status(&error), Some(400 | 501)) =>
             {
                 let head = ask(false).await.map_err(|_| error)?;
-                self.habits.learn(Habit::NoChecksums, &self.store);
+                self.unsupported.learn(Unsupported::Checksums, &self.store);
                 head
             }
             head => head?,
@@ -202,7 +202,7 @@ impl Bucket {
         &self,
         prefix: &str,
     ) -> Result<ListObjectsV2Output, failure::ListError> {
-        let is_old = self.habits.has(Habit::OldListings);
+        let is_old = self.unsupported.has(Unsupported::ListV2);
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
         let request = request.customize().interceptor(Limit::All);
         let error = if is_old {
@@ -218,7 +218,7 @@ impl Bucket {
         let old = old.customize().interceptor(Limit::All);
         match (old.send().await, error) {
             (Ok(listing), _) => {
-                self.habits.learn(Habit::OldListings, &self.store);
+                self.unsupported.learn(Unsupported::ListV2, &self.store);
                 let objects = listing.contents.unwrap_or_default();
                 Ok(ListObjectsV2Output::builder().set_contents(Some(objects)).build())
             }

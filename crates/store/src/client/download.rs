@@ -13,7 +13,7 @@ use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use super::{
     bucket::{Bucket, Object},
     digest::Digest,
-    sums::Sums,
+    stored_checksums::StoredChecksums,
     transfer::{Answer, End, FetchError, Limits, Retries, is_replaced},
 };
 
@@ -60,8 +60,13 @@ impl Bucket {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))
             .map_err(FetchError::Final)?;
-        let mut download =
-            Download { bucket: self, object, folder, partial: None, sums: Sums::default() };
+        let mut download = Download {
+            bucket: self,
+            object,
+            folder,
+            partial: None,
+            sums: StoredChecksums::default(),
+        };
         let mut retries = Retries::new(attempts);
         loop {
             let error = match download.attempt(retries.limits(object.bytes)).await {
@@ -88,10 +93,10 @@ impl Bucket {
         }
         // Who may not ask this may still download.
         let sums = self.sums(object).await;
-        if sums == Sums::default() {
+        if sums == StoredChecksums::default() {
             return Ok(false);
         }
-        Ok(sums.complaint(&Digest::read(path).await?).is_none())
+        Ok(sums.mismatch(&Digest::read(path).await?).is_none())
     }
 }
 
@@ -101,7 +106,7 @@ struct Download<'a> {
     object: &'a Object,
     folder: &'a Path,
     partial: Option<Partial>,
-    sums: Sums,
+    sums: StoredChecksums,
 }
 
 impl Download<'_> {
@@ -112,7 +117,7 @@ impl Download<'_> {
         if self.partial.is_none() {
             let mut partial = Partial::open(self.folder, &self.object.key, answer.head.e_tag())
                 .map_err(FetchError::Final)?;
-            self.sums = Sums::of_answer(&answer.head);
+            self.sums = StoredChecksums::of_answer(&answer.head);
             if partial.length > listed {
                 partial.cut_to(0).await.map_err(FetchError::Final)?;
             }
@@ -152,9 +157,9 @@ impl Download<'_> {
         }
         partial.flush().await.map_err(FetchError::Final)?;
         let digest = Digest::read(&partial.path).await.map_err(FetchError::Final)?;
-        if let Some(complaint) = self.sums.complaint(&digest) {
+        if let Some(mismatch) = self.sums.mismatch(&digest) {
             partial.cut_to(0).await.map_err(FetchError::Final)?;
-            return Err(FetchError::transfer(complaint));
+            return Err(FetchError::transfer(mismatch));
         }
         Ok(self.partial.take().expect("it was opened above"))
     }

@@ -11,8 +11,8 @@ use aws_sdk_s3::types::{EncodingType, Object as Listed};
 use super::{
     bucket::{Bucket, Object},
     failure::SdkError,
-    habits::Habit,
     limit::Limit,
+    unsupported::Unsupported,
 };
 
 /// More would not fit into memory with their keys, and no store of traces has as many.
@@ -162,7 +162,7 @@ impl Bucket {
         encoding: Option<EncodingType>,
     ) -> Result<Page, SdkError<aws_sdk_s3::Error>> {
         let token = match next {
-            Next::First if self.habits.has(Habit::OldListings) => {
+            Next::First if self.unsupported.has(Unsupported::ListV2) => {
                 return self.ask_in_the_first_form(prefix, None, encoding).await;
             }
             Next::First => None,

@@ -20,8 +20,8 @@ use super::{
     bucket::{Bucket, Object},
     digest::Hasher,
     download::MAX_FAILURES_IN_A_ROW,
-    part::{Part, Version},
-    sums::Sums,
+    range_read::{Part, Version},
+    stored_checksums::StoredChecksums,
     transfer::{ATTEMPTS, FetchError},
 };
 use crate::settings::Destination;
@@ -128,7 +128,7 @@ pub struct Content {
     asked_to: u64,
     running: VecDeque<Running>,
     version: Option<Version>,
-    sums: Sums,
+    sums: StoredChecksums,
     hasher: Hasher,
     given: u64,
     part: io::Cursor<Vec<u8>>,
@@ -157,7 +157,7 @@ impl Content {
             asked_to: 0,
             running: VecDeque::new(),
             version: None,
-            sums: Sums::default(),
+            sums: StoredChecksums::default(),
             hasher: Hasher::default(),
             given: 0,
             part: io::Cursor::default(),
@@ -205,13 +205,13 @@ impl Content {
 
     /// Whether what came has the checksum that the store tells.
     fn check(&mut self) -> io::Result<()> {
-        if self.sums == Sums::default() && self.object.bytes > PART_BYTES {
+        if self.sums == StoredChecksums::default() && self.object.bytes > PART_BYTES {
             self.sums = self.reader.runtime.block_on(self.reader.bucket.sums(&self.object));
         }
         let digest = std::mem::take(&mut self.hasher).finish();
-        match self.sums.complaint(&digest) {
+        match self.sums.mismatch(&digest) {
             None => Ok(()),
-            Some(complaint) => Err(io::Error::new(io::ErrorKind::InvalidData, complaint)),
+            Some(mismatch) => Err(io::Error::new(io::ErrorKind::InvalidData, mismatch)),
         }
     }
 }

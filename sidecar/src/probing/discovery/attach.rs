@@ -217,7 +217,7 @@ impl Discovery {
             }
             Ok((listed, opened)) => {
                 if listed != told {
-                    self.twins.note(listed, told);
+                    self.file_aliases.note(listed, told);
                 }
                 (listed, Ok(opened))
             }
@@ -453,7 +453,7 @@ impl Discovery {
             return Some("probes are being put on other libraries; it is tried again");
         }
         // What comes now is not to be given up in the middle.
-        (!self.turn.has_time_to_change())
+        (!self.time_slice.has_time_to_change())
             .then_some("examining it used up its turn; it is tried again")
     }
 

@@ -193,7 +193,7 @@ impl Discovery {
         for pid in self.targets_with(file) {
             match examined {
                 // The kernel's times tell most of it, and a look at its memory follows.
-                Examined::Library(index) if self.turn.is_over() => {
+                Examined::Library(index) if self.time_slice.is_over() => {
                     let judgement = self.judge_by_time(pid, file, *index);
                     self.say(pid, file, path, judgement, true);
                     self.examine_later(pid, file, path.to_owned());
@@ -270,7 +270,7 @@ impl Discovery {
         for (file, path) in files {
             // What is left is asked for at the next check.
             if let Some((_, examined @ Examined::Library(_))) = self.mapped.get(&file)
-                && self.turn.has_time()
+                && self.time_slice.has_time()
             {
                 self.cover(pid, file, &path, &examined.clone());
             }
@@ -281,7 +281,7 @@ impl Discovery {
     /// Targets that have a file mapped, or had it before they ended.
     pub(super) fn targets_with(&self, file: MappedFile) -> Vec<u32> {
         let mut pids: HashSet<u32> = self.history.who_mapped(file).into_iter().collect();
-        if let Some(told) = self.twins.in_events(file) {
+        if let Some(told) = self.file_aliases.in_events(file) {
             let who = self.history.who_mapped(told).into_iter();
             pids.extend(who.filter(|&pid| self.as_listed(pid, told) == file));
         }
@@ -299,13 +299,13 @@ impl Discovery {
 
     /// When a process first mapped a file, which events may call otherwise.
     pub(super) fn mapped_ns(&self, pid: u32, file: MappedFile) -> Option<u64> {
-        let by_its_twin = || self.history.mapped_ns(pid, self.twins.in_events(file)?);
-        self.history.mapped_ns(pid, file).or_else(by_its_twin)
+        let by_its_alias = || self.history.mapped_ns(pid, self.file_aliases.in_events(file)?);
+        self.history.mapped_ns(pid, file).or_else(by_its_alias)
     }
 
     /// What the list of mappings of a process calls a file that an event told of.
     pub(super) fn as_listed(&self, pid: u32, told: MappedFile) -> MappedFile {
-        match self.twins.in_maps(told) {
+        match self.file_aliases.in_maps(told) {
             [] => told,
             &[listed] => listed,
             several => {

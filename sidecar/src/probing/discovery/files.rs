@@ -20,7 +20,7 @@ use processes::{
 };
 use tracing::warn;
 
-use super::twins::{self, is_same_number};
+use super::file_aliases::{self, is_same_number};
 use crate::probing::preflight::missing_right_for;
 
 /// One file in one state: a file that replaces it, even under its inode number, is another one.
@@ -110,7 +110,7 @@ impl Opened {
 /// Opens the file that a process has mapped, whatever has become of its name.
 ///
 /// `path` is what the mapping event said; the process may have ended since. Also gives what the list
-/// of mappings calls the file, which may be something else than the event did, see [`twins`].
+/// of mappings calls the file, which may be something else than the event did, see [`file_aliases`].
 pub(super) fn open_mapped(
     pid: u32,
     file: MappedFile,
@@ -122,7 +122,7 @@ pub(super) fn open_mapped(
         Err(_) => Mappings::default(),
         Ok(mappings) => mappings,
     };
-    let Some(mapping) = twins::find(&mappings, file, path) else {
+    let Some(mapping) = file_aliases::find(&mappings, file, path) else {
         // Short-lived; what it had mapped may still be where it was.
         let opened = untrusted_file::open(&from_outside(pid, path))
             .or_else(|_| untrusted_file::open(path))
@@ -191,7 +191,7 @@ fn through_mapping(pid: u32, mapping: &Mapping) -> PathBuf {
 /// What the file of a mapping is now.
 pub(super) fn key_of_mapped(pid: u32, file: MappedFile, path: &Path) -> Option<FileKey> {
     let mappings = Mappings::of(pid).ok()?;
-    let mapping = twins::find(&mappings, file, path)?;
+    let mapping = file_aliases::find(&mappings, file, path)?;
     let through = fs::metadata(through_mapping(pid, mapping));
     let metadata = through.or_else(|_| fs::symlink_metadata(from_outside(pid, &mapping.path)));
     metadata.ok().map(|metadata| FileKey::of(&metadata))

@@ -13,7 +13,7 @@ use processes::{
 };
 use trace::function::Selection;
 
-use super::twins::{has_number_and_name, is_same_number};
+use super::file_aliases::{has_number_and_name, is_same_number};
 
 /// `int3`, which the kernel writes over the first byte of an instruction.
 pub(super) const BREAKPOINT: u8 = 0xcc;

@@ -3,14 +3,14 @@
 //! The driver's calls alone are followed: the runtime makes them for its own.
 //! What is remembered is bounded: of what there is no room for nothing is known, and nothing said.
 
-mod room;
+mod budget;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use room::{Kernels, Room, put};
+use budget::{Budget, Kernels, put};
 
 use trace::{
     function::{Api, DRIVER_LAUNCHES, arguments::Word, canonical},
@@ -90,7 +90,7 @@ pub(super) struct Graphs {
     processes: HashMap<u32, Process>,
     /// Process and executable graph, in this segment.
     announced: HashSet<(u32, u64)>,
-    room: Room,
+    budget: Budget,
 }
 
 #[derive(Default)]
@@ -128,9 +128,9 @@ impl Graphs {
         let process = self.processes.entry(pid).or_default();
         process.since_ns.get_or_insert(handles.start_ns);
         let before = process.entries();
-        self.room.enter(before);
-        let _: Option<()> = process.follow(step, handles, &mut self.room);
-        self.room.leave(before, process.entries());
+        self.budget.enter(before);
+        let _: Option<()> = process.follow(step, handles, &mut self.budget);
+        self.budget.leave(before, process.entries());
     }
 
     /// Follows a call that failed: one that ends a capture ends it all the same, without a graph.
@@ -171,7 +171,7 @@ impl Graphs {
             return;
         }
         if let Some(process) = self.processes.remove(&pid) {
-            self.room.leave(process.entries(), 0);
+            self.budget.leave(process.entries(), 0);
             self.announced.retain(|(other, _)| *other != pid);
         }
     }
@@ -195,21 +195,21 @@ impl Process {
         captures.len() + streams.len() + events.len() + graphs.len() + executables.len()
     }
 
-    fn follow(&mut self, step: Step, handles: Handles, room: &mut Room) -> Option<()> {
+    fn follow(&mut self, step: Step, handles: Handles, budget: &mut Budget) -> Option<()> {
         let Handles { start_ns: _, stream, event, graph, original, graph_exec, kernel } = handles;
         match step {
             Step::BeginCapture => {
                 let stream = stream?;
                 // Its end was not seen.
                 self.end_capture_of(stream);
-                if !room.is_left() {
-                    room.refuse();
+                if !budget.is_left() {
+                    budget.refuse();
                     return None;
                 }
                 let kernels = match graph {
                     // Into a graph of which nothing is known: nor will there be when it has ended.
                     Some(graph) => Kernels::clone(self.graphs.get(&graph)?),
-                    None => room.no_kernels(),
+                    None => budget.no_kernels(),
                 };
                 self.begun += 1;
                 self.captures.insert(self.begun, kernels);
@@ -226,7 +226,7 @@ impl Process {
             Step::LaunchKernel => {
                 let stream = stream?;
                 let kernels = self.captures.get_mut(self.streams.get(&stream)?)?;
-                if !kernel.is_some_and(|kernel| kernels.push(kernel, room)) {
+                if !kernel.is_some_and(|kernel| kernels.push(kernel, budget)) {
                     self.end_capture_of(stream);
                 }
             }
@@ -234,7 +234,7 @@ impl Process {
                 let event = event?;
                 match self.streams.get(&stream?).copied() {
                     // Who waits for the event would not be known to join.
-                    Some(capture) if !put(&mut self.events, event, capture, room) => {
+                    Some(capture) if !put(&mut self.events, event, capture, budget) => {
                         self.end_capture(capture);
                     }
                     Some(_) => {}
@@ -245,32 +245,32 @@ impl Process {
                 let capture = self.events.get(&event?).copied()?;
                 let stream = stream?;
                 if !self.streams.contains_key(&stream)
-                    && !put(&mut self.streams, stream, capture, room)
+                    && !put(&mut self.streams, stream, capture, budget)
                 {
                     self.end_capture(capture);
                 }
             }
             Step::Create => {
-                put(&mut self.graphs, graph?, Arc::new(room.no_kernels()), room);
+                put(&mut self.graphs, graph?, Arc::new(budget.no_kernels()), budget);
             }
             Step::AddKernel => {
                 let graph = graph?;
                 let kernels = self.graphs.get_mut(&graph)?;
-                if !kernel.is_some_and(|kernel| Arc::make_mut(kernels).push(kernel, room)) {
+                if !kernel.is_some_and(|kernel| Arc::make_mut(kernels).push(kernel, budget)) {
                     self.graphs.remove(&graph);
                 }
             }
             Step::Clone => {
                 let kernels = original.and_then(|original| self.graphs.get(&original)).cloned();
                 match kernels {
-                    Some(kernels) => drop(put(&mut self.graphs, graph?, kernels, room)),
+                    Some(kernels) => drop(put(&mut self.graphs, graph?, kernels, budget)),
                     None => drop(self.graphs.remove(&graph?)),
                 }
             }
             Step::Instantiate | Step::Update => {
                 let executable = graph_exec;
                 match self.graphs.get(&graph?).cloned() {
-                    Some(kernels) => drop(put(&mut self.executables, executable?, kernels, room)),
+                    Some(kernels) => drop(put(&mut self.executables, executable?, kernels, budget)),
                     None => drop(self.executables.remove(&executable?)),
                 }
             }

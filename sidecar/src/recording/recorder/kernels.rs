@@ -3,7 +3,7 @@
 //! What is remembered is bounded: names that no running process uses are forgotten first, and a call
 //! whose kernel there is no room for does not say which it launched.
 
-mod room;
+mod budget;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use budget::{Budget, Handle, Handles, MAX_KERNELS, MAX_NAME_BYTES};
 use demangle::demangle;
-use room::{Handle, Handles, MAX_KERNELS, MAX_NAME_BYTES, Room};
 use trace::{
     line::{Kernel, Meta},
     writer::push_meta,
@@ -43,7 +43,7 @@ pub(super) struct Kernels {
     handles: HashMap<u32, Arc<Handles>>,
     /// By thread: the text that its next call was given, and when that call began.
     given: HashMap<u32, (u64, Arc<str>)>,
-    room: Room,
+    budget: Budget,
     swept: Option<Instant>,
     some_attached_late: bool,
 }
@@ -86,7 +86,7 @@ impl Kernels {
         let id = match self.by_name.get(&name) {
             Some(id) => Some(*id),
             None if self.name_bytes + name.len() > MAX_NAME_BYTES => {
-                self.room.refuse();
+                self.budget.refuse();
                 None
             }
             None => {
@@ -124,7 +124,7 @@ impl Kernels {
             return id;
         }
         if !self.has_room(pid) {
-            self.room.refuse();
+            self.budget.refuse();
             return None;
         }
         let id = self.add(Name::Unseen);
@@ -141,10 +141,10 @@ impl Kernels {
         match self.handles.get(&pid) {
             // A table that is shared is copied first.
             Some(handles) if Arc::strong_count(handles) > 1 => {
-                self.room.has_handles(handles.len(), handles.len() + 1)
+                self.budget.has_handles(handles.len(), handles.len() + 1)
             }
-            Some(handles) => self.room.has_handles(handles.len(), 1),
-            None => self.room.has_handles(0, 1),
+            Some(handles) => self.budget.has_handles(handles.len(), 1),
+            None => self.budget.has_handles(0, 1),
         }
     }
 
@@ -153,14 +153,14 @@ impl Kernels {
         let is_shared =
             self.handles.get(&pid).is_some_and(|handles| Arc::strong_count(handles) > 1);
         if (!is_known || is_shared) && !self.has_room(pid) {
-            self.room.refuse();
+            self.budget.refuse();
             if is_known {
                 // It is no longer what it was: rather nothing than something wrong.
                 self.handles.remove(&pid);
             }
             return;
         }
-        let nothing = || Arc::new(self.room.no_handles());
+        let nothing = || Arc::new(self.budget.no_handles());
         let handles = self.handles.entry(pid).or_insert_with(nothing);
         Arc::make_mut(handles).insert(handle, Handle { id, learnt_ns });
     }
@@ -168,7 +168,7 @@ impl Kernels {
     /// The number of a new kernel, if there is room.
     fn add(&mut self, name: Name) -> Option<u32> {
         if self.known.len() >= MAX_KERNELS || self.next_id == u32::MAX {
-            self.room.refuse();
+            self.budget.refuse();
             return None;
         }
         let id = self.next_id;
@@ -242,13 +242,13 @@ impl Kernels {
     pub(super) fn forked(&mut self, pid: u32, parent: u32, at_ns: u64) {
         self.forget(pid, at_ns);
         let Some(inherited) = self.handles.get(&parent) else { return };
-        let Some(mut handles) = known_before(inherited, at_ns, &self.room) else {
-            self.room.refuse();
+        let Some(mut handles) = known_before(inherited, at_ns, &self.budget) else {
+            self.budget.refuse();
             return;
         };
         if let Some(own) = self.handles.get(&pid) {
-            if !self.room.has_handles(0, handles.len() + own.len()) {
-                self.room.refuse();
+            if !self.budget.has_handles(0, handles.len() + own.len()) {
+                self.budget.refuse();
                 return;
             }
             let all = Arc::make_mut(&mut handles);
@@ -275,11 +275,11 @@ impl Kernels {
 }
 
 /// Shared, as long as it is all; `None` if there is no room for a copy.
-fn known_before(handles: &Arc<Handles>, at_ns: u64, room: &Room) -> Option<Arc<Handles>> {
+fn known_before(handles: &Arc<Handles>, at_ns: u64, budget: &Budget) -> Option<Arc<Handles>> {
     if handles.iter().all(|(_, handle)| handle.learnt_ns < at_ns) {
         return Some(Arc::clone(handles));
     }
-    if !room.has_handles(0, handles.len()) {
+    if !budget.has_handles(0, handles.len()) {
         return None;
     }
     let mut before = Handles::clone(handles);

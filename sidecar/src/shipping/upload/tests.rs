@@ -235,11 +235,11 @@ async fn a_file_that_can_be_read_again_is_uploaded() {
     let store = unreadable();
     let mut uploader = Uploader::new(spool.clone(), store.clone(), Arc::default());
     uploader.pass(Which::Due).await;
-    assert_eq!((uploader.troubles.len(), uploader.failing), (1, false), "no fault of the store");
+    assert_eq!((uploader.failures.len(), uploader.failing), (1, false), "no fault of the store");
     *store.unreadable.lock().unwrap() = None;
     sleep(FIRST_RETRY * 2).await;
     uploader.pass(Which::Due).await;
-    assert!(uploader.troubles.is_empty());
+    assert!(uploader.failures.is_empty());
     assert!(spool.closed().unwrap().is_empty());
 }
 
@@ -364,7 +364,7 @@ async fn an_upload_task_that_ends_or_panics_is_started_again_and_that_is_told() 
             }
         }
     };
-    let task = tokio::spawn(watched(Arc::clone(&state), stop, start));
+    let task = tokio::spawn(supervise(Arc::clone(&state), stop, start));
     sleep(Duration::from_millis(500)).await;
     let failing = state.uploads().failing.clone().unwrap();
     assert!(failing.error.contains("a line break in a header"), "{failing:?}");
@@ -393,7 +393,7 @@ async fn an_upload_task_that_hangs_is_given_up_and_started_again() {
             }
         }
     };
-    let task = tokio::spawn(watched(Arc::clone(&state), stop, start));
+    let task = tokio::spawn(supervise(Arc::clone(&state), stop, start));
     sleep(Duration::from_secs(60)).await;
     assert_eq!((starts.load(Ordering::Relaxed), state.uploads().restarts), (2, 1));
     let failing = state.uploads().failing.clone().unwrap();
@@ -426,10 +426,10 @@ async fn closed_segments_are_uploaded_while_leftovers_are_being_closed() {
                         .run(Duration::from_secs(3600), stop.clone())
                 }
             };
-            watched(state, stop.clone(), start)
+            supervise(state, stop.clone(), start)
         }
     };
-    let task = tokio::spawn(beside_leftovers(leftovers, wake, upload));
+    let task = tokio::spawn(while_recovering(leftovers, wake, upload));
     sleep(Duration::from_secs(5)).await;
     assert_eq!(*store.stored.lock().unwrap(), [FIRST]);
     fs::write(directory.path().join(SECOND), "{}\n").unwrap();
@@ -453,11 +453,11 @@ async fn leftovers_that_are_closed_after_the_last_pass_are_uploaded_too() {
     let upload = || {
         let (state, spool, store) = (Arc::<State>::default(), spool.clone(), Arc::clone(&store));
         let (of_task, stopped) = (Arc::clone(&state), stop.clone());
-        watched(state, stop.clone(), move || {
+        supervise(state, stop.clone(), move || {
             Uploader::new(spool.clone(), Arc::clone(&store), Arc::clone(&of_task))
                 .run(Duration::from_secs(120), stopped.clone())
         })
     };
-    beside_leftovers(leftovers, Arc::default(), upload).await;
+    while_recovering(leftovers, Arc::default(), upload).await;
     assert_eq!(*store.stored.lock().unwrap(), [FIRST]);
 }

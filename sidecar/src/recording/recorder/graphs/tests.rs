@@ -183,7 +183,7 @@ fn a_capture_that_goes_on_for_ever_is_given_up_and_its_graph_unknown() {
     end_capture(&mut graphs, 1, 0x6);
     instantiate(&mut graphs, 0x6, 0x7);
     capture_of(&mut graphs, 1, &[11]);
-    for _ in 1..room::MAX_KERNELS {
+    for _ in 1..budget::MAX_KERNELS {
         launch(&mut graphs, 1, 11);
     }
     assert!(!nothing_is_captured(&graphs));
@@ -257,7 +257,7 @@ fn of_what_there_is_no_room_for_nothing_is_said_rather_than_something_wrong() {
     instantiate(&mut graphs, 1, 2);
     // A capture that is open then.
     capture_of(&mut graphs, 6, &[4]);
-    graphs.room.fill();
+    graphs.budget.fill();
     instantiate(&mut graphs, 1, 3);
     assert!(graphs.due(PID, 3).is_none());
     instantiate(&mut graphs, 1, 2);
@@ -271,7 +271,7 @@ fn of_what_there_is_no_room_for_nothing_is_said_rather_than_something_wrong() {
     graphs.follow(PID, Step::Clone, Handles { original: Some(1), ..graph(9) });
     capture_of(&mut graphs, 10, &[6]);
     end_capture(&mut graphs, 10, 10);
-    graphs.room.empty();
+    graphs.budget.empty();
     for (unknown, executable) in [(4, 14), (8, 18), (9, 19), (10, 20)] {
         instantiate(&mut graphs, unknown, executable);
         assert!(graphs.due(PID, executable).is_none(), "{unknown}");
@@ -294,8 +294,8 @@ fn nothing_is_left_of_a_process_that_has_ended() {
     instantiate(&mut graphs, 1, 2);
     assert!(graphs.due(PID, 2).is_some());
     // A capture and its stream, a graph and what was made of it, which share their kernels.
-    assert_eq!(graphs.room.held(), (4, 3));
+    assert_eq!(graphs.budget.held(), (4, 3));
     graphs.forget(PID, 1);
-    assert_eq!(graphs.room.held(), (0, 0));
+    assert_eq!(graphs.budget.held(), (0, 0));
     assert!(graphs.processes.is_empty() && graphs.announced.is_empty());
 }

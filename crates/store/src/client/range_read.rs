@@ -7,7 +7,7 @@ use aws_sdk_s3::{operation::get_object::GetObjectOutput, types::ChecksumMode};
 
 use super::{
     bucket::{Bucket, Object},
-    sums::Sums,
+    stored_checksums::StoredChecksums,
     transfer::{Answer, End, FetchError, Limits, Retries, is_replaced},
 };
 
@@ -20,7 +20,7 @@ pub(crate) struct Part {
     pub(crate) bytes: Vec<u8>,
     pub(crate) version: Version,
     /// Of the whole object.
-    pub(crate) sums: Sums,
+    pub(crate) sums: StoredChecksums,
 }
 
 /// Tells an object from one that has replaced it.
@@ -66,10 +66,11 @@ impl Bucket {
     }
 
     /// The checksums of an object whose parts come without; none where the store does not tell.
-    pub(crate) async fn sums(&self, object: &Object) -> Sums {
+    pub(crate) async fn sums(&self, object: &Object) -> StoredChecksums {
         let request = self.client.head_object().bucket(&self.name).key(&object.key);
         let answer = request.checksum_mode(ChecksumMode::Enabled).send().await;
-        answer.map_or_else(|_| Sums::default(), |answer| Sums::of_head(&answer))
+        answer
+            .map_or_else(|_| StoredChecksums::default(), |answer| StoredChecksums::of_head(&answer))
     }
 }
 
@@ -79,7 +80,7 @@ struct Request<'a> {
     range: Range<u64>,
     version: Option<Version>,
     bytes: Vec<u8>,
-    sums: Option<Sums>,
+    sums: Option<StoredChecksums>,
 }
 
 impl Request<'_> {
@@ -150,7 +151,7 @@ impl Request<'_> {
         }
         self.version = Some(version);
         if self.sums.is_none() {
-            self.sums = Some(Sums::of_answer(&answer.head));
+            self.sums = Some(StoredChecksums::of_answer(&answer.head));
         }
         let wanted = self.range.start + self.got();
         if let Some(total) = answer.total().filter(|total| *total != self.object.bytes) {

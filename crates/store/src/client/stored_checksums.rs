@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use super::digest::Digest;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
+pub(crate) struct StoredChecksums {
     /// In base64.
     sha256: Option<String>,
     /// In lower-case hex.
@@ -26,7 +26,7 @@ macro_rules! sums_of {
                 answer.server_side_encryption(),
                 Some(other) if *other != ServerSideEncryption::Aes256
             );
-        Sums {
+        StoredChecksums {
             sha256: of_whole(answer.checksum_sha256())
                 .map(str::to_owned)
                 .or_else(|| of_metadata(metadata?)),
@@ -35,7 +35,7 @@ macro_rules! sums_of {
     }};
 }
 
-impl Sums {
+impl StoredChecksums {
     pub(crate) fn of_answer(answer: &GetObjectOutput) -> Self {
         sums_of!(answer)
     }
@@ -45,7 +45,7 @@ impl Sums {
     }
 
     /// What is wrong with a file that has this digest. Of two sums the stronger one decides.
-    pub(crate) fn complaint(&self, digest: &Digest) -> Option<String> {
+    pub(crate) fn mismatch(&self, digest: &Digest) -> Option<String> {
         let (name, stored, found) = match self {
             Self { sha256: Some(sha256), .. } => ("SHA-256", sha256, digest.sha256()),
             Self { md5: Some(md5), .. } => ("MD5 (by its ETag)", md5, digest.md5_hex()),
@@ -114,10 +114,11 @@ mod tests {
     fn the_stronger_sum_decides() {
         let digest = Digest::of_bytes(b"abc");
         let other = Some("x".to_owned());
-        let right = Sums { sha256: Some(digest.sha256().to_owned()), md5: other.clone() };
-        assert_eq!(right.complaint(&digest), None);
-        let wrong = Sums { sha256: other, md5: Some(digest.md5_hex().to_owned()) };
-        assert!(wrong.complaint(&digest).unwrap().contains("SHA-256 x"));
-        assert_eq!(Sums::default().complaint(&digest), None);
+        let right =
+            StoredChecksums { sha256: Some(digest.sha256().to_owned()), md5: other.clone() };
+        assert_eq!(right.mismatch(&digest), None);
+        let wrong = StoredChecksums { sha256: other, md5: Some(digest.md5_hex().to_owned()) };
+        assert!(wrong.mismatch(&digest).unwrap().contains("SHA-256 x"));
+        assert_eq!(StoredChecksums::default().mismatch(&digest), None);
     }
 }

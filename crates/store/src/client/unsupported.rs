@@ -8,7 +8,7 @@ use tracing::info;
 use crate::settings::Checksums;
 
 #[derive(Debug)]
-pub(crate) struct Habits {
+pub(crate) struct UnsupportedFeatures {
     checksums: Checksums,
     no_checksums: AtomicBool,
     no_head: AtomicBool,
@@ -16,16 +16,16 @@ pub(crate) struct Habits {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Habit {
+pub(crate) enum Unsupported {
     /// Refuses `x-amz-checksum-...`.
-    NoChecksums,
+    Checksums,
     /// Does not answer HEAD with the size of the object.
-    NoHead,
+    Head,
     /// Knows the first form of listings only.
-    OldListings,
+    ListV2,
 }
 
-impl Habits {
+impl UnsupportedFeatures {
     pub(crate) fn new(checksums: Checksums) -> Self {
         Self {
             checksums,
@@ -36,7 +36,7 @@ impl Habits {
     }
 
     pub(crate) fn sends_checksums(&self) -> bool {
-        !self.has(Habit::NoChecksums)
+        !self.has(Unsupported::Checksums)
     }
 
     /// Whether the setting leaves it to the store.
@@ -44,33 +44,33 @@ impl Habits {
         self.checksums == Checksums::Auto
     }
 
-    pub(crate) fn has(&self, habit: Habit) -> bool {
-        self.flag(habit).load(Ordering::Relaxed)
+    pub(crate) fn has(&self, feature: Unsupported) -> bool {
+        self.flag(feature).load(Ordering::Relaxed)
     }
 
-    pub(crate) fn learn(&self, habit: Habit, store: &str) {
-        if self.flag(habit).swap(true, Ordering::Relaxed) {
+    pub(crate) fn learn(&self, feature: Unsupported, store: &str) {
+        if self.flag(feature).swap(true, Ordering::Relaxed) {
             return;
         }
-        match habit {
-            Habit::NoChecksums => info!(
+        match feature {
+            Unsupported::Checksums => info!(
                 "{store} refuses x-amz-checksum-sha256: objects go there with Content-MD5 alone, as with \
                  S3_CHECKSUMS=never"
             ),
-            Habit::NoHead => info!(
+            Unsupported::Head => info!(
                 "{store} does not answer HEAD with the size of an object: it is asked by GET instead"
             ),
-            Habit::OldListings => {
+            Unsupported::ListV2 => {
                 info!("{store} knows the first form of listings only: it is asked by that");
             }
         }
     }
 
-    fn flag(&self, habit: Habit) -> &AtomicBool {
-        match habit {
-            Habit::NoChecksums => &self.no_checksums,
-            Habit::NoHead => &self.no_head,
-            Habit::OldListings => &self.old_listings,
+    fn flag(&self, feature: Unsupported) -> &AtomicBool {
+        match feature {
+            Unsupported::Checksums => &self.no_checksums,
+            Unsupported::Head => &self.no_head,
+            Unsupported::ListV2 => &self.old_listings,
         }
     }
 }

@@ -4,14 +4,14 @@ use std::collections::{HashSet, VecDeque};
 
 /// A queue that holds so many bytes at most: processes fill it, with paths of 4 KiB.
 #[derive(Debug)]
-pub(super) struct Bounded<T> {
+pub(super) struct BoundedQueue<T> {
     /// With the bytes of each.
     queue: VecDeque<(T, usize)>,
     bytes: usize,
     most_bytes: usize,
 }
 
-impl<T> Bounded<T> {
+impl<T> BoundedQueue<T> {
     pub(super) fn new(most_bytes: usize) -> Self {
         Self { queue: VecDeque::new(), bytes: 0, most_bytes }
     }
@@ -88,7 +88,7 @@ mod tests {
     fn long_paths_fill_a_queue_sooner_and_what_is_taken_makes_room() {
         let most_bytes = 64 << 10;
         let fill = |heap_bytes: usize| {
-            let mut queue = Bounded::new(most_bytes);
+            let mut queue = BoundedQueue::new(most_bytes);
             while queue.push((), heap_bytes) {
                 assert!(queue.queue.len() <= most_bytes, "it never fills");
             }

@@ -23,7 +23,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(300);
 /// stored since the sidecar started.
 ///
 /// A task that blocks its thread cannot be ended: then the state says that it hangs, until it goes on.
-pub async fn watched<F>(
+pub async fn supervise<F>(
     state: Arc<State>,
     mut stop: watch::Receiver<bool>,
     mut start: impl FnMut() -> F,

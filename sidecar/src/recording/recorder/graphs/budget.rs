@@ -31,7 +31,7 @@ const MAX_ENTRIES: usize = 1 << 17;
 const MAX_ALL_ENTRIES: usize = 1 << 19;
 
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct Budget {
     /// Of all processes.
     kernels: Arc<AtomicUsize>,
     entries: usize,
@@ -40,7 +40,7 @@ pub(super) struct Room {
     overflow: Overflow,
 }
 
-impl Room {
+impl Budget {
     /// A process with so many entries is followed.
     pub(super) fn enter(&mut self, entries: usize) {
         self.own_entries = entries;
@@ -86,9 +86,14 @@ impl Room {
 }
 
 /// Keeps what a handle stands for; false if there is no room, and then nothing is known of it.
-pub(super) fn put<T>(map: &mut HashMap<u64, T>, handle: u64, value: T, room: &mut Room) -> bool {
-    if !room.is_left() && !map.contains_key(&handle) {
-        room.refuse();
+pub(super) fn put<T>(
+    map: &mut HashMap<u64, T>,
+    handle: u64,
+    value: T,
+    budget: &mut Budget,
+) -> bool {
+    if !budget.is_left() && !map.contains_key(&handle) {
+        budget.refuse();
         return false;
     }
     map.insert(handle, value);
@@ -104,9 +109,9 @@ pub(in crate::recording::recorder) struct Kernels {
 
 impl Kernels {
     /// False if there is no room.
-    pub(super) fn push(&mut self, kernel: u32, room: &mut Room) -> bool {
+    pub(super) fn push(&mut self, kernel: u32, budget: &mut Budget) -> bool {
         if self.list.len() >= MAX_KERNELS || self.all.load(Ordering::Relaxed) >= MAX_ALL_KERNELS {
-            room.refuse();
+            budget.refuse();
             return false;
         }
         self.list.push(kernel);

@@ -22,9 +22,9 @@ const MAX_REASON: usize = 500;
 
 /// Only of segments that have failed, so at most as many as there are files.
 #[derive(Default)]
-pub(super) struct Troubles(HashMap<SegmentName, Trouble>);
+pub(super) struct Failures(HashMap<SegmentName, Failure>);
 
-struct Trouble {
+struct Failure {
     kind: Kind,
     since: Timestamp,
     /// How many were stored before its first failure.
@@ -69,7 +69,7 @@ impl Kind {
     }
 }
 
-impl Troubles {
+impl Failures {
     pub(super) fn retain(&mut self, is_there: impl Fn(&SegmentName) -> bool) {
         self.0.retain(|name, _| is_there(name));
     }
@@ -77,17 +77,17 @@ impl Troubles {
     pub(super) fn may_be_tried(&self, name: &SegmentName, which: Which, now: Instant) -> bool {
         let next = match self.0.get(name) {
             None => return true,
-            Some(trouble) => trouble.next,
+            Some(failure) => failure.next,
         };
         next.is_some_and(|next| which == Which::All || next <= now)
     }
 
     pub(super) fn attempts(&self, name: &SegmentName) -> u32 {
-        self.0.get(name).map_or(0, |trouble| trouble.attempts)
+        self.0.get(name).map_or(0, |failure| failure.attempts)
     }
 
     pub(super) fn kind(&self, name: &SegmentName) -> Option<Kind> {
-        self.0.get(name).map(|trouble| trouble.kind)
+        self.0.get(name).map(|failure| failure.kind)
     }
 
     /// An attempt has failed. Returns whether others were stored since its first one.
@@ -99,7 +99,7 @@ impl Troubles {
         stored: u64,
     ) -> bool {
         let now = Instant::now();
-        let trouble = self.0.entry(name.clone()).or_insert_with(|| Trouble {
+        let failure = self.0.entry(name.clone()).or_insert_with(|| Failure {
             kind,
             since: Timestamp::now(),
             stored_before: stored,
@@ -109,34 +109,34 @@ impl Troubles {
             is_own: false,
             told: false,
         });
-        trouble.is_own = !kind.is_of_the_store() || stored > trouble.stored_before;
-        let longest = if trouble.is_own { MAX_OWN_RETRY } else { MAX_RETRY };
-        let wait = FIRST_RETRY.saturating_mul(1 << trouble.attempts.min(16)).min(longest);
-        trouble.next = (kind != Kind::TooLarge).then(|| now + wait);
-        trouble.attempts = trouble.attempts.saturating_add(1);
+        failure.is_own = !kind.is_of_the_store() || stored > failure.stored_before;
+        let longest = if failure.is_own { MAX_OWN_RETRY } else { MAX_RETRY };
+        let wait = FIRST_RETRY.saturating_mul(1 << failure.attempts.min(16)).min(longest);
+        failure.next = (kind != Kind::TooLarge).then(|| now + wait);
+        failure.attempts = failure.attempts.saturating_add(1);
         // Once it was taken, to look is never wrong: a second upload may be refused.
-        if !(trouble.kind == Kind::Unconfirmed && kind == Kind::Store) {
-            trouble.kind = kind;
+        if !(failure.kind == Kind::Unconfirmed && kind == Kind::Store) {
+            failure.kind = kind;
         }
-        error[..error.floor_char_boundary(MAX_REASON)].clone_into(&mut trouble.error);
-        trouble.is_own
+        error[..error.floor_char_boundary(MAX_REASON)].clone_into(&mut failure.error);
+        failure.is_own
     }
 
     /// Returns whether it had been told of.
     pub(super) fn solved(&mut self, name: &SegmentName) -> bool {
-        self.0.remove(name).is_some_and(|trouble| trouble.told)
+        self.0.remove(name).is_some_and(|failure| failure.told)
     }
 
     /// The store works again.
     pub(super) fn hurry(&mut self) {
         let now = Instant::now();
-        for trouble in self.0.values_mut().filter(|trouble| trouble.kind.is_of_the_store()) {
-            trouble.next = Some(now);
+        for failure in self.0.values_mut().filter(|failure| failure.kind.is_of_the_store()) {
+            failure.next = Some(now);
         }
     }
 
     pub(super) fn next_attempt(&self) -> Option<Instant> {
-        self.0.values().filter_map(|trouble| trouble.next).min()
+        self.0.values().filter_map(|failure| failure.next).min()
     }
 
     /// Those whose reason is their own and was not told, oldest first. They count as told then.
@@ -144,10 +144,10 @@ impl Troubles {
         let mut untold: Vec<_> = self
             .0
             .iter_mut()
-            .filter(|(_, trouble)| trouble.is_own && !trouble.told)
-            .map(|(name, trouble)| {
-                trouble.told = true;
-                (name, &*trouble.error)
+            .filter(|(_, failure)| failure.is_own && !failure.told)
+            .map(|(name, failure)| {
+                failure.told = true;
+                (name, &*failure.error)
             })
             .collect();
         untold.sort_by_key(|(name, _)| (&name.run.start, name.sequence));
@@ -156,13 +156,13 @@ impl Troubles {
 
     /// How many were told of, and the first of them.
     pub(super) fn blocked(&self) -> (usize, Vec<Blocked>) {
-        let mut told: Vec<_> = self.0.iter().filter(|(_, trouble)| trouble.told).collect();
+        let mut told: Vec<_> = self.0.iter().filter(|(_, failure)| failure.told).collect();
         told.sort_by_key(|(name, _)| (&name.run.start, name.sequence));
-        let blocked = |&(name, trouble): &(&SegmentName, &Trouble)| Blocked {
+        let blocked = |&(name, failure): &(&SegmentName, &Failure)| Blocked {
             segment: name.to_string(),
-            since: trouble.since,
-            attempts: trouble.attempts,
-            error: trouble.error.clone(),
+            since: failure.since,
+            attempts: failure.attempts,
+            error: failure.error.clone(),
         };
         (told.len(), told.iter().take(MAX_TOLD).map(blocked).collect())
     }

@@ -19,12 +19,12 @@ const TO_CHANGE: Duration = Duration::from_millis(1000);
 
 /// One turn.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct TimeSlice {
     pid: Option<u32>,
     begun: Instant,
 }
 
-impl Turn {
+impl TimeSlice {
     /// Also for the jobs of this thread: see [`time_limit::run_in_turn`].
     pub(super) fn begin(pid: Option<u32>) -> Self {
         let begun = Instant::now();

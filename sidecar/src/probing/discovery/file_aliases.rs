@@ -9,21 +9,21 @@ use std::{collections::HashMap, path::Path};
 use processes::process::{MappedFile, Mapping, Mappings};
 
 /// Libraries and plain files on overlays; beyond it all are found anew.
-const MAX_TWINS: usize = 1 << 14;
+const MAX_ALIASES: usize = 1 << 14;
 
 /// Overlays put the number of a layer into the highest bits of an inode number.
 const INODE_BITS: u64 = (1 << 56) - 1;
 
 /// Names of one file, both ways. Several overlays may share the file below.
 #[derive(Debug, Default)]
-pub(super) struct Twins {
+pub(super) struct FileAliases {
     in_events: HashMap<MappedFile, MappedFile>,
     in_maps: HashMap<MappedFile, Vec<MappedFile>>,
 }
 
-impl Twins {
+impl FileAliases {
     pub(super) fn note(&mut self, in_maps: MappedFile, in_events: MappedFile) {
-        if self.in_events.len() >= MAX_TWINS {
+        if self.in_events.len() >= MAX_ALIASES {
             *self = Self::default();
         }
         match self.in_events.insert(in_maps, in_events) {
@@ -115,16 +115,19 @@ mod tests {
     #[test]
     fn overlays_that_share_a_file_below_are_told_apart() {
         let [first, second, below] = [1, 2, 3].map(|device| MappedFile { device, inode: 7 });
-        let mut twins = Twins::default();
-        twins.note(first, below);
-        twins.note(second, below);
-        assert_eq!((twins.in_events(first), twins.in_events(below)), (Some(below), None));
-        assert_eq!(twins.in_maps(below), [first, second]);
-        twins.note(first, first);
-        assert_eq!(twins.in_maps(below), [second]);
-        for inode in 0..2 * MAX_TWINS as u64 {
-            twins.note(MappedFile { device: 1, inode }, below);
+        let mut file_aliases = FileAliases::default();
+        file_aliases.note(first, below);
+        file_aliases.note(second, below);
+        assert_eq!(
+            (file_aliases.in_events(first), file_aliases.in_events(below)),
+            (Some(below), None)
+        );
+        assert_eq!(file_aliases.in_maps(below), [first, second]);
+        file_aliases.note(first, first);
+        assert_eq!(file_aliases.in_maps(below), [second]);
+        for inode in 0..2 * MAX_ALIASES as u64 {
+            file_aliases.note(MappedFile { device: 1, inode }, below);
         }
-        assert!(twins.in_events.len() <= MAX_TWINS);
+        assert!(file_aliases.in_events.len() <= MAX_ALIASES);
     }
 }

@@ -20,7 +20,7 @@ use crate::settings::Destination;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One object, of which the store knows nothing before.
-pub struct Trial {
+pub struct WriteCheck {
     bucket: Bucket,
     key: String,
     content: String,
@@ -58,18 +58,18 @@ impl Bucket {
         }
     }
 
-    pub fn trial(&self) -> Trial {
+    pub fn write_check(&self) -> WriteCheck {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let now = Timestamp::now();
         let name = format!("check-s3_{host}_{}.txt", now.strftime("%Y%m%dT%H%M%S%.3fZ"));
         let key = self.key(&name, now);
         let content = format!("ebpf-cuda-tracer check-s3 on {host} at {now}; may be removed\n");
         let digest = Digest::of_bytes(content.as_bytes());
-        Trial { bucket: self.clone(), key, content, digest }
+        WriteCheck { bucket: self.clone(), key, content, digest }
     }
 }
 
-impl Trial {
+impl WriteCheck {
     pub fn location(&self) -> String {
         format!("s3://{}/{}", self.bucket.name, self.key)
     }

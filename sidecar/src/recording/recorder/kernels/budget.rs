@@ -23,12 +23,12 @@ const MAX_HANDLES: usize = 1 << 18;
 const MAX_ALL_HANDLES: usize = 1 << 20;
 
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct Budget {
     handles: Arc<AtomicUsize>,
     overflow: Overflow,
 }
 
-impl Room {
+impl Budget {
     pub(super) fn no_handles(&self) -> Handles {
         Handles { by_value: HashMap::new(), all: Arc::clone(&self.handles) }
     }

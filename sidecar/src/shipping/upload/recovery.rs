@@ -8,7 +8,7 @@ use tracing::warn;
 
 /// Runs what `upload` makes, which ends when it is told to stop; once more if `leftovers` were closed
 /// only after that. Wakes the uploader when they are. Returns what the last one did.
-pub async fn beside_leftovers<F: Future<Output = u64>>(
+pub async fn while_recovering<F: Future<Output = u64>>(
     leftovers: JoinHandle<()>,
     wake: Arc<Notify>,
     mut upload: impl FnMut() -> F,

@@ -18,7 +18,7 @@ const CALLER_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) const DEEPEST: usize = 64;
 
 /// A process, and what is above it as far as the list does not know that.
-pub(super) struct Look {
+pub(super) struct Snapshot {
     pub(super) pid: u32,
     /// `None` if it is gone.
     pub(super) identity: Option<Identity>,
@@ -35,7 +35,7 @@ pub(super) struct Brief {
     pub(super) has_launched: bool,
 }
 
-impl Look {
+impl Snapshot {
     /// `known` asks the list, which is not locked meanwhile.
     pub(super) fn of(pid: u32, limit: Duration, known: impl Fn(u32) -> Option<Brief>) -> Self {
         let deadline = Instant::now() + limit;
@@ -57,19 +57,19 @@ impl Look {
                 }
             };
         }
-        let mut look = Self { pid, identity, parent, above, vllm: HashMap::new() };
+        let mut snapshot = Self { pid, identity, parent, above, vllm: HashMap::new() };
         if before.is_some_and(|known| known.has_launched) {
-            look.find_vllm();
+            snapshot.find_vllm();
         }
-        look
+        snapshot
     }
 
     /// Of a process that launches its first kernel.
     fn at_launch(pid: u32, parent: Option<u32>) -> Self {
-        let mut look =
+        let mut snapshot =
             Self { pid, identity: None, parent, above: HashMap::new(), vllm: HashMap::new() };
-        look.find_vllm();
-        look
+        snapshot.find_vllm();
+        snapshot
     }
 
     fn find_vllm(&mut self) {
@@ -87,20 +87,20 @@ impl Processes {
     /// As [`Self::forked`].
     pub fn note_fork(list: &Mutex<Self>, pid: u32, parent: u32) {
         let is_unfinished = Self::lock(list).is_unfinished(parent);
-        let look = is_unfinished.then(|| look_at(list, parent, READ_TIMEOUT));
-        Self::lock(list).forked_from(pid, parent, look);
+        let snapshot = is_unfinished.then(|| take_snapshot(list, parent, READ_TIMEOUT));
+        Self::lock(list).forked_from(pid, parent, snapshot);
     }
 
     /// As [`Self::executed`].
     pub fn note_exec(list: &Mutex<Self>, pid: u32, comm: &str, is_replaced: bool) {
-        let look = look_at(list, pid, READ_TIMEOUT);
-        Self::lock(list).executed_as(pid, comm, is_replaced, look);
+        let snapshot = take_snapshot(list, pid, READ_TIMEOUT);
+        Self::lock(list).executed_as(pid, comm, is_replaced, snapshot);
     }
 
     /// As [`Self::examine`].
     pub fn look_at(list: &Mutex<Self>, pid: u32) -> bool {
-        let look = look_at(list, pid, READ_TIMEOUT);
-        Self::lock(list).take(look)
+        let snapshot = take_snapshot(list, pid, READ_TIMEOUT);
+        Self::lock(list).take(snapshot)
     }
 
     /// As [`Self::known`], for the thread that must not wait.
@@ -108,20 +108,20 @@ impl Processes {
         if let Some(known) = Self::lock(list).certain(pid) {
             return known;
         }
-        let look = look_at(list, pid, CALLER_TIMEOUT);
-        Self::lock(list).known_by(look)
+        let snapshot = take_snapshot(list, pid, CALLER_TIMEOUT);
+        Self::lock(list).known_by(snapshot)
     }
 
     /// A process launched its first kernel, which says what it is where nothing else does.
     pub fn launched(list: &Mutex<Self>, pid: u32) {
         let parent = Self::lock(list).get(pid).and_then(|known| known.parent);
-        let look = Look::at_launch(pid, parent);
-        Self::lock(list).note_launch(pid, &look);
+        let snapshot = Snapshot::at_launch(pid, parent);
+        Self::lock(list).note_launch(pid, &snapshot);
     }
 }
 
-fn look_at(list: &Mutex<Processes>, pid: u32, limit: Duration) -> Look {
-    Look::of(pid, limit, |pid| Processes::lock(list).brief(pid))
+fn take_snapshot(list: &Mutex<Processes>, pid: u32, limit: Duration) -> Snapshot {
+    Snapshot::of(pid, limit, |pid| Processes::lock(list).brief(pid))
 }
 
 #[cfg(test)]
@@ -142,8 +142,8 @@ mod tests {
         let longest = thread::scope(|scope| {
             let looks = scope.spawn(|| {
                 time_limit::stall_helper(Duration::from_millis(300));
-                let look = look_at(&list, pid, limit);
-                Processes::lock(&list).take(look)
+                let snapshot = take_snapshot(&list, pid, limit);
+                Processes::lock(&list).take(snapshot)
             });
             let mut longest = Duration::ZERO;
             while !looks.is_finished() {
