@@ -15,7 +15,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use store::{
     Addressing, Checksums, Destination, names_the_bucket,
-    settings::{bucket, endpoint},
+    settings::{bucket, endpoint, storage_class},
 };
 use trace::{function::Selection, key_prefix::KeyPrefix, segment_name::Format};
 
@@ -68,6 +68,11 @@ pub struct Settings {
     /// `auto` omits it for a store that refuses it.
     #[arg(long, env = "S3_CHECKSUMS", default_value = "auto", value_name = "WHEN", global = true)]
     pub s3_checksums: Checksums,
+
+    /// Storage class of uploaded objects, such as STANDARD_IA; absent: the default of the bucket
+    #[arg(long, env = "S3_STORAGE_CLASS", value_name = "CLASS", value_parser = storage_class,
+          global = true)]
+    pub s3_storage_class: Option<String>,
 
     /// Seconds between rotations of the trace file
     #[arg(long, env = "TRACE_INTERVAL", default_value = "60", value_name = "SECONDS",
@@ -157,6 +162,7 @@ impl Settings {
             endpoint: self.s3_endpoint.clone(),
             addressing: self.s3_addressing,
             checksums: self.s3_checksums,
+            storage_class: self.s3_storage_class.clone(),
         })
     }
 

@@ -13,6 +13,8 @@ pub struct Destination {
     pub endpoint: Option<String>,
     pub addressing: Addressing,
     pub checksums: Checksums,
+    /// That of the bucket or the store, where it is not named.
+    pub storage_class: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -55,6 +57,22 @@ pub fn bucket(value: &str) -> Result<String, String> {
     let lengths = if is_arn { 3..=255 } else { 3..=63 };
     if !lengths.contains(&value.len()) || !value.chars().all(allowed) {
         return Err("accepted: 3 to 63 letters, digits, - and ., or an access point ARN".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+/// A storage class, by the form of their names: each store has its own. An error says what is accepted.
+pub fn storage_class(value: &str) -> Result<String, String> {
+    const ACCEPTED: &str = "accepted: a storage class such as STANDARD_IA or INTELLIGENT_TIERING";
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if !(1..=64).contains(&value.len()) || !value.chars().all(is_name) {
+        return Err(ACCEPTED.to_owned());
+    }
+    if ["GLACIER", "DEEP_ARCHIVE"].contains(&value) {
+        return Err(format!(
+            "objects of this class cannot be read back to confirm an upload: move them there later, by a \
+             lifecycle rule of the bucket; {ACCEPTED}"
+        ));
     }
     Ok(value.to_owned())
 }
@@ -108,6 +126,19 @@ mod tests {
         assert!(bucket("traces/k3s").unwrap_err().contains("S3_PREFIX"));
         for bad in ["ab", "a b c", "traces:1", &"a".repeat(64)] {
             assert!(bucket(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_storage_class_is_a_name_in_capitals_whose_objects_can_be_read() {
+        for good in ["STANDARD", "ONEZONE_IA", "GLACIER_IR", "REDUCED_REDUNDANCY"] {
+            assert_eq!(storage_class(good), Ok(good.to_owned()));
+        }
+        for bad in ["standard", "A B", "A\nB", "", &"A".repeat(65)] {
+            assert!(storage_class(bad).unwrap_err().starts_with("accepted: "), "{bad:?}");
+        }
+        for archive in ["GLACIER", "DEEP_ARCHIVE"] {
+            assert!(storage_class(archive).unwrap_err().contains("lifecycle rule"), "{archive}");
         }
     }
 

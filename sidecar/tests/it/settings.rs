@@ -4,13 +4,14 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use crate::command::{binary, clean, run, sidecar};
 
-const DEFAULTS: [(&str, &str); 23] = [
+const DEFAULTS: [(&str, &str); 24] = [
     ("TARGET_PROCESS", "python"),
     ("S3_BUCKET", ""),
     ("S3_PREFIX", "k3s-vllm/"),
     ("S3_ENDPOINT", ""),
     ("S3_ADDRESSING", "auto"),
     ("S3_CHECKSUMS", "auto"),
+    ("S3_STORAGE_CLASS", ""),
     ("TRACE_INTERVAL", "60"),
     ("TRACE_DIR", "/traces"),
     ("UPLOAD_ENABLED", "true"),
@@ -90,6 +91,8 @@ fn an_invalid_value_names_the_variable_the_value_and_what_is_accepted() {
         ("S3_ENDPOINT", "minio:9000", "accepted: a URL such as http://minio:9000"),
         ("S3_ADDRESSING", "vhost", "accepted: auto, path, host"),
         ("S3_CHECKSUMS", "sha1", "accepted: auto, always, never"),
+        ("S3_STORAGE_CLASS", "cold", "accepted: a storage class such as STANDARD_IA"),
+        ("S3_STORAGE_CLASS", "GLACIER", "by a lifecycle rule of the bucket"),
         ("TRACE_INTERVAL", "soon", "accepted: seconds, 0.1 to 86400"),
         ("TRACE_INTERVAL", "0", "accepted: seconds, 0.1 to 86400"),
         ("UPLOAD_INTERVAL", "-1", "accepted: seconds, 0.1 to 86400"),

@@ -415,6 +415,20 @@ fn a_store_that_takes_the_bucket_in_the_host_name_only_is_found_out_and_may_be_n
 }
 
 #[test]
+fn objects_are_put_with_the_storage_class_of_the_setting_and_none_without_it() {
+    for class in [None, Some("STANDARD_IA")] {
+        let (server, _) = store(|_, _| None);
+        let variables: Vec<_> = class.iter().map(|class| ("S3_STORAGE_CLASS", *class)).collect();
+        passes(&check(&server.endpoint, &variables));
+        let requests = server.requests();
+        let put: Vec<_> = requests.iter().filter(|request| request.method == "PUT").collect();
+        assert_eq!(put.len(), 1);
+        let sent = put[0].headers.get("x-amz-storage-class");
+        assert_eq!(sent.map(String::as_str), class);
+    }
+}
+
+#[test]
 fn checksums_follow_the_setting() {
     let refuses = || {
         store(|request, _| {

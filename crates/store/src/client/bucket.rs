@@ -18,6 +18,7 @@ use aws_sdk_s3::{
     },
     operation::put_object::PutObjectError,
     primitives::ByteStream,
+    types::StorageClass,
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use jiff::Timestamp;
@@ -73,6 +74,7 @@ pub struct Bucket {
     pub(crate) store: String,
     /// The client has them too, but does not tell.
     pub(crate) credentials: Option<SharedCredentialsProvider>,
+    pub(crate) storage_class: Option<StorageClass>,
     pub(crate) unsupported: Arc<UnsupportedFeatures>,
     /// The store refuses the keys, or the place: another connection may fare better.
     pub(crate) is_stale: Arc<AtomicBool>,
@@ -148,7 +150,8 @@ impl Bucket {
         destination: &Destination,
         transport: Option<&transport::Transport>,
     ) -> Result<Self> {
-        let Destination { bucket: name, prefix, endpoint, addressing, checksums } = destination;
+        let Destination { bucket: name, prefix, endpoint, addressing, checksums, storage_class } =
+            destination;
         if let Some(region) = region_of_environment() {
             loader = loader.region(Region::new(region));
         } else if endpoint.is_some() {
@@ -194,6 +197,7 @@ impl Bucket {
             field_values: FieldValues::here(),
             store,
             credentials,
+            storage_class: storage_class.as_deref().map(StorageClass::from),
             unsupported: Arc::new(UnsupportedFeatures::new(*checksums)),
             is_stale: Arc::default(),
             is_settled: true,
@@ -340,6 +344,7 @@ impl Bucket {
             .put_object()
             .bucket(&self.name)
             .key(key)
+            .set_storage_class(self.storage_class.clone())
             .set_checksum_sha256(with_checksum.then(|| digest.sha256().to_owned()))
             // Every store checks this one; some do not know the other.
             .content_md5(digest.md5())
