@@ -10,9 +10,9 @@ pub mod time;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use cuda::function::Class;
 use trace::{
     call_view::CallView,
-    function::Class,
     line::{Meta, MetaLine, SegmentOpen},
 };
 

@@ -5,13 +5,13 @@
 
 use std::{path::Path, sync::LazyLock};
 
+use cuda::function::{
+    Api, KNOWN,
+    arguments::{Capture, capture},
+};
 use libfuzzer_sys::fuzz_target;
 use sidecar::recording::event::Record;
 use trace::{
-    function::{
-        Api, KNOWN,
-        arguments::{Capture, capture},
-    },
     line::Line,
     reader::Reader,
     writer::{CallText, Returned, push_call, push_entry},

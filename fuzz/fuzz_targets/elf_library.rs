@@ -4,10 +4,10 @@
 
 use std::sync::LazyLock;
 
+use cuda::function::Selection;
 use fuzz::Scratch;
 use libfuzzer_sys::fuzz_target;
 use libraries::library::Library;
-use trace::function::Selection;
 
 static SCRATCH: LazyLock<Scratch> = LazyLock::new(|| Scratch::new("libcuda.so.1"));
 static ALL: LazyLock<Selection> =

@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use cuda::function::Selection;
 use libraries::library::Library;
 use settings::Detail;
 use sidecar::probing::probes::EmptyProbes;
-use trace::function::Selection;
 
 const USAGE: &str = "usage: empty_probe entry|call FUNCTIONS LIBRARY...
 call is the return too; FUNCTIONS is a list as in TRACE_FUNCTIONS";

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use trace::function::{
+use cuda::function::{
     Api, Class,
     arguments::{ResultKind, result},
     canonical, class,

@@ -13,9 +13,9 @@ mod watch;
 
 use std::collections::BTreeMap;
 
+use cuda::function::is_per_thread;
 use trace::{
     call_view::{CallView, from_milliseconds},
-    function::is_per_thread,
     line::{Meta, MetaLine},
 };
 

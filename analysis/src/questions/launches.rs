@@ -8,10 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use trace::{
-    function::{Api, canonical},
-    line::Address,
-};
+use cuda::function::{Api, canonical};
+use trace::line::Address;
 
 use crate::{
     answer::{

@@ -5,10 +5,8 @@ mod silence;
 
 use std::collections::BTreeMap;
 
-use trace::{
-    function::is_per_thread,
-    line::{Meta, MetaLine},
-};
+use cuda::function::is_per_thread;
+use trace::line::{Meta, MetaLine};
 
 use self::{
     engine::Engine,

@@ -156,7 +156,7 @@ impl Startup {
             return;
         }
         let (sign, action) = self.functions.get(*function, &context.functions, |name| {
-            (Sign::of(trace::function::canonical(name)), Action::of(name))
+            (Sign::of(cuda::function::canonical(name)), Action::of(name))
         });
         let is_first = process.landmarks.is_empty();
         let before = process.counter.work;

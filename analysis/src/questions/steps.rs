@@ -12,9 +12,9 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use cuda::function::is_per_thread;
 use trace::{
     call_view::from_milliseconds,
-    function::is_per_thread,
     line::{Meta, MetaLine},
 };
 

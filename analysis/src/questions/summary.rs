@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use trace::{
-    error_name::error_name,
-    line::{CoverageCounts, Meta, MetaLine, SegmentClose},
-};
+use cuda::error_name::error_name;
+use trace::line::{CoverageCounts, Meta, MetaLine, SegmentClose};
 
 use crate::{
     answer::{Answer, Cell, Chart, Column, Table, Unit, Value, units::counted},

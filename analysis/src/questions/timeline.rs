@@ -22,9 +22,9 @@ mod requests;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use cuda::function::Api;
 use trace::{
     call_view::from_milliseconds,
-    function::Api,
     line::{Meta, MetaLine},
 };
 

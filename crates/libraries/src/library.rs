@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cuda::function::{Api, Selection, attach_rank, canonical};
 use elf::{Elf, Segment, Symbol, read_at_most};
 use object::elf::{
     SHN_ABS, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STV_HIDDEN, STV_INTERNAL,
@@ -22,7 +23,6 @@ use object::elf::{
 pub use refusals::Refusals;
 use rustix::io::Errno;
 use sidecar_common::MAX_FUNCTIONS;
-use trace::function::{Api, Selection, attach_rank, canonical};
 
 use crate::{
     placement::{is_code, place},

@@ -13,11 +13,12 @@ mod variables;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use cuda::function::Selection;
 use store::{
     Addressing, Checksums, Destination, names_the_bucket,
     settings::{bucket, endpoint, storage_class},
 };
-use trace::{function::Selection, key_prefix::KeyPrefix, segment_name::Format};
+use trace::{key_prefix::KeyPrefix, segment_name::Format};
 
 pub use clap_errors::name_the_variable;
 pub(crate) use values::{boolean, log_filter};

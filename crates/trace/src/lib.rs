@@ -7,9 +7,7 @@
 
 pub mod call_view;
 pub mod check;
-pub mod error_name;
 pub mod frames;
-pub mod function;
 pub mod key_prefix;
 pub mod line;
 pub mod reader;

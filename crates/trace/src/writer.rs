@@ -6,13 +6,12 @@ pub use call::{Returned, field_word, push_call};
 
 use serde::Serialize as _;
 
-use crate::{
-    function::{
-        Api,
-        arguments::{Argument, ResultKind, arguments, result},
-    },
-    line::{META_TYPE, Meta},
+use cuda::function::{
+    Api,
+    arguments::{Argument, ResultKind, arguments, result},
 };
+
+use crate::line::{META_TYPE, Meta};
 
 /// What is the same in all lines of a function: rendered and looked up once.
 #[derive(Debug, Clone)]

@@ -30,6 +30,7 @@ use anyhow::Result;
 use attach::{Attached, Attaching, Examined, Retry};
 use bounded_queue::{BoundedQueue, Once};
 use coverage::Coverage;
+use cuda::function::Selection;
 use file_aliases::FileAliases;
 use files::{FileKey, cuda_libraries_in, mappings_of};
 use history::History;
@@ -39,7 +40,6 @@ use processes::{
     process::{MappedFile, Processes, all_pids},
 };
 use time_slice::{Shares, TimeSlice};
-use trace::function::Selection;
 use tracing::warn;
 use waiting_files::WaitingFiles;
 

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use cuda::function::{
+    Api,
+    arguments::{Capture, capture},
+};
 use serde::{Deserialize, Serialize};
 use sidecar_common::Counters;
-use trace::{
-    function::{
-        Api,
-        arguments::{Capture, capture},
-    },
-    line::FunctionCounts,
-    writer::CallText,
-};
+use trace::{line::FunctionCounts, writer::CallText};
 
 /// One account per function, at the index that its events carry.
 #[derive(Default)]

@@ -2,8 +2,8 @@
 
 use std::mem::offset_of;
 
+use cuda::function::arguments::{self, Capture, Place};
 use sidecar_common::{CallEvent, CallHead, CallRecord, EventKind, NO_CALLER, Plan, unread};
-use trace::function::arguments::{self, Capture, Place};
 
 /// One record, borrowed from where it was copied to.
 #[derive(Debug, Clone, Copy)]

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
+use cuda::function::Api;
 use sidecar::{
     reporting::state::State,
     shipping::{segment::Segment, spool::Spool, transcode::Transcoder, upload::Uploader},
 };
 use trace::{
     check::check_opened,
-    function::Api,
     line::{Clock, CloseReason, FORMAT_VERSION, FunctionCounts, Meta, SegmentClose, SegmentOpen},
     segment_name::{Format, Run},
     writer::{CallText, Returned, push_call, push_meta},

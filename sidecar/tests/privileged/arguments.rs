@@ -7,9 +7,9 @@ use std::{
     path::Path,
 };
 
+use cuda::function::Selection;
 use serde_json::{Map, Value};
 use testbed::{libraries::Driver, signatures};
-use trace::function::Selection;
 
 use crate::harness::Scene;
 

@@ -8,6 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use cuda::function::Selection;
 use libraries::library::Library;
 use perf_event::{Builder, events::Software};
 use rustix::{
@@ -24,7 +25,6 @@ use sidecar::probing::{
 };
 use sidecar_common::Plan;
 use testbed::libraries::Driver;
-use trace::function::Selection;
 
 use crate::harness::{Scene, Sidecar, Waiting, assert_lines, run};
 

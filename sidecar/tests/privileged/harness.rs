@@ -257,7 +257,7 @@ fn lines_of(report: &Report) -> BTreeMap<String, u64> {
 
 /// Only functions that the sidecar traces by default.
 pub(crate) fn default_set(counts: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    let selection = trace::function::Selection::default();
+    let selection = cuda::function::Selection::default();
     counts.into_iter().filter(|(name, _)| selection.contains(name)).collect()
 }
 

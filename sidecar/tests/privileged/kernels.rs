@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cuda::function::calls_back;
 use rustix::{
     process::Pid,
     thread::{CpuSet, sched_setaffinity},
 };
 use testbed::libraries::Driver;
-use trace::{function::calls_back, line::Call};
+use trace::line::Call;
 
 use crate::harness::{Scene, assert_lines, run};
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cuda::function::{Api, Selection};
 use serde::Serialize;
 use trace::{
     check::{Report, check},
-    function::{Api, Selection},
     line::{Call, Line},
     reader::Reader,
     segments::segments,

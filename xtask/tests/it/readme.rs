@@ -1,6 +1,6 @@
 //! What the README says in numbers, and that its commands are run.
 
-use trace::function::{KNOWN, Selection};
+use cuda::function::{KNOWN, Selection};
 
 use crate::documentation::{read, shell};
 

@@ -1,6 +1,6 @@
 //! Findings as an answer: the costliest first.
 
-use trace::{error_name::error_name, function::Api};
+use cuda::{error_name::error_name, function::Api};
 
 use super::{
     Served, is_disordered,

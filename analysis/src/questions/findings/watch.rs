@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use trace::{call_view::CallView, function::Api};
+use cuda::function::Api;
+use trace::call_view::CallView;
 
 use super::{
     gaps::Gaps,

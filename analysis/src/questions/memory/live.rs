@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use trace::{call_view::CallView, function::canonical};
+use cuda::function::canonical;
+use trace::call_view::CallView;
 
 use crate::context::{function::Hasher, process::ProcessId};
 

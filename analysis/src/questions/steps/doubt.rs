@@ -156,14 +156,14 @@ pub(super) fn is_doubtful(context: &Context) -> bool {
 
 /// Whether steps are made of calls of this function.
 fn matters(function: &str) -> bool {
-    Operation::of(trace::function::canonical(function)) != Operation::Other
+    Operation::of(cuda::function::canonical(function)) != Operation::Other
         || function.contains("Stream")
         || function.contains("Async")
 }
 
 fn is_about_graphs(function: &str) -> bool {
     matches!(
-        Operation::of(trace::function::canonical(function)),
+        Operation::of(cuda::function::canonical(function)),
         Operation::BeginCapture
             | Operation::EndCapture
             | Operation::Instantiate

@@ -7,7 +7,8 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use trace::{call_view::CallView, function::Class};
+use cuda::function::Class;
+use trace::call_view::CallView;
 
 use super::{
     arguments::{ARGUMENTS, Argument, argument, arguments, number},

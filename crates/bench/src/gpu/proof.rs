@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
+use cuda::function::{DRIVER_LAUNCHES, canonical};
 use serde::Serialize;
 use trace::{
-    function::{DRIVER_LAUNCHES, canonical},
     line::{Line, Meta},
     reader::Reader,
     segments::segments,

@@ -7,10 +7,8 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use trace::{
-    check::{Report, check},
-    function::Selection,
-};
+use cuda::function::Selection;
+use trace::check::{Report, check};
 
 use testbed::counts;
 

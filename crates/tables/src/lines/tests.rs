@@ -4,8 +4,8 @@ use std::{
     path::PathBuf,
 };
 
+use cuda::function::{Api, KNOWN, arguments::Place};
 use trace::{
-    function::{Api, KNOWN, arguments::Place},
     line::FORMAT_VERSION,
     writer::{CallText, Returned, push_call as push_call_line, push_entry},
 };

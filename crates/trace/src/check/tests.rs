@@ -3,8 +3,9 @@ use std::fs;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::*;
+use cuda::function::Api;
+
 use crate::{
-    function::Api,
     line::{
         Clock, CloseReason, Coverage, CoverageCounts, CoverageKind, Library, Meta, SegmentClose,
         SegmentOpen,

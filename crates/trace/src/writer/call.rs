@@ -1,7 +1,7 @@
 //! The line of a call that has returned.
 
 use super::{CallText, push_hexadecimal, push_number, push_start};
-use crate::{
+use cuda::{
     error_name::error_name,
     function::arguments::{Evaluated, Field, Form, Place, ResultKind},
 };
@@ -143,7 +143,7 @@ fn push_microseconds(out: &mut Vec<u8>, duration_ns: u64, integers: &mut itoa::B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::function::{Api, canonical};
+    use cuda::function::{Api, canonical};
 
     fn line(name: &str, call: Returned<'_>, word: impl Fn(Place) -> Option<u64>) -> String {
         let mut out = Vec::new();

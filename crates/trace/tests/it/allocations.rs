@@ -2,9 +2,9 @@
 //! second, and its memory must stay bounded.
 
 use allocations::{allocations, peak_bytes};
+use cuda::function::{Api, KNOWN, Selection, arguments::Place};
 use trace::{
     check::{Problem, check},
-    function::{Api, KNOWN, Selection, arguments::Place},
     writer::{CallText, Returned, push_call, push_entry},
 };
 

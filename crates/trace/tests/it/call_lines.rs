@@ -5,12 +5,12 @@ use std::{
     path::Path,
 };
 
+use cuda::function::{
+    Api, KNOWN,
+    arguments::{Field, Place, ResultKind, result},
+};
 use serde_json::{Map, Value, json};
 use trace::{
-    function::{
-        Api, KNOWN,
-        arguments::{Field, Place, ResultKind, result},
-    },
     line::{Call, Detail, Line},
     reader::Reader,
     writer::{CallText, Returned, push_call},

@@ -5,9 +5,9 @@ use std::{
     path::Path,
 };
 
+use cuda::function::{Api, CALLS_BACK, Class, KNOWN, Selection, class};
 use serde_json::Value;
 use trace::{
-    function::{Api, CALLS_BACK, Class, KNOWN, Selection, class},
     line::{Call, ENTRY_PHASE, FORMAT_VERSION, Line, Meta, MetaLine},
     reader::Reader,
     writer::{CallText, push_entry, push_meta},

@@ -14,6 +14,11 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
+use cuda::function::{
+    Api,
+    arguments::{Naming, capture, naming},
+    calls_back,
+};
 use libraries::{
     library::{FileId, Function, Library, Refusals, TOO_MANY},
     untrusted_file,
@@ -25,11 +30,6 @@ use processes::{
 };
 use settings::Detail;
 use sidecar_common::{MAX_FUNCTIONS, Plan};
-use trace::function::{
-    Api,
-    arguments::{Naming, capture, naming},
-    calls_back,
-};
 use tracing::{debug, info, warn};
 
 use super::{

@@ -195,7 +195,7 @@ fn lease(file: &File) -> io::Result<libc::c_int> {
 mod tests {
     use std::{fs, thread, time::Duration};
 
-    use trace::function::Api;
+    use cuda::function::Api;
 
     use super::*;
 

@@ -6,12 +6,12 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration};
 
+use cuda::function::Selection;
 use libraries::library::Function;
 use processes::{
     process::{MappedFile, Mapping, Mappings},
     time_limit,
 };
-use trace::function::Selection;
 
 use super::file_aliases::{has_number_and_name, is_same_number};
 
@@ -311,7 +311,7 @@ const MAX_NAME_BYTES: usize = 128;
 pub(super) mod tests {
     use std::io::Write as _;
 
-    use trace::function::Api;
+    use cuda::function::Api;
 
     use super::*;
 

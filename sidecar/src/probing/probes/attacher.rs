@@ -22,12 +22,12 @@ use aya::{
         uprobe::{UProbeLink, UProbeLinkId},
     },
 };
+use cuda::function::calls_back;
 use libraries::library::Library;
 use mapping::CodeMapping;
 use points::{Refused, attach_each, attach_most};
 use settings::{AttachBy, Detail};
 use sidecar_common::Plan;
-use trace::function::calls_back;
 use tracing::{debug, info, warn};
 
 use super::multi::{At, Point, Program};

@@ -1,7 +1,7 @@
 //! Events from the thread that attaches probes and follows processes.
 
+use cuda::function::Api;
 use trace::{
-    function::Api,
     line::{Coverage, CoverageCounts, Library, Meta},
     writer::push_meta,
 };

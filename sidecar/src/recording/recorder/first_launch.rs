@@ -2,8 +2,8 @@
 //!
 //! This runs for every event: no allocation and no hashing, for most events one look into a table.
 
+use cuda::function::{Api, DRIVER_LAUNCHES, canonical};
 use sidecar_common::CallEvent;
-use trace::function::{Api, DRIVER_LAUNCHES, canonical};
 
 use crate::recording::event::Call;
 

@@ -12,8 +12,8 @@ use std::{
 
 use budget::{Budget, Kernels, put};
 
+use cuda::function::{Api, DRIVER_LAUNCHES, arguments::Word, canonical};
 use trace::{
-    function::{Api, DRIVER_LAUNCHES, arguments::Word, canonical},
     line::{Address, Graph, Meta},
     writer::push_meta,
 };

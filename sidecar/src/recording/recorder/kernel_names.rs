@@ -1,10 +1,8 @@
 //! What a call means for later ones: names of kernels, and what graphs hold.
 
+use cuda::function::arguments::{Field, Naming, Place, ResultKind, naming, result};
 use sidecar_common::CallEvent;
-use trace::{
-    function::arguments::{Field, Naming, Place, ResultKind, naming, result},
-    writer::{CallText, field_word},
-};
+use trace::writer::{CallText, field_word};
 
 use super::{
     graphs::{Graphs, Handles, Step, push_graph},
@@ -57,7 +55,7 @@ impl KernelNames {
         let CallEvent { tgid: pid, start_ns, .. } = call.event;
         #[expect(clippy::cast_possible_truncation, reason = "a code has 32 bits")]
         let has_failed = role.has_code && call.result as u32 != 0;
-        let part = |of: trace::function::arguments::Word| Some(of.part.of(word(of.place)?));
+        let part = |of: cuda::function::arguments::Word| Some(of.part.of(word(of.place)?));
         if self.kernels.are_many() {
             self.kernels.forget_unused(self.graphs.kernels());
         }

@@ -492,6 +492,6 @@ impl Events {
 /// What a call queues, if CUPTI tells when it ran.
 pub(super) fn launching(name: &str) -> Option<Operation> {
     use Operation::{Copy, GraphLaunch, Launch, Set};
-    let operation = Operation::of(trace::function::canonical(name));
+    let operation = Operation::of(cuda::function::canonical(name));
     matches!(operation, Launch | GraphLaunch | Copy | Set).then_some(operation)
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use trace::function::arguments::{Argument, Field, Form, arguments};
-use trace::function::{Selection, canonical, is_per_thread};
+use cuda::function::arguments::{Argument, Field, Form, arguments};
+use cuda::function::{Selection, canonical, is_per_thread};
 
 use super::{DOCUMENT, rows_of};
 

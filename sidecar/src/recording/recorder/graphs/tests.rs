@@ -1,4 +1,4 @@
-use trace::function::arguments::{Place, capture};
+use cuda::function::arguments::{Place, capture};
 
 use super::*;
 

@@ -1,7 +1,7 @@
 use allocations::allocations;
+use cuda::function::{Api, KNOWN, Selection};
 use processes::process::{MatchedBy, Verdict};
 use sidecar_common::{CallHead, EventKind, MEMORY_WORDS, unread};
-use trace::function::{Api, KNOWN, Selection};
 
 use super::*;
 use crate::recording::{

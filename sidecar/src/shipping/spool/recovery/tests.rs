@@ -1,5 +1,5 @@
+use cuda::function::Api;
 use trace::{
-    function::Api,
     segment_name::PART_SUFFIX,
     writer::{CallText, push_entry},
 };
