@@ -53,8 +53,10 @@ pub enum Cause {
     Repeated { count: u64 },
     /// Lines of a thread are not in the order in which its calls returned.
     OutOfOrder { count: u64 },
-    /// Lines of several threads are further out of order than threads get.
+    /// Lines of several threads of a process are further out of order than threads get.
     Late { count: u64 },
+    /// The same, of several processes: each process alone is in order.
+    Interleaved { count: u64 },
     /// Lines that tell what the next call means, with another behind them.
     Misplaced { count: u64 },
     /// Calls into a library were not seen.
@@ -139,7 +141,7 @@ impl Gap {
         self.may_cut_lines() || self.may_add_lines() || self.may_reorder_lines() && !is_of_meaning
     }
 
-    /// Whether lines may stand in another order than things happened.
+    /// Whether lines of a process may stand in another order than things happened.
     pub fn may_reorder_lines(&self) -> bool {
         matches!(
             self.cause,
@@ -235,6 +237,14 @@ impl fmt::Display for Gap {
                 write!(
                     f,
                     "{count} {lines} behind those of other threads that returned later, from {:.3} s on",
+                    self.from_ns.unwrap_or(0) as f64 / 1e9
+                )
+            }
+            Cause::Interleaved { count } => {
+                let lines = if *count == 1 { "line stands" } else { "lines stand" };
+                write!(
+                    f,
+                    "{count} {lines} behind those of other processes that returned later, from {:.3} s on",
                     self.from_ns.unwrap_or(0) as f64 / 1e9
                 )
             }

@@ -304,9 +304,14 @@ impl Pass<'_> {
         for cause in causes {
             self.gap(in_segment(cause));
         }
-        for Late { from_ns, to_ns, count } in std::mem::take(&mut self.order.late) {
+        for Late { among, from_ns, to_ns, count } in std::mem::take(&mut self.order.late) {
             let (from_ns, to_ns) = (Some(from_ns), Some(to_ns));
-            self.gap(Gap { from_ns, to_ns, ..Gap::anywhere(Cause::Late { count }) });
+            let (cause, pid) = match among {
+                Among::Threads(pid) => (Cause::Late { count }, Some(pid)),
+                Among::Processes => (Cause::Interleaved { count }, None),
+                Among::All => (Cause::Late { count }, None),
+            };
+            self.gap(Gap { cause, function: None, pid, from_ns, to_ns });
         }
         let accounting = &mut self.context.accounting;
         let Some(found) = accounting.segment_ended(&self.context.functions) else {
@@ -365,6 +370,8 @@ fn bounds(window: &Window, context: &Context) -> (i64, i64) {
 struct Order {
     /// When the latest call of a thread returned, and when it began.
     latest: HashMap<(u32, u32), (i64, i64), Hasher>,
+    /// When the latest call of a process returned.
+    of_process_ns: HashMap<u32, i64, Hasher>,
     of_all_ns: i64,
     /// Of lines that tell what the next call means.
     announced_ns: Vec<i64>,
@@ -376,16 +383,39 @@ struct Order {
 
 /// A time in which lines of different threads are out of order.
 struct Late {
+    among: Among,
     from_ns: i64,
     to_ns: i64,
     count: u64,
 }
 
+/// Whose lines are out of order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Among {
+    /// Those of one process.
+    Threads(u32),
+    /// Those of several, each of which is in order.
+    Processes,
+    All,
+}
+
 impl Order {
     /// False for a line that stands there a second time.
     fn is_next(&mut self, pid: u32, tid: u32, begin_ns: i64, end_ns: i64) -> bool {
-        if end_ns < self.of_all_ns.saturating_sub(MAX_DISORDER_NS) {
-            self.is_late(begin_ns);
+        let is_behind = |latest_ns: i64| end_ns < latest_ns.saturating_sub(MAX_DISORDER_NS);
+        let has_room = self.of_process_ns.len() < MAX_THREADS;
+        let among = if let Some(latest_ns) = self.of_process_ns.get_mut(&pid) {
+            let before_ns = *latest_ns;
+            *latest_ns = before_ns.max(end_ns);
+            if is_behind(before_ns) { Among::Threads(pid) } else { Among::Processes }
+        } else if has_room {
+            self.of_process_ns.insert(pid, end_ns);
+            Among::Processes
+        } else {
+            Among::All
+        };
+        if is_behind(self.of_all_ns) {
+            self.is_late(among, begin_ns);
         }
         self.of_all_ns = self.of_all_ns.max(end_ns);
         if let Some(latest) = self.latest.get_mut(&(pid, tid)) {
@@ -403,15 +433,18 @@ impl Order {
         true
     }
 
-    fn is_late(&mut self, begin_ns: i64) {
+    fn is_late(&mut self, among: Among, begin_ns: i64) {
         let is_full = self.late.len() >= MAX_LATE;
         match self.late.last_mut() {
             Some(last) if is_full || begin_ns <= last.to_ns => {
+                if last.among != among {
+                    last.among = Among::All;
+                }
                 last.from_ns = last.from_ns.min(begin_ns);
                 last.to_ns = last.to_ns.max(self.of_all_ns);
                 last.count += 1;
             }
-            _ => self.late.push(Late { from_ns: begin_ns, to_ns: self.of_all_ns, count: 1 }),
+            _ => self.late.push(Late { among, from_ns: begin_ns, to_ns: self.of_all_ns, count: 1 }),
         }
     }
 

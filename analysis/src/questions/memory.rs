@@ -1,5 +1,6 @@
 //! `memory`: what is allocated, by whom and how, the peak and what held it, what is never freed.
 
+mod changes;
 pub(in crate::questions) mod live;
 mod nvml;
 mod vllm_log;
@@ -20,6 +21,7 @@ use crate::{
     question::{Call, Question},
     timeline::Timeline,
 };
+use changes::Changes;
 use live::{Action, Change, Group, Kind};
 use nvml::beside::{Beside, Known};
 use vllm_log::{About, Statement};
@@ -46,6 +48,9 @@ pub struct Memory {
     freed_unknown: u64,
     unreadable: u64,
     implicit: (u64, u64),
+    changes: Changes,
+    /// Calls of several processes changed what is live while their lines were out of order.
+    is_interleaved: bool,
     /// The time that was asked for has begun.
     has_begun: bool,
     log: Vec<Logged>,
@@ -111,6 +116,12 @@ impl Question for Memory {
         self.follow(call, context);
     }
 
+    fn gap(&mut self, gap: &Gap, _: &Context) {
+        if matches!(gap.cause, Cause::Interleaved { .. }) {
+            self.is_interleaved |= self.changes.any_within(gap.from_ns, gap.to_ns);
+        }
+    }
+
     fn meta(&mut self, line: &MetaLine, context: &Context) {
         if let Some(nvml) = &mut self.nvml {
             nvml.startup().meta(line, context);
@@ -120,28 +131,29 @@ impl Question for Memory {
     fn finish(mut self: Box<Self>, context: &Context) -> Answer {
         let mut answer = Answer::new("memory");
         let standing = self.standing(context);
+        let over_processes = standing.over_processes(self.is_interleaved);
         let nvml = self
             .nvml
             .take()
             .map(|nvml| nvml.answer(&self.known(&|value| standing.live(value)), context));
-        self.figures(&standing, context, &mut answer);
+        self.figures(&standing, &over_processes, context, &mut answer);
         answer.sentences = self.sentences(context);
         let peak = self.live.peak.bytes;
         answer.headline(
             "how much device memory was live at the peak?",
             Unit::Bytes,
             peak,
-            standing.live(peak),
+            over_processes.live(peak),
             answer.sentences.join(" "),
         );
-        self.series(&standing, context, &mut answer);
+        self.series(&standing, &over_processes, context, &mut answer);
         answer.tables = vec![
             self.allocators(&standing, context),
             Self::groups(
                 "peak_holders",
                 "Live at the peak, by size",
                 &self.live.groups_at_peak(),
-                |_| standing.time(),
+                |_| over_processes.time(),
                 context,
             ),
             Self::groups(
@@ -191,6 +203,8 @@ impl Memory {
             freed_unknown: 0,
             unreadable: 0,
             implicit: (0, 0),
+            changes: Changes::default(),
+            is_interleaved: false,
             has_begun: false,
             log: log.into_iter().map(logged).collect(),
             nvml: nvml.map(Beside::read).transpose()?,
@@ -299,6 +313,7 @@ impl Memory {
             Change::Unreadable => self.unreadable += 1,
             Change::Nothing => {}
         }
+        self.changes.add(line.ts_ns, ts_ns);
         self.record(call.process, ts_ns, context);
         Some(self.live_of(call.process))
     }
@@ -416,7 +431,13 @@ impl Memory {
         }
     }
 
-    fn figures(&self, standing: &Standing, context: &Context, answer: &mut Answer) {
+    fn figures(
+        &self,
+        standing: &Standing,
+        over_processes: &Standing,
+        context: &Context,
+        answer: &mut Answer,
+    ) {
         let sum = |of: fn(&Sum) -> u64| self.sums.values().map(of).fold(0, u64::saturating_add);
         let mut add = |name, title, unit, value: u64, grade| {
             answer.figure(name, title, unit, value, grade);
@@ -427,7 +448,7 @@ impl Memory {
             "peak of device memory",
             Unit::Bytes,
             peak.bytes,
-            standing.live(peak.bytes),
+            over_processes.live(peak.bytes),
         );
         let live = self.live.device_bytes();
         add("live_bytes", "device memory live at the end", Unit::Bytes, live, standing.live(live));
@@ -466,7 +487,7 @@ impl Memory {
             let unix_ns = context.time.unix_ns(peak.ts_ns);
             let grade = unix_ns.map_or_else(
                 || Grade::unknown("no opening line tells the time of day"),
-                |_| standing.time(),
+                |_| over_processes.time(),
             );
             answer.figure(
                 "peak_unix_ns",
@@ -480,7 +501,7 @@ impl Memory {
                 "since the start",
                 Unit::Nanoseconds,
                 peak.ts_ns,
-                standing.time(),
+                over_processes.time(),
             );
         }
     }
@@ -510,12 +531,20 @@ impl Memory {
         sentences
     }
 
-    fn series(&self, standing: &Standing, context: &Context, answer: &mut Answer) {
+    fn series(
+        &self,
+        standing: &Standing,
+        over_processes: &Standing,
+        context: &Context,
+        answer: &mut Answer,
+    ) {
+        let (name, title) = ("device_bytes".to_owned(), "device memory".to_owned());
+        let grade = over_processes.column();
+        answer.series(name, title, Unit::Bytes, grade, &self.device, &context.time);
         let mut add = |name: String, title: String, timeline: &Timeline| {
             let grade = standing.column();
             answer.series(name, title, Unit::Bytes, grade, timeline, &context.time);
         };
-        add("device_bytes".to_owned(), "device memory".to_owned(), &self.device);
         let with_memory = self.processes.iter().filter(|(_, it)| it.peak > 0);
         if with_memory.clone().count() > 1 {
             for (id, of_process) in with_memory {
@@ -747,6 +776,11 @@ struct Standing {
 }
 
 impl Standing {
+    /// Of what is the sum over processes at a time, whose calls may stand in another order.
+    fn over_processes(&self, is_interleaved: bool) -> Self {
+        Self { is_doubtful: self.is_doubtful || is_interleaved, ..self.clone() }
+    }
+
     fn made(&self, value: u64) -> Grade {
         self.grade_of(value, self.hides_memory, false)
     }

@@ -392,7 +392,7 @@ fn is_touched(process: ProcessId, silence: &Silence, context: &Context) -> bool 
     let is_doubtful = silence.late.is_some_and(|late| late.is_doubtful);
     let since = silence.late.map_or(silence.from, |late| late.step.min(silence.from));
     let touches = |gap: &Gap| {
-        gap.may_change_calls()
+        (gap.may_change_calls() || matches!(gap.cause, Cause::Interleaved { .. }))
             && !matches!(
                 gap.cause,
                 Cause::MissingSegments { .. } | Cause::NotListed { .. } | Cause::NotEnded

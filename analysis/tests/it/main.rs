@@ -19,6 +19,7 @@ mod findings;
 mod merge;
 mod mutations;
 mod nvml;
+mod order;
 mod perfetto;
 mod random;
 mod scene;
