@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
+use tables::read::Damaged;
 use trace::{
     call_view::{CallView, LineView, Parser, from_milliseconds},
     line::{CloseReason, Coverage, CoverageCounts, CoverageKind, Meta, MetaLine, SegmentClose},
@@ -92,8 +93,9 @@ pub fn read(run: &RunFiles, window: &Window, questions: &mut [Box<dyn Question>]
                 }
                 Some(Piece::Failed(error)) => {
                     let (file, reason) = (file.path().to_owned(), error.to_string());
-                    let is_altered =
-                        error.get_ref().and_then(|error| error.downcast_ref::<Altered>()).is_some();
+                    let inner = error.get_ref();
+                    let is_altered = Damaged::is(&error)
+                        || inner.and_then(|inner| inner.downcast_ref::<Altered>()).is_some();
                     pass.gap(Gap::anywhere(if is_altered {
                         Cause::Altered { file, reason }
                     } else {

@@ -10,11 +10,12 @@ use std::{
     thread,
 };
 
+use tables::read::Damaged;
 use trace::reader::{MAX_LINE_BYTES, open_content};
 
 use super::{
     exported::{Exported, Lines, unless_damaged},
-    location::Location,
+    location::{Altered, Location},
 };
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -231,7 +232,12 @@ fn read_tables(
         Ok(is_heard) => is_heard?,
         Err(error) => {
             let reason = format!("{}: {error:#}", tables.calls.path().display());
-            sender.send(Piece::Failed(io::Error::other(reason))).ok()?;
+            let error = if error.is::<Damaged>() {
+                io::Error::other(Altered(reason))
+            } else {
+                io::Error::other(reason)
+            };
+            sender.send(Piece::Failed(error)).ok()?;
         }
     }
     for _ in 0..left {

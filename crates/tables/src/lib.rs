@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call_text;
+mod checksum;
 pub mod lines;
 pub mod read;
 pub mod schema;

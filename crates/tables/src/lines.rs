@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use parquet::data_type::ByteArray;
 use serde::Deserialize;
 use trace::{
@@ -26,7 +26,7 @@ use twox_hash::XxHash64;
 
 use crate::{
     call_text::{self, COLUMNS, Nulls, Value, push_call},
-    read::{Chunks, Disk, RowReader, TableReader},
+    read::{Chunks, Damaged, Disk, RowReader, TableReader},
     schema::{CHECKSUM_KEY, LINES, RUN_KEY, SEQUENCE_KEY, TABLE_KEY, VERSION_KEY},
     texts::Texts,
     write::{Finished, Rows, TableFile},
@@ -351,10 +351,9 @@ impl<C: Chunks> Lines<C> {
             if !self.rows.advance()? {
                 self.has_ended = true;
                 checksum_of(&mut self.checksum, &self.text);
-                ensure!(
-                    std::hash::Hasher::finish(&self.checksum) == self.expected,
-                    "the file is damaged: its lines are not those that were written"
-                );
+                if std::hash::Hasher::finish(&self.checksum) != self.expected {
+                    bail!(Damaged("its lines".to_owned()));
+                }
                 return Ok(());
             }
             if let Some(line) = self.rows.text(0) {
@@ -415,7 +414,7 @@ impl<C: Chunks> Read for Lines<C> {
 fn unless_damaged<T>(read: impl FnOnce() -> Result<T>) -> io::Result<T> {
     let result = catch_unwind(AssertUnwindSafe(read));
     let result = result.unwrap_or_else(|_| bail!("the file is damaged"));
-    result.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{error:#}")))
+    result.map_err(Damaged::as_io_error)
 }
 
 #[cfg(test)]

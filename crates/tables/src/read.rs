@@ -1,6 +1,13 @@
 //! Reads the rows of one table, a bounded number of them at a time.
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, BufReader},
+    ops::Range,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -17,7 +24,8 @@ use parquet::{
 use super::{
     Values,
     call_text::CallValues,
-    schema::{Kind, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY},
+    checksum::Checksum,
+    schema::{self, Kind, SCHEMA_VERSION, TABLE_KEY, Table, VERSION_KEY},
 };
 
 const BATCH_ROWS: usize = 4096;
@@ -112,7 +120,7 @@ impl<C: Chunks> TableReader<C> {
             let found = (0..schema.num_columns()).find(|&at| schema.column(at).name() == *name);
             let Some(at) = found else {
                 ensure!(!of_table.is_required, "it has no column {name}");
-                columns.push(Column::new(None, of_table.kind));
+                columns.push(Column::new(None, of_table, None));
                 continue;
             };
             let column = schema.column(at);
@@ -121,7 +129,8 @@ impl<C: Chunks> TableReader<C> {
                 && column.max_rep_level() == 0
                 && column.max_def_level() <= 1;
             ensure!(fits, "its column {name} is of another type than in docs/parquet.md");
-            columns.push(Column::new(Some(at), of_table.kind));
+            let expected = self.told(&Checksum::key(name)).map(str::to_owned);
+            columns.push(Column::new(Some(at), of_table, expected));
         }
         Ok(RowReader {
             file: self.file,
@@ -131,6 +140,33 @@ impl<C: Chunks> TableReader<C> {
             in_batch: 0,
             columns,
         })
+    }
+}
+
+/// What was read is not what was written: none of it is to be trusted.
+#[derive(Debug)]
+pub struct Damaged(pub(crate) String);
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the file is damaged: {} are not those that were written", self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+impl Damaged {
+    /// Of an error on the way to the reader of lines.
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().and_then(|error| error.downcast_ref::<Self>()).is_some()
+    }
+
+    /// An error that [`Self::is`] knows again.
+    pub fn as_io_error(error: anyhow::Error) -> io::Error {
+        match error.downcast::<Self>() {
+            Ok(damaged) => io::Error::new(io::ErrorKind::InvalidData, damaged),
+            Err(error) => io::Error::new(io::ErrorKind::InvalidData, format!("{error:#}")),
+        }
     }
 }
 
@@ -148,7 +184,11 @@ pub struct RowReader<C: Chunks = Disk> {
 }
 
 struct Column {
+    name: &'static str,
     at: Option<usize>,
+    checksum: Checksum,
+    /// What the file says that it is, if it was written by a program that says so.
+    expected: Option<String>,
     reader: Option<ColumnReader>,
     values: Values,
     levels: Vec<i16>,
@@ -165,6 +205,11 @@ impl<C: Chunks> RowReader<C> {
         if self.in_batch == 0 {
             while self.left == 0 {
                 if self.group == self.file.num_row_groups() {
+                    if let Some(Column { name, .. }) =
+                        self.columns.iter().find(|column| !column.is_intact())
+                    {
+                        bail!(Damaged(format!("the values of its column {name}")));
+                    }
                     return Ok(false);
                 }
                 self.next_group()?;
@@ -241,9 +286,24 @@ impl<C: Chunks> CallValues for RowReader<C> {
 }
 
 impl Column {
-    fn new(at: Option<usize>, kind: Kind) -> Self {
-        let (values, levels) = (Values::of(kind), Vec::new());
-        Self { at, reader: None, values, levels, row: 0, value: 0, is_optional: false }
+    fn new(at: Option<usize>, of_table: schema::Column, expected: Option<String>) -> Self {
+        Self {
+            name: of_table.name,
+            at,
+            checksum: Checksum::default(),
+            expected,
+            reader: None,
+            values: Values::of(of_table.kind),
+            levels: Vec::new(),
+            row: 0,
+            value: 0,
+            is_optional: false,
+        }
+    }
+
+    /// Behind the last row.
+    fn is_intact(&self) -> bool {
+        self.expected.as_ref().is_none_or(|expected| *expected == self.checksum.text())
     }
 
     /// Where its values lie in the file.
@@ -275,6 +335,7 @@ impl Column {
             _ => bail!("a column of another type"),
         };
         ensure!(read == rows, "a column has fewer rows than its group");
+        self.checksum.add(&self.values, self.is_optional.then_some(&self.levels));
         Ok(())
     }
 

@@ -26,6 +26,7 @@ use parquet::{
 
 use super::{
     Values,
+    checksum::Checksum,
     schema::{Column, Table},
 };
 
@@ -149,6 +150,8 @@ pub struct TableFile {
     path: PathBuf,
     part: Part,
     writer: SerializedFileWriter<BufWriter<File>>,
+    /// One for each column.
+    checksums: Vec<Checksum>,
     pub rows: Rows,
     written: u64,
 }
@@ -188,7 +191,8 @@ impl TableFile {
             SerializedFileWriter::new(BufWriter::new(file), schema, properties(table, metadata))
                 .with_context(cannot)?;
         let rows = Rows::new(table);
-        Ok(Self { path: path.to_owned(), part, writer, rows, written: 0 })
+        let checksums = table.columns.iter().map(|_| Checksum::default()).collect();
+        Ok(Self { path: path.to_owned(), part, writer, checksums, rows, written: 0 })
     }
 
     /// Writes the rows once there are enough of them.
@@ -214,9 +218,10 @@ impl TableFile {
         }
         let cannot = || format!("cannot write {}", self.path.display());
         let mut group = self.writer.next_row_group().with_context(cannot)?;
-        for (column, values, levels) in &rows.columns {
+        for ((column, values, levels), checksum) in rows.columns.iter().zip(&mut self.checksums) {
             let mut writer = group.next_column()?.expect("the file has the same columns");
             let levels = (!column.is_required).then_some(&levels[..]);
+            checksum.add(values, levels);
             match values {
                 Values::Integers(values) => {
                     writer.typed::<Int64Type>().write_batch(values, levels, None)
@@ -240,6 +245,10 @@ impl TableFile {
 
     pub fn finish(mut self) -> Result<Finished> {
         self.write_rows()?;
+        for ((column, ..), checksum) in self.rows.columns.iter().zip(&self.checksums) {
+            let sum = KeyValue::new(Checksum::key(column.name), checksum.text());
+            self.writer.append_key_value_metadata(sum);
+        }
         let Self { path, part, mut writer, written: rows, .. } = self;
         let cannot = || format!("cannot write {}", path.display());
         writer.finish().with_context(cannot)?;
