@@ -80,6 +80,7 @@ fn look_into(location: &Location, at: impl Fn(&Path) -> Result<Location>) -> Res
     let name = told(schema::RUN_KEY)?.to_owned();
     let segments: Vec<Segment> =
         serde_json::from_str(told(schema::SEGMENTS_KEY)?).context(schema::SEGMENTS_KEY)?;
+    ensure!(!segments.is_empty(), "its metadata names no file that was exported");
     let mut gaps: Vec<Gap> =
         serde_json::from_str(told(schema::GAPS_KEY)?).context(schema::GAPS_KEY)?;
     let meta = meta_of(location.path());

@@ -195,7 +195,10 @@ struct Column {
     /// The next row and value of the batch.
     row: usize,
     value: usize,
+    /// In the file.
     is_optional: bool,
+    /// By the schema.
+    is_required: bool,
 }
 
 impl<C: Chunks> RowReader<C> {
@@ -298,6 +301,7 @@ impl Column {
             row: 0,
             value: 0,
             is_optional: false,
+            is_required: of_table.is_required,
         }
     }
 
@@ -335,6 +339,8 @@ impl Column {
             _ => bail!("a column of another type"),
         };
         ensure!(read == rows, "a column has fewer rows than its group");
+        let has_holes = self.is_optional && self.levels.contains(&0);
+        ensure!(!(self.is_required && has_holes), "a row has no value in the column {}", self.name);
         self.checksum.add(&self.values, self.is_optional.then_some(&self.levels));
         Ok(())
     }
