@@ -89,6 +89,7 @@ pub fn find_chosen(paths: &[PathBuf], choice: &Choice) -> Result<Found> {
             paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
         );
     }
+    pool.keep_one_form();
     pool.choose(choice)?;
     let Pool { by_run, others, not_read, unlisted, .. } = pool;
     let mut runs = others;
@@ -317,6 +318,27 @@ fn opening(file: &Location) -> Option<SegmentOpen> {
     }
 }
 
+/// Of several files of one segment the first is used: one that is whole, if there is one.
+fn put_whole_ones_first(files: &mut [Segment]) {
+    for same in files.chunk_by_mut(|one, other| one.sequence == other.sequence) {
+        if same.len() > 1 && same[0].sequence.is_some() {
+            let whole = same.iter().position(|file| is_whole(&file.location));
+            same[..=whole.unwrap_or(0)].rotate_right(1);
+        }
+    }
+}
+
+/// Whether it can be read up to a closing line.
+fn is_whole(file: &Location) -> bool {
+    let Ok(content) = file.open() else { return false };
+    let mut is_closed = false;
+    for line in Reader::new(content, file.path()) {
+        let Ok(line) = line else { return false };
+        is_closed = matches!(line, Line::Meta(line) if matches!(line.meta, Meta::SegmentClose(_)));
+    }
+    is_closed
+}
+
 /// Sorts the segments of a run, and tells which are missing and which are not used.
 fn of_run(run: &Run, files: Vec<Location>) -> RunFiles {
     let mut files = opened(files);
@@ -331,6 +353,7 @@ fn of_run(run: &Run, files: Vec<Location>) -> RunFiles {
         is_of_run
     });
     files.sort_by(|one, other| (one.sequence, one.path()).cmp(&(other.sequence, other.path())));
+    put_whole_ones_first(&mut files);
     let mut expected = 1;
     files.retain(|file| {
         let sequence = file.sequence.unwrap_or(expected);

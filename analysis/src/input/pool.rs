@@ -1,6 +1,6 @@
 //! What was found, and which runs of it are wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use trace::segment_name::{Run, SegmentName};
@@ -83,6 +83,43 @@ impl Pool {
         Ok(())
     }
 
+    /// A run that is here as segments and exported, or exported twice, is read once: in the form that has
+    /// the most segments.
+    pub(super) fn keep_one_form(&mut self) {
+        let mut most: BTreeMap<String, usize> = BTreeMap::new();
+        let exported = self.others.iter().filter(|run| is_export(run));
+        for run in exported {
+            let count = most.entry(run.name.clone()).or_default();
+            *count = (*count).max(run.files.len());
+        }
+        let not_read = &mut self.not_read;
+        self.by_run.retain(|run, files| {
+            let name = run.to_string();
+            let Some(exported) = most.get(&name) else { return true };
+            if *exported > sequences(files) {
+                not_read
+                    .push(format!("the segments of run {name} (tables of it have more of them)"));
+                return false;
+            }
+            true
+        });
+        let by_run = &self.by_run;
+        self.others.retain(|run| {
+            if !is_export(run) {
+                return true;
+            }
+            let has_segments = by_run.keys().any(|other| other.to_string() == run.name);
+            let is_most = most.get(&run.name) == Some(&run.files.len());
+            if !has_segments && is_most && most.remove(&run.name).is_some() {
+                return true;
+            }
+            let instead =
+                if has_segments { "its segments are read" } else { "other tables of it are" };
+            not_read.push(format!("tables of run {} ({instead})", run.name));
+            false
+        });
+    }
+
     pub(super) fn choose(&mut self, Choice { run: text, is_last }: &Choice) -> Result<()> {
         if let Some(text) = text {
             let others = self.others.iter().map(|run| run.name.clone());
@@ -109,6 +146,19 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+fn is_export(run: &RunFiles) -> bool {
+    run.files.first().is_some_and(|file| file.exported.is_some())
+}
+
+/// How many different segments these are.
+fn sequences(files: &[Location]) -> usize {
+    let sequence = |file: &Location| {
+        let name = file.path().file_name()?.to_str()?;
+        Some(SegmentName::parse(name)?.sequence)
+    };
+    files.iter().filter_map(sequence).collect::<BTreeSet<_>>().len()
 }
 
 /// The latest ones.

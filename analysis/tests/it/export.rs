@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use analysis::{pass::Window, questions::Name};
+use analysis::{input, pass::Window, questions::Name};
 use serde_json::Value;
 
 use super::{ask, data, gaps, random::Random, scene::Scene};
@@ -91,6 +91,34 @@ fn answers_from_tables_are_those_from_the_lines() {
     assert_eq!(found(), expected);
 }
 
+#[test]
+fn a_run_that_is_here_in_two_forms_is_answered_once_from_the_one_that_has_more_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (traces, out) = (directory.path().join("traces"), directory.path().join("tables"));
+    fs::create_dir(&traces).unwrap();
+    Scene::new(3, 4, 30).write(&traces);
+    export(&[&traces], &out);
+    export(&[&traces], &directory.path().join("again"));
+    let calls = || {
+        let answers = ask(&[directory.path()], &[Name::Summary], &Window::default());
+        assert_eq!(answers.len(), 1);
+        answers[0]["figures"]["calls"].clone()
+    };
+    let not_read = || input::find(&[directory.path().to_owned()]).unwrap().not_read;
+    let expected = calls();
+    assert_eq!(expected["grade"], "exact");
+    let name = "node_20261124T042800.642Z";
+    assert_eq!(
+        not_read(),
+        [(); 2].map(|()| format!("tables of run {name} (its segments are read)"))
+    );
+    fs::remove_file(traces.join(super::scene::segment_name(2))).unwrap();
+    assert_eq!(calls(), expected);
+    let told = not_read();
+    assert!(told[0].starts_with(&format!("the segments of run {name} (tables of it")), "{told:?}");
+    assert_eq!(told[1], format!("tables of run {name} (other tables of it are)"));
+}
+
 /// What a trace lacks is in its tables too: figures read back have the grade that they had.
 #[test]
 fn what_a_trace_lacks_it_lacks_as_tables_too() {
@@ -173,7 +201,7 @@ fn damaged_tables_are_told() {
             bad[at] ^= 1 << random.below(8);
         }
         fs::write(&file, &bad).unwrap();
-        let found = analysis::input::find(std::slice::from_ref(&out)).unwrap();
+        let found = input::find(std::slice::from_ref(&out)).unwrap();
         assert_eq!(found.runs.len(), 1);
         for run in &found.runs {
             let settings = analysis::questions::Settings::default();

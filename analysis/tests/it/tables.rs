@@ -67,6 +67,32 @@ fn answers_from_tables_and_lines_together_are_those_from_lines() {
 }
 
 #[test]
+fn of_two_files_of_a_segment_the_whole_one_is_used_whatever_its_form() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let scene = Scene::new(3, 3, 30);
+    scene.write(root);
+    let figures = || {
+        let answer = ask(&[root], &[Name::Summary], &Window::default()).remove(0);
+        (answer["figures"]["calls"].clone(), gaps(&answer))
+    };
+    let (expected, whole) = figures();
+    assert!(whole.is_empty(), "{whole:?}");
+    let table = become_table(root, 2);
+    let lines = root.join(segment_name(2));
+    for cut in [scene.segments[1][..5].concat(), "x".to_owned()] {
+        fs::write(&lines, cut).unwrap();
+        let (found, gaps) = figures();
+        assert_eq!((&found, gaps.len()), (&expected, 1), "{gaps:?}");
+        assert!(gaps[0].contains(&lines.display().to_string()), "{gaps:?}");
+    }
+    // The same the other way round.
+    fs::write(&lines, scene.segments[1].concat()).unwrap();
+    fs::write(&table, "PAR1").unwrap();
+    assert_eq!(figures().0, expected);
+}
+
+#[test]
 fn a_table_is_read_by_its_path_and_told_where_its_name_is_another() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
