@@ -20,6 +20,7 @@ pub(crate) struct Measurement {
     start: Instant,
     wall_start: Timestamp,
     connect: Option<Duration>,
+    handshake: Option<Duration>,
     connecting_since: Option<Instant>,
     sending: Option<Duration>,
     retried: bool,
@@ -44,6 +45,7 @@ impl Measurement {
             start: Instant::now(),
             wall_start: Timestamp::now(),
             connect: None,
+            handshake: None,
             connecting_since: None,
             sending: None,
             retried: false,
@@ -66,8 +68,10 @@ impl Measurement {
         self.connecting_since = Some(Instant::now());
     }
 
-    pub(crate) fn end_connecting(&mut self) {
+    /// With the time that the handshake of TLS took of it.
+    pub(crate) fn end_connecting(&mut self, handshake: Option<Duration>) {
         self.connect = self.connecting_since.take().map(|since| since.elapsed());
+        self.handshake = handshake;
     }
 
     /// The clock of the request starts here.
@@ -154,12 +158,12 @@ impl Measurement {
         index: u32,
         request_id: String,
         prompt: String,
-        outcome: Result<(), RequestError>,
+        failure: Option<Failure>,
         ended: Instant,
     ) -> Measured {
         let ended = self.offset(ended);
         let waited = self.start.saturating_duration_since(self.due);
-        let e2e = if outcome.is_ok() { self.last_choice.unwrap_or(ended) } else { ended };
+        let e2e = if failure.is_none() { self.last_choice.unwrap_or(ended) } else { ended };
         let said_something = !self.text.is_empty() || !self.reasoning.is_empty();
         // A server that counts zero tokens of a text has not counted.
         let output_tokens =
@@ -177,11 +181,13 @@ impl Measurement {
             start_unix_ns: unix_nanoseconds(self.wall_start),
             queue_ms: milliseconds(waited.saturating_sub(self.connect.unwrap_or_default())),
             connect_ms: self.connect.map(milliseconds),
+            tls_ms: self.handshake.map(milliseconds),
+            server: None,
             send_ms: self.sending.map(milliseconds),
             schedule_lag_ms: None,
             retried: self.retried,
             warmup: false,
-            failure: outcome.err().map(|error| Failure::from(&error)),
+            failure,
             http_status: self.headers.map(|(_, status)| status),
             streamed: self.streamed,
             headers_ms: self.headers.map(|(at, _)| milliseconds(at)),
@@ -355,7 +361,8 @@ mod tests {
             measurement.take_message(message, Duration::from_millis(at));
         }
         let ended = measurement.start + Duration::from_millis(ended);
-        measurement.end(1, "id".to_owned(), "p".to_owned(), outcome, ended).record
+        let failure = outcome.err().map(|error| Failure::from(&error));
+        measurement.end(1, "id".to_owned(), "p".to_owned(), failure, ended).record
     }
 
     #[test]
@@ -491,7 +498,7 @@ mod tests {
         measurement.take_headers(200, Arrival { at: at(140), lag: None });
         let offset = measurement.take_arrival(Arrival { at: at(150), lag: None });
         measurement.take_message(chunk("a", Some("stop")), offset);
-        let record = measurement.end(1, String::new(), String::new(), Ok(()), at(200)).record;
+        let record = measurement.end(1, String::new(), String::new(), None, at(200)).record;
         assert_eq!((record.headers_ms, record.ttft_ms), (Some(90.0), Some(100.0)));
         assert_eq!((record.connect_ms, record.send_ms), (Some(30.0), Some(1.0)));
         assert_eq!((Some(record.queue_ms), Some(record.e2e_ms)), (Some(20.0), Some(100.0)));

@@ -1,7 +1,9 @@
 //! A run's figures as text for people.
 
 use crate::{
-    record::{ClientFigures, Failure, FailureGroup, RequestRecord, RunResult, Summary},
+    record::{
+        ClientFigures, Failure, FailureGroup, RequestRecord, RunResult, ServerFigures, Summary,
+    },
     statistics::Distribution,
 };
 
@@ -9,9 +11,12 @@ use crate::{
 pub(crate) fn render(result: &RunResult) -> String {
     let RunResult { settings, summary, notes, requests, client, .. } = result;
     let how = if settings.stream { "streamed" } else { "not streamed" };
-    let (host, port) = (&settings.host, settings.port);
-    let mut lines =
-        vec![format!("{} at {host} port {port}, {}, {how}", settings.model, settings.endpoint)];
+    let place = match &settings.base_urls[..] {
+        [] => format!("{} port {}", settings.host, settings.port),
+        [url] => url.clone(),
+        urls => format!("{} servers", urls.len()),
+    };
+    let mut lines = vec![format!("{} at {place}, {}, {how}", settings.model, settings.endpoint)];
     if let ("single", [request]) = (settings.test.as_str(), &requests[..]) {
         lines.extend(conversation(request));
     }
@@ -53,6 +58,7 @@ pub(crate) fn render(result: &RunResult) -> String {
             let values = percentiles.iter().map(|(name, value)| format!("{name} {value:.2}"));
             lines.push(format!("{name:<15} {}", values.collect::<Vec<_>>().join("  ")));
         }
+        lines.extend(summary.servers.iter().flat_map(server_lines));
         lines.extend(client.as_ref().map(|client| client_line(client, summary.connect_ms)));
     }
     for group in &summary.failures {
@@ -109,6 +115,18 @@ fn client_line(client: &ClientFigures, connect: Option<Distribution>) -> String 
         p99("read lag", client.receive_lag_ms),
     ];
     format!("this client     {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+/// One of several servers.
+fn server_lines(figures: &ServerFigures) -> Vec<String> {
+    let ServerFigures { server, requests, failed, ttft_ms, tpot_ms, e2e_ms } = figures;
+    let mut lines = vec![
+        String::new(),
+        format!("server      {server}: {} of {requests} succeeded", requests - failed),
+    ];
+    let rows = [("TTFT ms", ttft_ms), ("TPOT ms", tpot_ms), ("end to end ms", e2e_ms)];
+    lines.extend(rows.map(|(name, distribution)| row(name, cells(*distribution))));
+    lines
 }
 
 fn distributions(summary: &Summary) -> Vec<String> {
