@@ -169,7 +169,26 @@ pub struct ClientFigures {
     /// How late requests of an open loop left, by this client's doing.
     pub schedule_lag_ms: Option<Distribution>,
     pub clock_resolution_ns: u64,
+    /// Between what the figures are, for all that this client knows.
+    #[serde(default)]
+    pub bounds: FigureBounds,
     pub marks: Vec<String>,
+}
+
+/// Error bars: what this client cannot tell of the times at which bytes left and came. A time is between the kernel's
+/// taking the request and its having the token; the network is part of it, the client is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct FigureBounds {
+    pub ttft_mean_ms: Option<Bounds>,
+    pub tpot_mean_ms: Option<Bounds>,
+    pub output_tokens_per_second: Option<Bounds>,
+}
+
+/// Both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    pub low: f64,
+    pub high: f64,
 }
 
 /// Requests that failed for the same reason.

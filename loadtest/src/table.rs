@@ -2,7 +2,8 @@
 
 use crate::{
     record::{
-        ClientFigures, Failure, FailureGroup, RequestRecord, RunResult, ServerFigures, Summary,
+        Bounds, ClientFigures, Failure, FailureGroup, FigureBounds, RequestRecord, RunResult,
+        ServerFigures, Summary,
     },
     statistics::Distribution,
 };
@@ -60,6 +61,7 @@ pub(crate) fn render(result: &RunResult) -> String {
         }
         lines.extend(summary.servers.iter().flat_map(server_lines));
         lines.extend(client.as_ref().map(|client| client_line(client, summary.connect_ms)));
+        lines.extend(client.as_ref().and_then(|client| bounds_line(&client.bounds)));
     }
     for group in &summary.failures {
         lines.push(String::new());
@@ -100,6 +102,20 @@ fn conversation(request: &RequestRecord) -> impl Iterator<Item = String> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// How wrong the figures can be.
+fn bounds_line(bounds: &FigureBounds) -> Option<String> {
+    let between = |name: &str, bounds: Option<Bounds>, decimals: usize| {
+        bounds.map(|Bounds { low, high }| format!("{name} {low:.decimals$} to {high:.decimals$}"))
+    };
+    let parts = [
+        between("TTFT mean", bounds.ttft_mean_ms, 3),
+        between("TPOT mean", bounds.tpot_mean_ms, 3),
+        between("tokens/s", bounds.output_tokens_per_second, 1),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("error bars      {}", parts.join(", ")))
 }
 
 /// What of the figures may be the client's, in one line.

@@ -209,8 +209,7 @@ impl Loop {
             match connection.send_token() {
                 Ok(Sent::More(due)) => self.due.push(Reverse((due, number))),
                 Ok(Sent::Last(served)) => {
-                    let mut all =
-                        self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut all = self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
                     all.push(served);
                 }
                 Err(_) => drop(self.connections.remove(&number)),
@@ -239,7 +238,7 @@ impl Connection {
     /// When the first token of a request is due whose last bytes came.
     fn read(&mut self, delays: Delays) -> Result<Option<Instant>> {
         let mut came = None;
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = vec![0; 64 << 10];
         let mut control = cmsg_space!(TimeSpec);
         loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -421,8 +420,7 @@ mod tests {
 
     #[test]
     fn tokens_come_when_they_are_due_and_are_noted() {
-        let delays =
-            Delays { first: Duration::from_millis(30), each: Duration::from_millis(10) };
+        let delays = Delays { first: Duration::from_millis(30), each: Duration::from_millis(10) };
         let server = ReferenceServer::start(delays).unwrap();
         let mut tcp = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
         let began = now();

@@ -201,7 +201,13 @@ impl Response {
             Some(decoder) => decoder.decoded(),
             None => &self.connection.buffer[range],
         };
-        Ok(Some((bytes, self.connection.stream.stamped().arrival())))
+        let mut arrival = self.connection.stream.stamped().arrival();
+        // What ends a read has its stamp. What TLS has read and not yet given is not seen here.
+        let is_last = self.connection.unread.len() <= "\r\n".len();
+        if is_last && arrival.lag.is_some() && matches!(self.connection.stream, Stream::Plain(_)) {
+            arrival.earliest = arrival.at;
+        }
+        Ok(Some((bytes, arrival)))
     }
 
     /// Where the next piece is among what was read, as it came.
