@@ -103,8 +103,18 @@ impl Stamped {
     fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Self { tcp, control, arrival, read_before, .. } = self;
         let began = Instant::now();
-        let (count, stamp) =
-            tcp.try_io(Interest::READABLE, || receive(tcp.as_raw_fd(), buffer, control))?;
+        let mut received = None;
+        let ready = tcp.try_io(Interest::READABLE, || {
+            let (count, _) = *received.insert(receive(tcp.as_raw_fd(), buffer, control)?);
+            // A short read took all there was. Saying so spares a second one, that would find nothing.
+            if (1..buffer.len()).contains(&count) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        let Some((count, stamp)) = received else {
+            return Err(ready.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into()));
+        };
         let (now, wall) = both_clocks();
         let lag = stamp
             .and_then(|stamp| wall.duration_since(UNIX_EPOCH + stamp).ok())
