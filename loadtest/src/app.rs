@@ -26,6 +26,7 @@ use crate::{
     run::{self, Finished, Load, Warmup},
     summary::{goodput, percentiles, summarise},
     table,
+    target::Target,
 };
 
 /// How a run that left a result went.
@@ -40,8 +41,7 @@ pub enum Outcome {
 
 /// An error is a run that could not take place, or left no result.
 pub async fn execute(plan: Plan) -> Result<Outcome> {
-    let client =
-        Client::new(plan.target.clone(), plan.options.clone()).await.map_err(with_advice)?;
+    let client = Client::new(&plan.targets, plan.options.clone()).await.map_err(with_advice)?;
     let mut notes = Vec::new();
     let model = match plan.model.clone() {
         Some(model) => model,
@@ -113,7 +113,8 @@ fn collect(plan: &Plan, result: &RunResult, bench: &BTreeMap<String, Value>) -> 
 }
 
 async fn choose_model(client: &Client, notes: &mut Vec<String>) -> Result<String> {
-    let models = client.models().await.map_err(with_advice)?;
+    let explained = |error| Error::msg(table::explain(&client.failure(&error)));
+    let models = client.models().await.map_err(explained)?;
     let chosen = models.first().cloned().ok_or_else(|| with_advice(RequestError::NoModel))?;
     if models.len() > 1 {
         notes.push(format!(
@@ -162,8 +163,10 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
     let sent = u32::try_from(summary.requests).unwrap_or(u32::MAX);
     let settings = Settings {
         test: plan.test.name().to_owned(),
-        host: plan.target.host().to_owned(),
-        port: plan.target.port(),
+        host: plan.targets[0].host().to_owned(),
+        port: plan.targets[0].port(),
+        base_urls: plan.targets.iter().filter(|target| target.is_url()).map(Target::url).collect(),
+        header_names: options.headers.names(),
         endpoint: options.api.path().to_owned(),
         model,
         stream: options.stream,

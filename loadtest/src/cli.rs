@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{lengths::Length, pace::Arrivals, slo::Slo, target::parse_host};
+use crate::{headers::Secret, lengths::Length, pace::Arrivals, slo::Slo, target::parse_host};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,7 +63,7 @@ pub struct Cli {
 pub enum Command {
     /// Send one prompt; show its answer and its latency
     #[command(after_help = SINGLE_EXAMPLES)]
-    Single(Common),
+    Single(Box<Common>),
     /// Send many prompts, one after another or several at once; show percentiles and throughput
     #[command(after_help = BATCH_EXAMPLES)]
     Batch(Box<Batch>),
@@ -78,6 +78,15 @@ pub struct Common {
     /// Port of the server; 30800 is the NodePort of the service vllm-api
     #[arg(long, default_value_t = 30800, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
+    /// Address of the server as a URL, as in https://vllm.example.com/prefix; repeated, the servers take turns
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
+    pub base_url: Vec<String>,
+    /// PEM file with the authorities to trust over https [default: those of this machine]
+    #[arg(long, value_name = "FILE", requires = "base_url")]
+    pub ca: Option<PathBuf>,
+    /// Header to send with each request, as in 'X-Tenant: a'; may be repeated. Its value is shown nowhere
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<Secret>,
     /// Model to ask for; without it, the first one that the server lists at /v1/models
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: Option<String>,
@@ -99,9 +108,13 @@ pub struct Common {
     /// Longest time for one request
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_seconds)]
     pub timeout: Duration,
-    /// Key, if the server was started with --api-key
+    /// Key, if the server was started with --api-key. Other users of this machine see it among the processes: better
+    /// set the variable, or give --api-key-file
     #[arg(long, value_name = "KEY", env = "VLLM_API_KEY", hide_env_values = true)]
-    pub api_key: Option<String>,
+    pub api_key: Option<Secret>,
+    /// File that holds the key
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
     /// Directory for the result file; created if absent
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,

@@ -1,27 +1,30 @@
-//! One HTTP client for one server: lists its models and runs measured requests.
+//! One HTTP client for one server, or several: lists their models and runs measured requests.
 
+mod endpoint;
 mod exchange;
 mod failure;
 mod pool;
 mod stream;
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{sync::OnceCell, time};
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
     error::{Phase, RequestError},
-    http::{Method, Request, Response, Stamping},
+    headers::Headers,
+    http::{Method, Response, Stamping},
     measurement::{Measured, Measurement},
     prompts::Prompt,
     protocol::{self, Api, Generation},
+    record::Failure,
     target::Target,
 };
-use pool::Pool;
+use endpoint::Endpoint;
 
 const MAX_CONNECT: Duration = Duration::from_secs(10);
 /// How long to wait for the end of a body whose content is complete, so that its connection can be used again.
@@ -36,7 +39,9 @@ pub struct Options {
     pub ignore_eos: bool,
     /// For each request, from its start to its end.
     pub timeout: Duration,
-    pub api_key: Option<String>,
+    pub headers: Headers,
+    /// Needed by servers that are spoken to over TLS.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// One request of a run.
@@ -50,18 +55,14 @@ pub struct Order<'a> {
     pub due: Instant,
 }
 
-/// Connections are kept and used again, and the host name is resolved once. Neither is part of what is measured: the
+/// Connections are kept and used again, and host names are resolved once. Neither is part of what is measured: the
 /// clock of a request starts when its bytes leave.
 #[derive(Debug)]
 pub struct Client {
-    target: Target,
+    /// Each takes its turn. Not empty.
+    endpoints: Vec<Endpoint>,
     options: Options,
-    /// As the `Authorization` header wants it.
-    authorization: Option<String>,
-    host: String,
-    addresses: Vec<SocketAddr>,
     connect_limit: Duration,
-    pool: Pool,
     shared: Arc<Shared>,
 }
 
@@ -73,115 +74,135 @@ struct Shared {
 }
 
 impl Client {
-    /// Resolves the host name; connects only with the first request.
-    pub async fn new(target: Target, options: Options) -> Result<Self, RequestError> {
+    /// Resolves the host names; connects only with the first request. `targets` is not empty.
+    pub async fn new(targets: &[Target], options: Options) -> Result<Self, RequestError> {
         // Shorter than the limit of a request, so that the two can be told apart.
         let connect_limit = options.timeout.mul_f64(0.9).min(MAX_CONNECT);
-        let lookup = tokio::net::lookup_host((target.host(), target.port()));
-        let addresses = match time::timeout(connect_limit, lookup).await {
-            Ok(Ok(addresses)) => addresses.collect(),
-            Ok(Err(error)) => return Err(failure::of_lookup(&target, &error)),
-            Err(_) => {
-                return Err(RequestError::Timeout {
-                    limit: connect_limit,
-                    waiting_for: Phase::Connection,
-                });
-            }
-        };
-        Ok(Self {
-            authorization: options.api_key.as_ref().map(|key| format!("Bearer {key}")),
-            host: target.to_string(),
-            target,
-            options,
-            addresses,
-            connect_limit,
-            pool: Pool::default(),
-            shared: Arc::new(Shared { _stamping: Stamping::start(), available: OnceCell::new() }),
-        })
+        let mut endpoints = Vec::new();
+        for target in targets {
+            endpoints.push(Endpoint::new(target.clone(), &options, connect_limit).await?);
+        }
+        let shared = Shared { _stamping: Stamping::start(), available: OnceCell::new() };
+        Ok(Self { endpoints, options, connect_limit, shared: Arc::new(shared) })
     }
 
     /// The same, with connections of its own: they belong to the thread that opened them.
     #[must_use]
     pub fn for_another_thread(&self) -> Self {
         Self {
-            target: self.target.clone(),
+            endpoints: self.endpoints.iter().map(Endpoint::for_another_thread).collect(),
             options: self.options.clone(),
-            authorization: self.authorization.clone(),
-            host: self.host.clone(),
-            addresses: self.addresses.clone(),
             connect_limit: self.connect_limit,
-            pool: Pool::default(),
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// The models the server serves, in its order.
+    /// The models that the first server serves, in its order.
     pub async fn models(&self) -> Result<Vec<String>, RequestError> {
-        let limit = self.options.timeout;
-        time::timeout(limit, self.ask_for_models())
-            .await
-            .unwrap_or(Err(RequestError::Timeout { limit, waiting_for: Phase::Headers }))
+        self.models_of(&self.endpoints[0]).await
+    }
+
+    /// As people read it, without the secrets that a server may have repeated.
+    pub fn failure(&self, error: &RequestError) -> Failure {
+        let Failure { kind, message, detail, advice } = Failure::from(error);
+        let headers = &self.options.headers;
+        let detail = detail.map(|detail| headers.hide_in(&detail));
+        Failure { kind, message: headers.hide_in(&message), detail, advice }
     }
 
     /// Runs one request to its end and records it, whatever that end is.
     pub async fn run(&self, order: Order<'_>) -> Measured {
         let Order { index, request_id, model, prompt, due } = order;
-        let Options { api, stream, max_tokens, ignore_eos, timeout, api_key: _ } = self.options;
+        let Options { api, stream, max_tokens, ignore_eos, timeout, .. } = self.options;
+        let endpoint = &self.endpoints[(index.max(1) as usize - 1) % self.endpoints.len()];
         let max_tokens = prompt.max_tokens.unwrap_or(max_tokens);
         let prompt = prompt.text;
         let body = Generation { api, model, prompt: &prompt, max_tokens, ignore_eos, stream }
             .body()
             .to_string();
-        let request =
-            self.request(Method::Post, api.path(), &[("X-Request-Id", &request_id)], &body);
+        let id = ("X-Request-Id", request_id.as_str());
+        let request = self.request(endpoint, Method::Post, api.path(), Some(id), &body);
 
         let mut measurement = Measurement::start(stream, due);
-        let exchanged = time::timeout(timeout, self.exchange(&request, &mut measurement)).await;
+        let exchange = self.exchange(endpoint, &request, &mut measurement);
+        let exchanged = time::timeout(timeout, exchange).await;
         let ended = Instant::now();
         let outcome = match exchanged {
             Ok(Ok(response)) => {
-                self.drain(response).await;
+                endpoint.drain(response).await;
                 Ok(())
             }
-            Ok(Err(error)) => Err(self.with_available_models(error, model).await),
+            Ok(Err(error)) => Err(self.with_available_models(endpoint, error, model).await),
             Err(_) => {
                 Err(RequestError::Timeout { limit: timeout, waiting_for: measurement.phase() })
             }
         };
-        measurement.end(index, request_id, prompt, outcome, ended)
+        let failure = outcome.err().map(|error| self.failure(&error));
+        let mut measured = measurement.end(index, request_id, prompt, failure, ended);
+        if self.endpoints.len() > 1 {
+            measured.record.server = Some(endpoint.target.url());
+        }
+        measured
     }
 
-    async fn ask_for_models(&self) -> Result<Vec<String>, RequestError> {
-        let request = self.request(Method::Get, "/v1/models", &[], "");
-        let mut response =
-            self.send(&request, &mut Measurement::start(false, Instant::now())).await?;
-        self.expect_ok(&mut response).await?;
-        let body = self.whole_body(&mut response).await?;
-        self.pool.put(response);
+    async fn models_of(&self, endpoint: &Endpoint) -> Result<Vec<String>, RequestError> {
+        let limit = self.options.timeout;
+        time::timeout(limit, self.ask_for_models(endpoint))
+            .await
+            .unwrap_or(Err(RequestError::Timeout { limit, waiting_for: Phase::Headers }))
+    }
+
+    async fn ask_for_models(&self, endpoint: &Endpoint) -> Result<Vec<String>, RequestError> {
+        let body = self.get(endpoint, "/v1/models").await?;
         protocol::parse_models(&body)
             .map_err(|reason| RequestError::MalformedResponse { reason, excerpt: None })
     }
 
-    fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
-        let mut headers = headers.to_vec();
-        headers.extend(self.authorization.as_deref().map(|value| ("Authorization", value)));
-        Request { method, path, host: &self.host, headers: &headers, body }.to_bytes()
+    async fn get(&self, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>, RequestError> {
+        let request = self.request(endpoint, Method::Get, path, None, "");
+        let mut measurement = Measurement::start(false, Instant::now());
+        let mut response = self.send(endpoint, &request, &mut measurement).await?;
+        self.expect_ok(&mut response).await?;
+        let body = self.whole_body(&mut response).await?;
+        endpoint.pool.put(response);
+        Ok(body)
+    }
+
+    fn request(
+        &self,
+        endpoint: &Endpoint,
+        method: Method,
+        path: &str,
+        id: Option<(&str, &str)>,
+        body: &str,
+    ) -> Vec<u8> {
+        let added =
+            self.options.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
+        let headers: Vec<_> = id.into_iter().chain(added).collect();
+        endpoint.request(method, path, &headers, body)
     }
 
     /// A server says 404 both for an unknown model and for an unknown path; only the first names the model.
-    async fn with_available_models(&self, error: RequestError, model: &str) -> RequestError {
+    async fn with_available_models(
+        &self,
+        endpoint: &Endpoint,
+        error: RequestError,
+        model: &str,
+    ) -> RequestError {
         match error {
             RequestError::Status { status: 404, message }
                 if message.contains("model") && message.contains(model) =>
             {
-                let ask = || async { self.models().await.ok() };
+                let ask = || async { self.models_of(endpoint).await.ok() };
                 let available = self.shared.available.get_or_init(ask).await.clone();
                 RequestError::ModelNotFound { model: model.to_owned(), available }
             }
             other => other,
         }
     }
+}
 
+impl Endpoint {
     /// A connection is used again only when its body has been read to the end.
     async fn drain(&self, mut response: Response) {
         let deadline = Instant::now() + END_OF_BODY;

@@ -9,7 +9,7 @@ use nix::time::ClockId;
 
 use crate::{
     measurement::Measured,
-    record::ClientFigures,
+    record::{Bounds, ClientFigures, FigureBounds},
     statistics::{Distribution, rounded},
 };
 
@@ -98,12 +98,46 @@ pub(crate) fn of(observations: &Observations<'_>) -> ClientFigures {
             counted().filter_map(|measured| measured.record.schedule_lag_ms),
         ),
         clock_resolution_ns: u64::try_from(resolution.as_nanos()).unwrap_or(u64::MAX),
+        bounds: bounds(measured),
         marks: Vec::new(),
     };
     let is_long = usages.iter().any(|usage| usage.wall >= SHORTEST);
     let time_of_token = Distribution::of(counted().filter_map(|measured| measured.record.tpot_ms));
     figures.marks = marks(&figures, is_long, time_of_token.map(|tpot| tpot.p50));
     figures
+}
+
+/// Of the figures of the summary, which are over the requests that succeeded and are no warm-up.
+fn bounds(measured: &[Measured]) -> FigureBounds {
+    let succeeded = || measured.iter().filter(|it| !it.record.warmup && it.record.succeeded());
+    let mean = |of: fn(&Measured) -> Option<(f64, f64)>| {
+        let (mut low, mut high, mut count) = (0.0, 0.0, 0.0);
+        for (lower, upper) in succeeded().filter_map(of) {
+            (low, high, count) = (low + lower, high + upper, count + 1.0);
+        }
+        // Rounding the figure must not put it outside.
+        let (down, up) = ((low / count * 1e3).floor() / 1e3, (high / count * 1e3).ceil() / 1e3);
+        (count > 0.0).then_some(Bounds { low: down, high: up })
+    };
+    let tokens: Option<u64> = succeeded().map(|it| it.record.output_tokens).sum();
+    let counted = || measured.iter().filter(|it| !it.record.warmup);
+    let first = counted().min_by_key(|it| it.began);
+    let rate = first.zip(tokens).and_then(|(first, tokens)| {
+        let (latest_start, start) = (first.began + first.bounds.sending, first.began);
+        let end = counted().map(|it| it.began + it.took).max()?;
+        let earliest_end = counted().map(|it| it.began + it.bounds.earliest_end).max()?;
+        let rate = |wall: Duration| tokens as f64 / wall.as_secs_f64();
+        let longest = rate(end.saturating_duration_since(start));
+        let shortest = rate(earliest_end.saturating_duration_since(latest_start));
+        let bounds =
+            Bounds { low: (longest * 1e3).floor() / 1e3, high: (shortest * 1e3).ceil() / 1e3 };
+        bounds.high.is_finite().then_some(bounds)
+    });
+    FigureBounds {
+        ttft_mean_ms: mean(|it| it.bounds.ttft_ms),
+        tpot_mean_ms: mean(|it| it.bounds.tpot_ms),
+        output_tokens_per_second: rate,
+    }
 }
 
 /// What is beyond the limits within which the figures are the server's.
@@ -153,6 +187,7 @@ mod tests {
             send_ms: Distribution::of([0.01]),
             schedule_lag_ms: Distribution::of([0.1]),
             clock_resolution_ns: 1,
+            bounds: FigureBounds::default(),
             marks: vec![],
         }
     }

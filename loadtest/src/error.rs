@@ -11,7 +11,7 @@ use crate::target::Target;
 pub enum RequestError {
     /// The host name has no address.
     Resolve {
-        host: String,
+        target: Target,
         reason: String,
     },
     /// Nothing listens at the address.
@@ -20,6 +20,11 @@ pub enum RequestError {
     },
     /// Any other failure to connect.
     Connect {
+        target: Target,
+        reason: String,
+    },
+    /// The server is there, and no connection over TLS came about.
+    Tls {
         target: Target,
         reason: String,
     },
@@ -85,6 +90,7 @@ impl RequestError {
             Self::Resolve { .. } => "dns",
             Self::Refused { .. } => "connection_refused",
             Self::Connect { .. } => "connect",
+            Self::Tls { .. } => "tls",
             Self::Timeout { .. } => "timeout",
             Self::Transport { .. } => "transport",
             Self::Status { .. } => "http_status",
@@ -113,14 +119,17 @@ impl RequestError {
 impl fmt::Display for RequestError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve { host, reason } => {
-                write!(formatter, "cannot resolve the host name {host}: {reason}")
+            Self::Resolve { target, reason } => {
+                write!(formatter, "cannot resolve the host name {}: {reason}", target.host())
             }
             Self::Refused { target } => {
                 write!(formatter, "cannot connect to {target}: connection refused")
             }
             Self::Connect { target, reason } => {
                 write!(formatter, "cannot connect to {target}: {reason}")
+            }
+            Self::Tls { target, reason } => {
+                write!(formatter, "cannot speak TLS with {target}: {reason}")
             }
             Self::Timeout { limit, waiting_for } => {
                 write!(
@@ -230,7 +239,7 @@ mod tests {
     #[test]
     fn a_dns_failure_names_the_host() {
         let error = RequestError::Resolve {
-            host: "gpu7".to_owned(),
+            target: Target::new("gpu7", 80).unwrap(),
             reason: "Name or service not known".to_owned(),
         };
         assert_eq!(

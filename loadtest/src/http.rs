@@ -5,14 +5,17 @@
 
 mod body;
 mod connection;
+mod encoding;
 mod head;
 mod stamped;
+mod tls;
 
 use std::{fmt, io};
 
 pub(crate) use connection::{Connection, Response};
 pub(crate) use head::{Method, Request};
 pub(crate) use stamped::{Arrival, Departure, Stamping};
+pub(crate) use tls::{Tls, configuration as tls_configuration};
 
 /// Why an answer could not be had, or not to its end.
 #[derive(Debug)]

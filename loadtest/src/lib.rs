@@ -12,6 +12,7 @@ pub mod client;
 mod client_figures;
 mod collected;
 pub mod error;
+pub mod headers;
 mod http;
 pub mod lengths;
 mod measurement;

@@ -20,10 +20,13 @@ pub(crate) struct Measurement {
     start: Instant,
     wall_start: Timestamp,
     connect: Option<Duration>,
+    handshake: Option<Duration>,
     connecting_since: Option<Instant>,
     sending: Option<Duration>,
     retried: bool,
     last_arrival: Duration,
+    earliest: Duration,
+    bounds: Bounds,
     receive_lags: Vec<Option<Duration>>,
     streamed: bool,
     headers: Option<(Duration, u16)>,
@@ -44,10 +47,13 @@ impl Measurement {
             start: Instant::now(),
             wall_start: Timestamp::now(),
             connect: None,
+            handshake: None,
             connecting_since: None,
             sending: None,
             retried: false,
             last_arrival: Duration::ZERO,
+            earliest: Duration::ZERO,
+            bounds: Bounds::default(),
             receive_lags: Vec::new(),
             streamed,
             headers: None,
@@ -66,8 +72,10 @@ impl Measurement {
         self.connecting_since = Some(Instant::now());
     }
 
-    pub(crate) fn end_connecting(&mut self) {
+    /// With the time that the handshake of TLS took of it.
+    pub(crate) fn end_connecting(&mut self, handshake: Option<Duration>) {
         self.connect = self.connecting_since.take().map(|since| since.elapsed());
+        self.handshake = handshake;
     }
 
     /// The clock of the request starts here.
@@ -90,6 +98,7 @@ impl Measurement {
     pub(crate) fn take_arrival(&mut self, arrival: Arrival) -> Duration {
         self.receive_lags.push(arrival.lag);
         self.last_arrival = self.offset(arrival.at);
+        self.earliest = self.offset(arrival.earliest).min(self.last_arrival);
         self.last_arrival
     }
 
@@ -113,8 +122,14 @@ impl Measurement {
             self.last_choice = Some(at);
         }
         let Some(choice) = choice else { return };
+        self.bounds.end = self.earliest;
         if self.streamed {
+            let before = self.chunks.at.len();
             self.chunks.take(&choice, self.last_choice.is_none(), at);
+            if self.chunks.at.len() > before {
+                self.bounds.last_token = self.earliest;
+                self.bounds.first_token.get_or_insert(self.earliest);
+            }
         }
         self.last_choice = Some(at);
         self.text.push_str(&choice.text);
@@ -154,12 +169,12 @@ impl Measurement {
         index: u32,
         request_id: String,
         prompt: String,
-        outcome: Result<(), RequestError>,
+        failure: Option<Failure>,
         ended: Instant,
     ) -> Measured {
         let ended = self.offset(ended);
         let waited = self.start.saturating_duration_since(self.due);
-        let e2e = if outcome.is_ok() { self.last_choice.unwrap_or(ended) } else { ended };
+        let e2e = if failure.is_none() { self.last_choice.unwrap_or(ended) } else { ended };
         let said_something = !self.text.is_empty() || !self.reasoning.is_empty();
         // A server that counts zero tokens of a text has not counted.
         let output_tokens =
@@ -177,11 +192,13 @@ impl Measurement {
             start_unix_ns: unix_nanoseconds(self.wall_start),
             queue_ms: milliseconds(waited.saturating_sub(self.connect.unwrap_or_default())),
             connect_ms: self.connect.map(milliseconds),
+            tls_ms: self.handshake.map(milliseconds),
+            server: None,
             send_ms: self.sending.map(milliseconds),
             schedule_lag_ms: None,
             retried: self.retried,
             warmup: false,
-            failure: outcome.err().map(|error| Failure::from(&error)),
+            failure,
             http_status: self.headers.map(|(_, status)| status),
             streamed: self.streamed,
             headers_ms: self.headers.map(|(at, _)| milliseconds(at)),
@@ -200,7 +217,17 @@ impl Measurement {
             output_text: self.text,
             reasoning_text: self.reasoning,
         };
-        Measured { record, began: self.start, took: e2e, receive_lags: self.receive_lags }
+        let sending = self.sending.unwrap_or_default();
+        let tpot_ms = tokens_of_choice.and_then(|tokens| self.bounds.tpot_ms(&arrivals, tokens));
+        let bounds = AnswerBounds {
+            ttft_ms: self.bounds.first_token.zip(arrivals.first()).map(|(earliest, &at)| {
+                (milliseconds(earliest.saturating_sub(sending)), milliseconds(at))
+            }),
+            tpot_ms,
+            sending,
+            earliest_end: self.bounds.end.min(e2e),
+        };
+        Measured { record, began: self.start, took: e2e, bounds, receive_lags: self.receive_lags }
     }
 }
 
@@ -210,8 +237,37 @@ pub struct Measured {
     pub record: RequestRecord,
     pub began: Instant,
     pub took: Duration,
+    pub bounds: AnswerBounds,
     /// Of each read of the answer; `None` where the kernel did not say when the bytes came.
     pub receive_lags: Vec<Option<Duration>>,
+}
+
+/// Between what its figures are, for all that this client knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct AnswerBounds {
+    pub ttft_ms: Option<(f64, f64)>,
+    pub tpot_ms: Option<(f64, f64)>,
+    /// The request left within this time after the start of its clock.
+    pub sending: Duration,
+    /// The answer did not end before.
+    pub earliest_end: Duration,
+}
+
+/// The earliest times at which parts of an answer may have come.
+#[derive(Debug, Default)]
+struct Bounds {
+    first_token: Option<Duration>,
+    last_token: Duration,
+    end: Duration,
+}
+
+impl Bounds {
+    fn tpot_ms(&self, arrivals: &[Duration], tokens: u64) -> Option<(f64, f64)> {
+        let ([first, .., last], Some(earliest)) = (arrivals, self.first_token) else { return None };
+        let each = |time: Duration| time.as_secs_f64() * 1e3 / (tokens - 1) as f64;
+        let shortest = self.last_token.saturating_sub(*first);
+        (tokens > 1).then(|| (each(shortest), each(last.saturating_sub(earliest))))
+    }
 }
 
 impl From<&RequestError> for Failure {
@@ -355,7 +411,8 @@ mod tests {
             measurement.take_message(message, Duration::from_millis(at));
         }
         let ended = measurement.start + Duration::from_millis(ended);
-        measurement.end(1, "id".to_owned(), "p".to_owned(), outcome, ended).record
+        let failure = outcome.err().map(|error| Failure::from(&error));
+        measurement.end(1, "id".to_owned(), "p".to_owned(), failure, ended).record
     }
 
     #[test]
@@ -488,10 +545,15 @@ mod tests {
         let mut measurement = Measurement::start(true, due);
         measurement.connect = Some(Duration::from_millis(30));
         measurement.take_departure(Departure { began: at(50), ended: at(51) });
-        measurement.take_headers(200, Arrival { at: at(140), lag: None });
-        let offset = measurement.take_arrival(Arrival { at: at(150), lag: None });
+        measurement.take_headers(200, Arrival { at: at(140), earliest: at(140), lag: None });
+        let offset =
+            measurement.take_arrival(Arrival { at: at(150), earliest: at(145), lag: None });
         measurement.take_message(chunk("a", Some("stop")), offset);
-        let record = measurement.end(1, String::new(), String::new(), Ok(()), at(200)).record;
+        let Measured { record, bounds, .. } =
+            measurement.end(1, String::new(), String::new(), None, at(200));
+        // It left within a millisecond, and its token came in the last five.
+        assert_eq!(bounds.ttft_ms, Some((94.0, 100.0)));
+        assert_eq!(bounds.earliest_end, Duration::from_millis(95));
         assert_eq!((record.headers_ms, record.ttft_ms), (Some(90.0), Some(100.0)));
         assert_eq!((record.connect_ms, record.send_ms), (Some(30.0), Some(1.0)));
         assert_eq!((Some(record.queue_ms), Some(record.e2e_ms)), (Some(20.0), Some(100.0)));
@@ -508,12 +570,14 @@ mod tests {
     fn the_phase_follows_the_response() {
         let mut measurement = Measurement::start(true, Instant::now());
         assert_eq!(measurement.phase(), Phase::Headers);
-        measurement.take_headers(200, Arrival { at: Instant::now(), lag: None });
+        measurement
+            .take_headers(200, Arrival { at: Instant::now(), earliest: Instant::now(), lag: None });
         assert_eq!(measurement.phase(), Phase::FirstContent);
         measurement.take_message(chunk("a", None), Duration::ZERO);
         assert_eq!(measurement.phase(), Phase::MoreContent);
         let mut whole = Measurement::start(false, Instant::now());
-        whole.take_headers(200, Arrival { at: Instant::now(), lag: None });
+        whole
+            .take_headers(200, Arrival { at: Instant::now(), earliest: Instant::now(), lag: None });
         assert_eq!(whole.phase(), Phase::Body);
     }
 }

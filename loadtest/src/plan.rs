@@ -2,11 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::{
     cli::{Batch, Command, Common},
     client::Options,
+    headers::Headers,
+    http::tls_configuration,
     pace::Pace,
     prompts::{self, Prompts, Source},
     protocol::Api,
@@ -18,7 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Plan {
     pub test: Test,
-    pub target: Target,
+    /// Not empty.
+    pub targets: Vec<Target>,
     pub options: Options,
     pub model: Option<String>,
     pub load: Load,
@@ -59,7 +62,7 @@ impl Plan {
                     seed: 0,
                     threads: Some(1),
                 };
-                Self::of(Test::Single, common, load)
+                Self::of(Test::Single, *common, load)
             }
             Command::Batch(batch) => {
                 let load = load_of(&batch)?;
@@ -81,6 +84,10 @@ impl Plan {
         let Common {
             host,
             port,
+            base_url,
+            ca,
+            header,
+            api_key_file,
             model,
             prompt: _,
             label,
@@ -93,16 +100,27 @@ impl Plan {
             out,
             json,
         } = common;
-        let target = Target::new(&host, port).map_err(anyhow::Error::msg)?;
-        let api_key = api_key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
-        // The key itself stays out of the message.
-        let printable = api_key.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
-        ensure!(printable, "the API key holds a character that no HTTP header can carry");
+        let mut targets = Vec::new();
+        for url in &base_url {
+            let target = Target::from_url(url).map_err(|reason| anyhow!("--base-url: {reason}"))?;
+            targets.push(target);
+        }
+        if targets.is_empty() {
+            targets.push(Target::new(&host, port).map_err(anyhow::Error::msg)?);
+        }
+        let tls = targets.iter().any(Target::is_tls);
+        ensure!(
+            tls || ca.is_none(),
+            "--ca is for https: give a --base-url that begins with https://"
+        );
+        let tls = if tls { Some(tls_configuration(ca.as_deref())?) } else { None };
+        let headers = Headers::new(&header, api_key.as_ref(), api_key_file.as_deref())?;
         let api = if chat { Api::Chat } else { Api::Completions };
-        let options = Options { api, stream: !no_stream, max_tokens, ignore_eos, timeout, api_key };
+        let stream = !no_stream;
+        let options = Options { api, stream, max_tokens, ignore_eos, timeout, headers, tls };
         Ok(Self {
             test,
-            target,
+            targets,
             options,
             model,
             load,

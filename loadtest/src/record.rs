@@ -39,6 +39,12 @@ pub struct Settings {
     pub test: String,
     pub host: String,
     pub port: u16,
+    /// With `--base-url`: all of them. `host` and `port` are those of the first.
+    #[serde(default)]
+    pub base_urls: Vec<String>,
+    /// Of the headers that were added; their values may be secrets.
+    #[serde(default)]
+    pub header_names: Vec<String>,
     pub endpoint: String,
     pub model: String,
     pub stream: bool,
@@ -114,7 +120,21 @@ pub struct Summary {
     /// With `--percentiles`: of each figure by its name here, by the names of the percentiles.
     #[serde(default)]
     pub percentiles: BTreeMap<String, BTreeMap<String, f64>>,
+    /// The same for each server, where there are several.
+    #[serde(default)]
+    pub servers: Vec<ServerFigures>,
     pub failures: Vec<FailureGroup>,
+}
+
+/// The part of one of several servers in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerFigures {
+    pub server: String,
+    pub requests: usize,
+    pub failed: usize,
+    pub ttft_ms: Option<Distribution>,
+    pub tpot_ms: Option<Distribution>,
+    pub e2e_ms: Option<Distribution>,
 }
 
 /// Answers that kept a service level.
@@ -149,7 +169,26 @@ pub struct ClientFigures {
     /// How late requests of an open loop left, by this client's doing.
     pub schedule_lag_ms: Option<Distribution>,
     pub clock_resolution_ns: u64,
+    /// Between what the figures are, for all that this client knows.
+    #[serde(default)]
+    pub bounds: FigureBounds,
     pub marks: Vec<String>,
+}
+
+/// Error bars: what this client cannot tell of the times at which bytes left and came. A time is between the kernel's
+/// taking the request and its having the token; the network is part of it, the client is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct FigureBounds {
+    pub ttft_mean_ms: Option<Bounds>,
+    pub tpot_mean_ms: Option<Bounds>,
+    pub output_tokens_per_second: Option<Bounds>,
+}
+
+/// Both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    pub low: f64,
+    pub high: f64,
 }
 
 /// Requests that failed for the same reason.
@@ -192,6 +231,12 @@ pub struct RequestRecord {
     /// `null` where a connection was there already.
     #[serde(default)]
     pub connect_ms: Option<f64>,
+    /// How much of that was the handshake of TLS.
+    #[serde(default)]
+    pub tls_ms: Option<f64>,
+    /// The base URL of the server that it was sent to, where there are several.
+    #[serde(default)]
+    pub server: Option<String>,
     /// From its first byte to its last.
     #[serde(default)]
     pub send_ms: Option<f64>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    record::{FailureGroup, Goodput, RequestRecord, Summary},
+    record::{FailureGroup, Goodput, RequestRecord, ServerFigures, Summary},
     slo::Slo,
     statistics::{self, Distribution, rounded},
 };
@@ -53,8 +53,33 @@ pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
         request_output_tokens_per_second: distribution(|record| record.output_tokens_per_second),
         goodput: None,
         percentiles: BTreeMap::new(),
+        servers: servers(&counted),
         failures: group_failures(&counted),
     }
+}
+
+fn servers(records: &[&RequestRecord]) -> Vec<ServerFigures> {
+    let mut of_server: BTreeMap<&str, Vec<&RequestRecord>> = BTreeMap::new();
+    for &record in records {
+        if let Some(server) = &record.server {
+            of_server.entry(server).or_default().push(record);
+        }
+    }
+    let figures = |(server, records): (&str, Vec<&RequestRecord>)| {
+        let distribution = |value: fn(&RequestRecord) -> Option<f64>| {
+            let succeeded = records.iter().filter(|record| record.succeeded());
+            Distribution::of(succeeded.filter_map(|&record| value(record)))
+        };
+        ServerFigures {
+            server: server.to_owned(),
+            requests: records.len(),
+            failed: records.iter().filter(|record| !record.succeeded()).count(),
+            ttft_ms: distribution(|record| record.ttft_ms),
+            tpot_ms: distribution(|record| record.tpot_ms),
+            e2e_ms: distribution(|record| Some(record.e2e_ms)),
+        }
+    };
+    of_server.into_iter().map(figures).collect()
 }
 
 /// What of the run kept the service level.
@@ -155,6 +180,8 @@ mod tests {
             start_unix_ns: 0,
             queue_ms: 0.0,
             connect_ms: None,
+            tls_ms: None,
+            server: None,
             send_ms: None,
             schedule_lag_ms: None,
             retried: false,
@@ -263,6 +290,26 @@ mod tests {
         assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 1);
         records[1].http_status = Some(429);
         assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 2);
+    }
+
+    #[test]
+    fn each_of_several_servers_has_its_figures() {
+        let mut records = [
+            record(1, 10.0, Some(8), None),
+            record(2, 30.0, Some(8), None),
+            record(3, 20.0, Some(8), None),
+            record(4, 1.0, None, Some("busy")),
+        ];
+        for (record, server) in records.iter_mut().zip(["a", "b", "a", "b"]) {
+            record.server = Some(server.to_owned());
+        }
+        let servers = summarise(&records, Duration::from_secs(1)).servers;
+        let seen: Vec<_> = servers
+            .iter()
+            .map(|it| (it.server.as_str(), it.requests, it.failed, it.e2e_ms.unwrap().mean))
+            .collect();
+        assert_eq!(seen, [("a", 2, 0, 15.0), ("b", 2, 1, 30.0)]);
+        assert!(summarise(&[], Duration::ZERO).servers.is_empty());
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! A run's figures as text for people.
 
 use crate::{
-    record::{ClientFigures, Failure, FailureGroup, RequestRecord, RunResult, Summary},
+    record::{
+        Bounds, ClientFigures, Failure, FailureGroup, FigureBounds, RequestRecord, RunResult,
+        ServerFigures, Summary,
+    },
     statistics::Distribution,
 };
 
@@ -9,9 +12,12 @@ use crate::{
 pub(crate) fn render(result: &RunResult) -> String {
     let RunResult { settings, summary, notes, requests, client, .. } = result;
     let how = if settings.stream { "streamed" } else { "not streamed" };
-    let (host, port) = (&settings.host, settings.port);
-    let mut lines =
-        vec![format!("{} at {host} port {port}, {}, {how}", settings.model, settings.endpoint)];
+    let place = match &settings.base_urls[..] {
+        [] => format!("{} port {}", settings.host, settings.port),
+        [url] => url.clone(),
+        urls => format!("{} servers", urls.len()),
+    };
+    let mut lines = vec![format!("{} at {place}, {}, {how}", settings.model, settings.endpoint)];
     if let ("single", [request]) = (settings.test.as_str(), &requests[..]) {
         lines.extend(conversation(request));
     }
@@ -53,7 +59,9 @@ pub(crate) fn render(result: &RunResult) -> String {
             let values = percentiles.iter().map(|(name, value)| format!("{name} {value:.2}"));
             lines.push(format!("{name:<15} {}", values.collect::<Vec<_>>().join("  ")));
         }
+        lines.extend(summary.servers.iter().flat_map(server_lines));
         lines.extend(client.as_ref().map(|client| client_line(client, summary.connect_ms)));
+        lines.extend(client.as_ref().and_then(|client| bounds_line(&client.bounds)));
     }
     for group in &summary.failures {
         lines.push(String::new());
@@ -96,6 +104,20 @@ fn conversation(request: &RequestRecord) -> impl Iterator<Item = String> {
     .flatten()
 }
 
+/// How wrong the figures can be.
+fn bounds_line(bounds: &FigureBounds) -> Option<String> {
+    let between = |name: &str, bounds: Option<Bounds>, decimals: usize| {
+        bounds.map(|Bounds { low, high }| format!("{name} {low:.decimals$} to {high:.decimals$}"))
+    };
+    let parts = [
+        between("TTFT mean", bounds.ttft_mean_ms, 3),
+        between("TPOT mean", bounds.tpot_mean_ms, 3),
+        between("tokens/s", bounds.output_tokens_per_second, 1),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("error bars      {}", parts.join(", ")))
+}
+
 /// What of the figures may be the client's, in one line.
 fn client_line(client: &ClientFigures, connect: Option<Distribution>) -> String {
     let p99 = |name: &str, distribution: Option<Distribution>| {
@@ -109,6 +131,18 @@ fn client_line(client: &ClientFigures, connect: Option<Distribution>) -> String 
         p99("read lag", client.receive_lag_ms),
     ];
     format!("this client     {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+/// One of several servers.
+fn server_lines(figures: &ServerFigures) -> Vec<String> {
+    let ServerFigures { server, requests, failed, ttft_ms, tpot_ms, e2e_ms } = figures;
+    let mut lines = vec![
+        String::new(),
+        format!("server      {server}: {} of {requests} succeeded", requests - failed),
+    ];
+    let rows = [("TTFT ms", ttft_ms), ("TPOT ms", tpot_ms), ("end to end ms", e2e_ms)];
+    lines.extend(rows.map(|(name, distribution)| row(name, cells(*distribution))));
+    lines
 }
 
 fn distributions(summary: &Summary) -> Vec<String> {

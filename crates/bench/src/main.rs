@@ -1,4 +1,4 @@
-//! What tracing costs and how fast traces are read, measured side by side in one run.
+//! What tracing costs, how fast traces are read and how wrong load tests are, measured side by side in one run.
 //!
 //! Goals are told, never enforced: a timing fails no task.
 
@@ -8,6 +8,7 @@ mod analyze;
 mod bpftrace;
 mod goal;
 mod gpu;
+mod loadtest;
 mod pipeline;
 mod place;
 mod probe;
@@ -23,7 +24,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tasks::ctx::Ctx;
 
-/// Measure what tracing costs, which needs root, and how fast traces are read
+/// Measure what tracing costs, which needs root, how fast traces are read, and how wrong load tests are
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 struct Cli {
@@ -38,6 +39,7 @@ enum Bench {
     Gpu(gpu::Gpu),
     Soak(soak::Soak),
     Analyze(analyze::Analyze),
+    Loadtest(loadtest::Loadtest),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +60,6 @@ fn run(Cli { bench }: Cli) -> Result<()> {
         Bench::Gpu(task) => gpu::run(ctx, &task),
         Bench::Soak(task) => soak::run(ctx, &task),
         Bench::Analyze(task) => analyze::run(ctx, &task),
+        Bench::Loadtest(task) => loadtest::run(ctx, &task),
     }
 }

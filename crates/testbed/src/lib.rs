@@ -9,6 +9,7 @@ pub mod cuda;
 pub mod hostile;
 pub mod leaver;
 pub mod libraries;
+pub mod reference;
 pub mod s3;
 pub mod sequence;
 pub mod signatures;

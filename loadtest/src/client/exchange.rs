@@ -3,7 +3,9 @@
 use tokio::time;
 
 use super::{
-    Client, failure,
+    Client,
+    endpoint::Endpoint,
+    failure,
     stream::{EventStream, take_whole, too_long},
 };
 use crate::{
@@ -22,10 +24,11 @@ impl Client {
     /// Succeeds once the answer is complete and proven so.
     pub(super) async fn exchange(
         &self,
+        endpoint: &Endpoint,
         request: &[u8],
         measurement: &mut Measurement,
     ) -> Result<Response, RequestError> {
-        let mut response = self.send(request, measurement).await?;
+        let mut response = self.send(endpoint, request, measurement).await?;
         measurement.take_headers(response.status, response.headers);
         self.expect_ok(&mut response).await?;
         if self.options.stream {
@@ -46,11 +49,12 @@ impl Client {
     /// Sends the request, over a connection that waits for one if there is such, and reads the head of the response.
     pub(super) async fn send(
         &self,
+        endpoint: &Endpoint,
         request: &[u8],
         measurement: &mut Measurement,
     ) -> Result<Response, RequestError> {
         let failed = |error| failure_of(&error, Phase::Headers);
-        if let Some(mut connection) = self.pool.take() {
+        if let Some(mut connection) = endpoint.pool.take() {
             let answer = match connection.send(request).await {
                 Ok(departure) => {
                     measurement.take_departure(departure);
@@ -64,22 +68,28 @@ impl Client {
                 answer => return answer.map_err(failed),
             }
         }
-        let mut connection = self.connect(measurement).await?;
+        let mut connection = self.connect(endpoint, measurement).await?;
         let departure = connection.send(request).await.map_err(failed)?;
         measurement.take_departure(departure);
         connection.receive().await.map_err(failed)
     }
 
-    async fn connect(&self, measurement: &mut Measurement) -> Result<Connection, RequestError> {
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        measurement: &mut Measurement,
+    ) -> Result<Connection, RequestError> {
         measurement.start_connecting();
-        let connection = time::timeout(self.connect_limit, Connection::open(&self.addresses))
+        let Endpoint { target, addresses, tls, .. } = endpoint;
+        let opened = Connection::open(addresses, tls.as_ref());
+        let (connection, handshake) = time::timeout(self.connect_limit, opened)
             .await
             .map_err(|_| RequestError::Timeout {
                 limit: self.connect_limit,
                 waiting_for: Phase::Connection,
             })?
-            .map_err(|error| failure::of_connect(&self.target, &error))?;
-        measurement.end_connecting();
+            .map_err(|error| failure::of_connect(target, &error))?;
+        measurement.end_connecting(handshake);
         Ok(connection)
     }
 
@@ -94,6 +104,10 @@ impl Client {
                     excerpt: None,
                 }),
             };
+        }
+        if let Some(encoding) = &response.encoding {
+            let message = format!("its words are encoded as {encoding}, which was not asked for");
+            return Err(RequestError::Status { status, message });
         }
         let mut body = Vec::new();
         // Words that are cut short are better than none.

@@ -6,18 +6,37 @@ impl RequestError {
     /// What to check or to try, where that is known.
     pub fn advice(&self) -> Option<String> {
         let advice = match self {
-            Self::Resolve { .. } => {
-                "check --host; a name of the cluster resolves only inside the cluster".to_owned()
+            Self::Resolve { target, .. } => {
+                let option = if target.is_url() { "--base-url" } else { "--host" };
+                format!("check {option}; a name of the cluster resolves only inside the cluster")
             }
             Self::Refused { target } => format!(
-                "check --host and --port, and that vLLM is ready: it opens its port only when the model is loaded \
-                 (`kubectl get pods,svc -n vllm-tracing`, `curl http://{target}/health`)"
+                "check {}, and that vLLM is ready: it opens its port only when the model is loaded \
+                 (`kubectl get pods,svc -n vllm-tracing`, `curl {}/health`)",
+                target.given_by(),
+                target.url()
             ),
-            Self::Connect { .. } => {
-                "check --host and --port, and that no firewall is in between".to_owned()
+            Self::Connect { target, .. } => {
+                format!("check {}, and that no firewall is in between", target.given_by())
             }
+            Self::Tls { reason, .. } if reason.contains("not trusted") => {
+                "give the authority's certificate with --ca FILE".to_owned()
+            }
+            Self::Tls { reason, .. } if reason.contains("not TLS") => {
+                "give a --base-url that begins with http://".to_owned()
+            }
+            Self::Tls { reason, .. } if reason.contains("CaUsedAsEndEntity") => {
+                "an authority's certificate cannot be a server's too: sign one of its own, or make it with \
+                 basicConstraints=critical,CA:FALSE"
+                    .to_owned()
+            }
+            Self::Tls { target, .. } => format!(
+                "look at the server's certificate: `openssl s_client -connect {}:{}`",
+                target.host(),
+                target.port()
+            ),
             Self::Timeout { waiting_for: Phase::Connection, .. } => {
-                "check --host and --port; a firewall drops what it does not let through, and so does a server whose \
+                "check the server's address; a firewall drops what it does not let through, and so does a server whose \
                  queue of new connections is full: if others do connect, lower --workers or --rate"
                     .to_owned()
             }
@@ -25,7 +44,8 @@ impl RequestError {
                 "raise --timeout, or lower --max-tokens, --workers or --rate".to_owned()
             }
             Self::Transport { waiting_for: Phase::Headers, .. } => {
-                "check that --port is a plain HTTP port and that the vLLM pod has not restarted"
+                "check that the port is a plain HTTP port (for TLS give --base-url https://...), and that the vLLM pod \
+                 has not restarted"
                     .to_owned()
             }
             Self::Transport { .. } => {
@@ -44,10 +64,13 @@ impl RequestError {
                     .to_owned()
             }
             Self::Status { status: 401 | 403, .. } => {
-                "give the server's key with --api-key or VLLM_API_KEY".to_owned()
+                "give the server's key in VLLM_API_KEY or with --api-key-file".to_owned()
+            }
+            Self::Status { status: 400, message } if message.contains("HTTPS port") => {
+                "the server speaks TLS there: give --base-url https://...".to_owned()
             }
             Self::Status { status: 404, .. } => {
-                "check that --port is that of an OpenAI-compatible server".to_owned()
+                "check that the address is that of an OpenAI-compatible server".to_owned()
             }
             Self::Status { status: 429, .. } => {
                 "the server takes no more for now: lower --workers or --rate".to_owned()
@@ -96,7 +119,7 @@ mod tests {
         let advice = |status, message: &str| {
             RequestError::Status { status, message: message.to_owned() }.advice()
         };
-        assert!(advice(401, "Unauthorized").unwrap().contains("--api-key"));
+        assert!(advice(401, "Unauthorized").unwrap().contains("VLLM_API_KEY"));
         assert!(
             advice(400, "you must provide a chat template").unwrap().contains("leave --chat out")
         );

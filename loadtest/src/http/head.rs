@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{HttpError, body::Body};
 
+const USER_AGENT: &str = concat!("loadtest/", env!("CARGO_PKG_VERSION"));
 /// More headers than any server sends.
 const MAX_HEADERS: usize = 128;
 
@@ -33,14 +34,16 @@ impl Request<'_> {
             Method::Get => "GET",
             Method::Post => "POST",
         };
-        let mut text = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: loadtest/{}\r\nAccept: */*\r\n\
-             Accept-Encoding: identity\r\n",
-            env!("CARGO_PKG_VERSION")
-        );
+        let mut text =
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\n");
         let mut add = |name: &str, value: &str| {
             text.extend([name, ": ", value, "\r\n"]);
         };
+        for (name, value) in [("User-Agent", USER_AGENT), ("Accept", "*/*")] {
+            if !headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+                add(name, value);
+            }
+        }
         for (name, value) in *headers {
             add(name, value);
         }

@@ -29,6 +29,7 @@ pub(crate) struct Stamped {
     tcp: TcpStream,
     control: Vec<u8>,
     arrival: Arrival,
+    read_before: Instant,
     departure: Option<Departure>,
 }
 
@@ -50,6 +51,8 @@ impl Stamping {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
+    /// They did not come before this: later ones may have been read with them, and the stamp is that of the last.
+    pub(crate) earliest: Instant,
     /// From the kernel's stamp to the end of the read; `None` if the kernel gave none, and `at` is the end of the read.
     pub(crate) lag: Option<Duration>,
 }
@@ -66,8 +69,10 @@ impl Stamped {
         tcp.set_nodelay(true)?;
         // Where the kernel gives no stamps, the end of each read has to do.
         let _ = setsockopt(&tcp, ReceiveTimestampns, &true);
-        let arrival = Arrival { at: Instant::now(), lag: None };
-        Ok(Self { tcp, control: cmsg_space!(TimeSpec), arrival, departure: None })
+        let now = Instant::now();
+        let arrival = Arrival { at: now, earliest: now, lag: None };
+        let control = cmsg_space!(TimeSpec);
+        Ok(Self { tcp, control, arrival, read_before: now, departure: None })
     }
 
     /// Of the last read.
@@ -96,18 +101,47 @@ impl Stamped {
     }
 
     fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self { tcp, control, arrival, .. } = self;
-        let (count, stamp) =
-            tcp.try_io(Interest::READABLE, || receive(tcp.as_raw_fd(), buffer, control))?;
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let Self { tcp, control, arrival, read_before, .. } = self;
+        let began = Instant::now();
+        let mut received = None;
+        let ready = tcp.try_io(Interest::READABLE, || {
+            let (count, _) = *received.insert(receive(tcp.as_raw_fd(), buffer, control)?);
+            // A short read took all there was. Saying so spares a second one, that would find nothing.
+            if (1..buffer.len()).contains(&count) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        let Some((count, stamp)) = received else {
+            return Err(ready.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into()));
+        };
+        let (now, wall) = both_clocks();
         let lag = stamp
             .and_then(|stamp| wall.duration_since(UNIX_EPOCH + stamp).ok())
             .filter(|lag| *lag < MAX_LAG);
         let at = lag.and_then(|lag| now.checked_sub(lag)).unwrap_or(now);
         // Bytes come in order, whatever the wall clock does.
-        *arrival = Arrival { at: at.max(arrival.at), lag };
+        // The read before took all that had come until then.
+        *arrival = Arrival { at: at.max(arrival.at), earliest: *read_before, lag };
+        *read_before = began;
         Ok(count)
     }
+}
+
+/// At the same time, as nearly as may be: a thread can lose its core between two readings.
+fn both_clocks() -> (Instant, SystemTime) {
+    const MAX_BETWEEN: Duration = Duration::from_micros(2);
+    const TRIES: u32 = 4;
+    let mut before = Instant::now();
+    for _ in 1..TRIES {
+        let wall = SystemTime::now();
+        let after = Instant::now();
+        if after - before < MAX_BETWEEN {
+            return (before, wall);
+        }
+        before = after;
+    }
+    (before, SystemTime::now())
 }
 
 /// The bytes, and when the last of them came, by the wall clock.
@@ -188,6 +222,7 @@ mod tests {
             let mut client = Stamped::new(TcpStream::connect(address).await.unwrap()).unwrap();
             let (mut server, _) = listener.accept().await.unwrap();
             let _stamping = Stamping::start();
+            let mut last_read = Instant::now();
             let (lag, at, before, after) = loop {
                 let before = Instant::now();
                 server.write_all(b"a").await.unwrap();
@@ -196,7 +231,9 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(50));
                 let mut byte = [0];
                 client.read_exact(&mut byte).await.unwrap();
-                let Arrival { at, lag } = client.arrival();
+                let Arrival { at, earliest, lag } = client.arrival();
+                assert!(earliest <= last_read && earliest <= at);
+                last_read = Instant::now();
                 if let Some(lag) = lag {
                     break (lag, at, before, after);
                 }

@@ -131,7 +131,7 @@ fn other_statuses_repeat_the_servers_message() {
 fn a_status_with_a_known_way_out() {
     let ran = single(|_| Reply::json(401, &json!({ "error": "Unauthorized" })), &[]);
     assert_eq!(ran.failure().message, "the server answered 401: Unauthorized");
-    assert!(ran.stderr.contains("try: give the server's key with --api-key"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("try: give the server's key in VLLM_API_KEY"), "{}", ran.stderr);
     let ran = single(|_| error(400, "you must provide a chat template"), &["--chat"]);
     assert!(
         ran.stderr.contains("try: a base model has no chat template: leave --chat out"),

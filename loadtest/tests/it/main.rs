@@ -15,4 +15,5 @@ mod measured;
 mod pace;
 mod reply;
 mod server;
+mod urls;
 mod usage;

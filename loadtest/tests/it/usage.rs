@@ -35,7 +35,7 @@ fn wrong_usage_exits_with_2_and_names_the_option() {
         (&["single", "--timeout", "0"], "give a positive number of seconds"),
         (&["single", "--port", "0"], "'--port <PORT>'"),
         (&["single", "--port", "70000"], "'--port <PORT>'"),
-        (&["single", "--host", "http://localhost:30800"], "not a URL"),
+        (&["single", "--host", "http://localhost:30800"], "a URL goes to --base-url"),
         (&["single", "--count", "2"], "unexpected argument '--count'"),
         (&["batch", "--prompt", "a", "--prompts", "b"], "cannot be used with"),
         (
