@@ -36,24 +36,32 @@ const LONG: Option<Duration> = Some(Duration::from_secs(120));
 pub(crate) fn diagnose(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     if snapshot.deployment.is_none() {
-        findings.push(Finding::new(
-            "there is no deployment",
-            "nothing is deployed",
-            "cargo xtask deploy",
-            AT_ONCE,
-        ));
+        findings.push(match snapshot.stopping.first() {
+            Some(stopping) => Finding::new(
+                format!("there is no deployment, and the last pod goes: {stopping}"),
+                "the deployment was removed, and its pod ends in order",
+                "`cargo xtask destroy` waits for it, and says what is left",
+                AT_ONCE,
+            ),
+            None => Finding::new(
+                "there is no deployment",
+                "nothing is deployed",
+                "cargo xtask deploy",
+                AT_ONCE,
+            ),
+        });
     }
     findings.extend(pods::claims(snapshot));
     match snapshot.current_pod() {
         Some(pod) => {
             findings.extend(pods::scheduling(pod));
-            findings.extend(pods::sandbox(pod, &snapshot.events));
+            findings.extend(pods::sandbox(pod, snapshot));
             findings.extend(pod.containers().filter_map(|container| {
                 let log = snapshot.logs.get(&container.name).map_or("", String::as_str);
-                containers::finding(container, log, &snapshot.events)
+                containers::finding(container, log, &snapshot.events_of(&pod.metadata))
             }));
         }
-        None => findings.extend(pods::creation(&snapshot.events)),
+        None => findings.extend(pods::creation(snapshot)),
     }
     findings
 }

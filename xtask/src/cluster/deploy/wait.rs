@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Error, Result, anyhow};
 use clap::Args;
-use tasks::{advice::explained, command::in_short, ctx::Ctx};
+use tasks::{
+    advice::{explained, log_lines},
+    command::in_short,
+    ctx::Ctx,
+};
 
 use crate::cluster::{
     diagnosis::{Finding, diagnose},
@@ -127,7 +131,10 @@ impl Progress {
 
 fn describe(snapshot: &Snapshot) -> String {
     let Some(pod) = snapshot.current_pod() else {
-        return "the pod is not created yet".to_owned();
+        return match snapshot.stopping.first() {
+            Some(stopping) => format!("the pod before has to go first: {stopping}"),
+            None => "the pod is not created yet".to_owned(),
+        };
     };
     let containers: Vec<String> = pod.containers().map(ContainerStatus::describe).collect();
     let name = &pod.metadata.name;
@@ -138,8 +145,7 @@ fn describe(snapshot: &Snapshot) -> String {
 }
 
 fn last_line(snapshot: &Snapshot) -> Option<&str> {
-    let log = snapshot.logs.get(VLLM_CONTAINER)?;
-    log.lines().rev().map(str::trim).find(|line| !line.is_empty())
+    log_lines::news(snapshot.logs.get(VLLM_CONTAINER)?)
 }
 
 fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> Error {
@@ -150,6 +156,21 @@ fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> Error {
         let error = explained(what, &finding.cause, &finding.next);
         let others: Vec<String> = others.iter().map(|other| format!("\nand {other}")).collect();
         return anyhow!("{error}{}", others.concat());
+    }
+    if snapshot.current_pod().is_none() {
+        return match snapshot.stopping.is_empty() {
+            false => explained(
+                what,
+                "the pod before it is given its time to end and to upload, and the GPU is not free \
+                 before",
+                "cargo xtask deploy --timeout SECONDS, to wait longer; cargo xtask status",
+            ),
+            true => explained(
+                what,
+                "Kubernetes has not made the pod, and does not say why",
+                "kubectl describe deployment -n vllm-tracing; sudo journalctl -u k3s -n 50",
+            ),
+        };
     }
     if let Some(line) = last_line(snapshot) {
         let _: std::fmt::Result = write!(what, "\nvllm says: {line}");
@@ -202,11 +223,18 @@ mod tests {
 
     #[test]
     fn what_takes_long_for_no_known_reason_shows_how_to_look_on() {
-        let error = late(&Snapshot::default(), &[], Duration::from_secs(5));
+        let pod = serde_json::json!({ "metadata": { "name": "vllm-1-a" } });
+        let mut snapshot =
+            Snapshot { pods: vec![serde_json::from_value(pod).unwrap()], ..Snapshot::default() };
+        let error = late(&snapshot, &[], Duration::from_secs(5));
         insta::assert_snapshot!(error.to_string(), @"
-        vLLM is not ready after 5 s: the pod is not created yet
+        vLLM is not ready after 5 s: vllm-1-a: not on a node yet
         cause: it still downloads or loads, as far as can be told
         next:  cargo xtask logs -f vllm; wait longer with `cargo xtask deploy --timeout SECONDS`
         ");
+        // A pod that does not exist does not download.
+        snapshot.pods.clear();
+        let error = late(&snapshot, &[], Duration::from_secs(5)).to_string();
+        assert!(error.contains("has not made the pod") && !error.contains("downloads"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! The tables of `docs/troubleshooting.md` say what the code says.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use tasks::{
@@ -8,7 +8,11 @@ use tasks::{
     ctx::workspace_root,
 };
 
-use crate::cluster::{diagnosis::diagnose, observe::Snapshot};
+use crate::cluster::{
+    diagnosis::diagnose,
+    observe::Snapshot,
+    stopping::{Does, Stopping},
+};
 use settings::names::{DEPLOYMENT, RUNTIME_CLASS, TRACER_CONTAINER, VLLM_CONTAINER};
 
 /// A row; marks of code are taken out, here and from what the code says.
@@ -99,6 +103,13 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
         Snapshot {
             deployment: Some(serde_json::from_value(deployment).unwrap()),
             pods: pod.into_iter().map(|pod| serde_json::from_value(pod).unwrap()).collect(),
+            replica_set: Some(
+                serde_json::from_value(json!({
+                    "metadata": { "name": "set" },
+                    "status": { "conditions": [{ "type": "ReplicaFailure", "status": "True" }] },
+                }))
+                .unwrap(),
+            ),
             claims: vec![serde_json::from_value(claim).unwrap()],
             events: events.into_iter().map(|one| serde_json::from_value(one).unwrap()).collect(),
             ..Snapshot::default()
@@ -108,8 +119,15 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
     let unschedulable = json!({ "conditions": [
         { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": sign }
     ]});
+    let stopping = Stopping {
+        pod: "pod".to_owned(),
+        since: Duration::ZERO,
+        left: Duration::ZERO,
+        does: Does::Vllm,
+    };
     let mut all = vec![
         Snapshot::default(),
+        Snapshot { stopping: vec![stopping], ..Snapshot::default() },
         snapshot(None, Some(["FailedCreate", "ReplicaSet", "set"])),
         snapshot(pod(json!({})), Some(["FailedCreatePodSandBox", "Pod", "pod"])),
         snapshot(pod(json!({})), Some(["FailedMount", "Pod", "pod"])),
@@ -117,15 +135,26 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
         snapshot(pod(unschedulable), None),
         snapshot(pod(json!({ "reason": reason, "message": sign })), None),
     ];
+    // As in `Error, exit code 137`.
+    let exit_code = sign.rsplit_once("exit code ").map_or(1, |(_, code)| code.parse().unwrap());
     for container in [VLLM_CONTAINER, TRACER_CONTAINER] {
         let waits = json!([{ "name": container, "image": "IMAGE",
             "state": { "waiting": { "reason": reason, "message": sign } } }]);
         let ended = json!([{ "name": container,
-            "lastState": { "terminated": { "reason": reason, "exitCode": 1 } } }]);
+            "lastState": { "terminated": { "reason": reason, "exitCode": exit_code } } }]);
         all.push(snapshot(pod(json!({ "containerStatuses": waits })), None));
         all.push(snapshot(
-            pod(json!({ "containerStatuses": ended })),
+            pod(json!({ "containerStatuses": &ended })),
             Some(["Unhealthy", "Pod", "pod"]),
+        ));
+        let mut logged = snapshot(pod(json!({ "containerStatuses": ended })), None);
+        logged.logs.insert(container.to_owned(), "RuntimeError: odd".to_owned());
+        all.push(logged);
+        let killed = json!([{ "name": container,
+            "lastState": { "terminated": { "reason": "Error", "exitCode": 137 } } }]);
+        all.push(snapshot(
+            pod(json!({ "containerStatuses": killed })),
+            Some(["Killing", "Pod", "pod"]),
         ));
     }
     all

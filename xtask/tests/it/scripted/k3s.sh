@@ -35,7 +35,7 @@ kubectl() {
     case "$*" in
     *"get namespace vllm-tracing -o json")
         event=namespace answer_then_follow object namespace.json 'namespaces "vllm-tracing"' ;;
-    *"get deployments,pods,"*) event=look answer_then_follow objects ;;
+    *"get deployments,replicasets,pods,"*) event=look answer_then_follow objects ;;
     *"get events"*--no-headers*) cat "$STATE/warnings" 2>/dev/null ;;
     *"get events"*) cat "$STATE/events.json" ;;
     *"get nodes -o json") cat "$STATE/nodes.json" ;;
