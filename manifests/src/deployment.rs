@@ -18,7 +18,8 @@ use k8s_openapi::{
 use settings::{
     deployment::{Config, Profile},
     names::{
-        ACCOUNT, DEPLOYMENT, GPU, MODEL_CACHE, RUNTIME_CLASS, TRACER_PORT, TRACES, VLLM_CONTAINER,
+        ACCOUNT, DEPLOYMENT, GPU, MODEL_CACHE, RUNTIME_CLASS, SECRETS_ANNOTATION, TRACER_PORT,
+        TRACES, VLLM_CONTAINER,
     },
 };
 
@@ -86,14 +87,17 @@ pub(crate) fn tolerations() -> Vec<Toleration> {
 }
 
 fn annotations(config: &Config) -> BTreeMap<String, String> {
+    let secrets = config.tracer.secrets_digest.clone();
     [
         ("kubectl.kubernetes.io/default-container", VLLM_CONTAINER.to_owned()),
         ("prometheus.io/scrape", "true".to_owned()),
         ("prometheus.io/port", TRACER_PORT.to_string()),
         ("vllm-tracing/settings", config_map::digest(config)),
     ]
+    .into_iter()
+    .chain(secrets.map(|digest| (SECRETS_ANNOTATION, digest)))
     .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    .collect()
 }
 
 fn pod(config: &Config) -> PodSpec {
@@ -185,6 +189,9 @@ mod tests {
         let annotation = |flags| annotations(&config(flags)).remove("vllm-tracing/settings");
         assert_ne!(annotation(&[]), annotation(&["--trace-interval=30"]));
         assert_eq!(annotation(&[]), annotation(&["--trace-interval=60"]));
+        let secrets = |flags| annotations(&config(flags)).remove(SECRETS_ANNOTATION);
+        assert_eq!(secrets(&["--secrets-digest=0123"]).as_deref(), Some("0123"));
+        assert_eq!(secrets(&[]), None);
     }
 
     #[test]

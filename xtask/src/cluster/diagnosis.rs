@@ -3,17 +3,19 @@
 mod containers;
 #[cfg(test)]
 mod documentation;
+mod patience;
 mod pods;
+mod tracer;
 
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::{
-    observe::Snapshot,
-    tracer::{Failing, Uploads},
-};
-use tasks::advice::{Advice, of_tracer_log};
+use super::observe::Snapshot;
+pub(crate) use patience::Patience;
+use settings::names::SECRETS_ANNOTATION;
+use tasks::advice::Advice;
+pub(crate) use tracer::{of_tracer, of_uploads};
 
 /// One reason why the deployment is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,13 +68,16 @@ pub(crate) fn diagnose(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-/// Why traces do not get into S3, where the tracer says so.
-pub(crate) fn of_uploads(uploads: &Uploads) -> Option<Finding> {
-    let Failing { since, error } = uploads.failing.as_ref()?;
-    let what = format!("uploads fail since {since}: {error}");
-    Some(match of_tracer_log(error) {
-        Some((advice, _)) => Finding::advised(what, advice, None),
-        None => Finding::new(what, "the message says it", "cargo xtask logs tracer", None),
+/// Whether the pod has the secrets that the cluster has now, of which this is the digest.
+pub(crate) fn of_secrets(snapshot: &Snapshot, digest: Option<&str>) -> Option<Finding> {
+    let started_with = snapshot.current_pod()?.metadata.annotations.get(SECRETS_ANNOTATION)?;
+    (started_with != digest?).then(|| {
+        Finding::new(
+            "the secrets have changed since the pod was made",
+            "a pod takes secrets only when it starts",
+            "cargo xtask deploy, which starts it anew",
+            None,
+        )
     })
 }
 

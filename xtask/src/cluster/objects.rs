@@ -19,6 +19,7 @@ pub(crate) struct Metadata {
     pub(crate) uid: String,
     pub(crate) generation: u64,
     pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) creation_timestamp: Time,
     /// Until when it may take to go.
     pub(crate) deletion_timestamp: Option<Time>,
@@ -38,6 +39,7 @@ pub(crate) struct Condition {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Namespace {
+    pub(crate) metadata: Metadata,
     pub(crate) status: NamespaceStatus,
 }
 

@@ -13,9 +13,10 @@ use super::{
         Service,
     },
     stopping::Stopping,
+    tracer::Status,
 };
-use settings::names::DEPLOYMENT;
-use tasks::command::Command;
+use settings::names::{DEPLOYMENT, TRACER_CONTAINER, VLLM_CONTAINER};
+use tasks::command::{Command, in_short};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
@@ -116,6 +117,19 @@ impl Snapshot {
     pub(crate) fn current_pod(&self) -> Option<&Pod> {
         let has_made_one = self.deployment.as_ref().is_none_or(Deployment::has_its_pod);
         self.pod().filter(|_| has_made_one)
+    }
+
+    /// Whether vLLM answers, whatever its tracer does.
+    pub(crate) fn vllm_is_ready(&self) -> bool {
+        let vllm = self.current_pod().and_then(|pod| pod.container(VLLM_CONTAINER));
+        vllm.is_some_and(|vllm| vllm.ready)
+    }
+
+    /// What the tracer says; none where it does not run, which its container tells.
+    pub(crate) fn ask_tracer(&self, kubectl: &Kubectl) -> Option<Result<Status, String>> {
+        let pod = self.pod()?;
+        pod.container(TRACER_CONTAINER)?.state.running.as_ref()?;
+        Some(Status::ask(kubectl, &pod.metadata.name).map_err(|error| in_short(&error)))
     }
 
     pub(crate) fn is_complete(&self) -> bool {

@@ -62,6 +62,18 @@ impl Stopping {
     }
 }
 
+impl Stopping {
+    /// What it still does.
+    pub(crate) fn what(&self) -> String {
+        match &self.does {
+            Does::Vllm => "vLLM ends".to_owned(),
+            Does::Tracer(None) => "the tracer closes its trace".to_owned(),
+            Does::Tracer(Some(upload)) => upload.to_string(),
+            Does::Nothing => "no container of it runs".to_owned(),
+        }
+    }
+}
+
 impl Upload {
     /// None where uploads are switched off.
     pub(crate) fn of(status: &Status) -> Option<Self> {
@@ -76,18 +88,13 @@ impl Upload {
 
 impl fmt::Display for Stopping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pod, since, left, does } = self;
+        let Self { pod, since, left, .. } = self;
         write!(f, "{pod}: stopping since {} s, ", since.as_secs())?;
         match left.as_secs() {
             0 => write!(f, "past its grace period")?,
             left => write!(f, "for {left} s more at most")?,
         }
-        match does {
-            Does::Vllm => write!(f, ": vLLM ends"),
-            Does::Tracer(None) => write!(f, ": the tracer closes its trace"),
-            Does::Tracer(Some(upload)) => write!(f, ": {upload}"),
-            Does::Nothing => write!(f, ": no container of it runs"),
-        }
+        write!(f, ": {}", self.what())
     }
 }
 

@@ -247,6 +247,39 @@ fn what_went_wrong_earlier_ends_no_wait() {
     }
 }
 
+#[test]
+fn nothing_is_applied_of_what_the_server_or_the_nodes_would_not_take() {
+    let pod = json!({ "containers": [{ "resources": { "requests": { "nvidia.com/gpu": "2" } } }] });
+    let deployment = json!({ "kind": "Deployment", "spec": { "template": { "spec": pod } } });
+    let two_gpus = json!({ "items": [deployment] }).to_string();
+    let forbidden = "Error from server (Forbidden): namespaces \"vllm-tracing\" is forbidden";
+    for (file, content, what) in [
+        ("dry_run.json", &two_gpus[..], "the pod asks for 2 GPUs, and the largest node has 1 GPUs"),
+        ("dry_run_error", forbidden, "may not do this"),
+    ] {
+        let machine = Machine::deployed();
+        machine.state(file, content);
+        machine.run(&DEPLOY).fails_with(&["nothing was applied", what]);
+        let applied = machine.calls();
+        let applied = applied.iter().filter(|call| call.contains(" apply "));
+        assert_eq!(applied.filter(|call| !call.contains("--dry-run=server")).count(), 0);
+    }
+}
+
+#[test]
+fn a_stricter_level_of_the_namespace_is_not_lowered_in_silence() {
+    let machine = Machine::deployed();
+    let mut strict = namespace("Active");
+    strict["metadata"] =
+        json!({ "labels": { "pod-security.kubernetes.io/enforce": "restricted" } });
+    machine.state("namespace.json", &strict.to_string());
+    let run = machine.run(&DEPLOY);
+    run.succeeds();
+    let said =
+        "change  namespace vllm-tracing: it enforces pod security restricted, and privileged";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
 /// Another diff may say that nothing differs; a kuberc may make `delete` ask.
 #[test]
 fn what_kubectl_s_user_has_set_changes_no_task() {

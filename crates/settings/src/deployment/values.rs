@@ -8,5 +8,5 @@ pub use amounts::Memory;
 pub use words::{Variables, Words};
 
 pub(super) use amounts::{cpu, memory, node_port, share};
-pub(super) use names::{absolute_path, dns_name, image, model, region};
+pub(super) use names::{absolute_path, digest, dns_name, image, model, region};
 pub(super) use words::{variables, vllm_arguments};

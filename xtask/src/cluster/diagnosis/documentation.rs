@@ -9,11 +9,14 @@ use tasks::{
 };
 
 use crate::cluster::{
-    diagnosis::diagnose,
+    diagnosis::{Finding, diagnose, of_secrets, of_tracer},
     observe::Snapshot,
     stopping::{Does, Stopping},
+    tracer::{Failing, Status, Uploads},
 };
-use settings::names::{DEPLOYMENT, RUNTIME_CLASS, TRACER_CONTAINER, VLLM_CONTAINER};
+use settings::names::{
+    DEPLOYMENT, RUNTIME_CLASS, SECRETS_ANNOTATION, TRACER_CONTAINER, VLLM_CONTAINER,
+};
 
 /// A row; marks of code are taken out, here and from what the code says.
 struct Row {
@@ -160,6 +163,39 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
     all
 }
 
+/// All that the tracer's own answer, or the pod's secrets, can be a reason for.
+fn of_the_tracer() -> Vec<Finding> {
+    let answer = |change: &dyn Fn(&mut Status)| {
+        let mut status = Status::default();
+        change(&mut status);
+        of_tracer(&Ok(status))
+    };
+    let failing = |status: &mut Status| {
+        let failing = Some(Failing { since: "x".to_owned(), error: "odd".to_owned() });
+        status.uploads = Some(Uploads { failing, ..Uploads::default() });
+    };
+    let pod = json!({ "metadata": { "annotations": { SECRETS_ANNOTATION: "old" } } });
+    let deployment = json!({ "status": { "updatedReplicas": 1 } });
+    let snapshot = Snapshot {
+        deployment: Some(serde_json::from_value(deployment).unwrap()),
+        pods: vec![serde_json::from_value(pod).unwrap()],
+        ..Snapshot::default()
+    };
+    [
+        of_tracer(&Err("it hangs".to_owned())),
+        answer(&|status| status.phase = "failed".to_owned()),
+        answer(&|status| status.segments.is_paused = true),
+        answer(&|status| {
+            failing(status);
+            status.segments.is_paused = true;
+        }),
+        answer(&|status| status.calls.dropped_at_disk = 1),
+        answer(&|status| status.calls.dropped_at_ring = 1),
+        of_secrets(&snapshot, Some("new")).into_iter().collect(),
+    ]
+    .concat()
+}
+
 #[test]
 fn what_kubernetes_says_of_the_pod_is_explained() {
     let rows = rows("What Kubernetes says of the pod");
@@ -168,6 +204,7 @@ fn what_kubernetes_says_of_the_pod_is_explained() {
             let findings: Vec<[String; 2]> = snapshots(sign)
                 .iter()
                 .flat_map(diagnose)
+                .chain(of_the_tracer())
                 .map(|finding| [plain(&finding.cause), plain(&finding.next)])
                 .collect();
             let found = findings.contains(&[cause.clone(), next.clone()]);
