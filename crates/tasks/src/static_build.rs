@@ -20,6 +20,16 @@ pub fn static_program(verb: &str) -> Command {
     statically(verb, &format!("--package sidecar --bin {PROGRAM}"))
 }
 
+/// The sidecar's program for what needs no image: the one that was built last, else one that is compiled
+/// in less time than a static one.
+pub fn any_program() -> Command {
+    let path = static_path();
+    if path.is_file() {
+        return Command::new("").path(&path);
+    }
+    Command::new("cargo run --locked --package sidecar --bin").words(PROGRAM).words("--")
+}
+
 /// `cargo build` of all programs of some packages, in the same way.
 pub fn static_programs(packages: &[&str]) -> Command {
     let packages: Vec<String> =

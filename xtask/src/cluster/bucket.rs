@@ -10,7 +10,7 @@ use settings::names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS};
 use tasks::{
     advice::explained,
     command::{Command, in_short},
-    static_build::static_program,
+    static_build::any_program,
 };
 
 use crate::cluster::aws_profile;
@@ -84,7 +84,7 @@ impl Bucket {
 
     /// Downloads what is not in the directory yet; prints the path of each file.
     pub(crate) fn fetch(&self, directory: &Path) -> Command {
-        let mut fetch = static_program("run").words("-- fetch --out").path(directory);
+        let mut fetch = any_program().words("fetch --out").path(directory);
         for (name, value) in &self.deployed {
             fetch = fetch.variable(name, value);
         }

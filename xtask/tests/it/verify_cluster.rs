@@ -148,6 +148,7 @@ fn keys_of_the_cluster_serve_where_this_machine_has_none() {
     machine.state("stored-aws-credentials", keys);
     let run = machine.run(&["fetch", "--out", "here"]);
     run.succeeds();
+    assert!(!machine.has_called("--release"), "{:?}", machine.calls());
     let from = std::fs::read_to_string(machine.path("state").join("fetched_from")).unwrap();
     assert_eq!(from, "traces k3s-vllm/ AKIA1\n");
     assert!(!run.stderr.contains("shhh"), "{}", run.stderr);
