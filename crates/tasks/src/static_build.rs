@@ -20,12 +20,11 @@ pub fn static_program(verb: &str) -> Command {
     statically(verb, &format!("--package sidecar --bin {PROGRAM}"))
 }
 
-/// The sidecar's program for what needs no image: the one that was built last, else one that is compiled
-/// in less time than a static one.
+/// The sidecar's program for what needs no image: the static one where it was built here before, else one
+/// that is compiled in less time.
 pub fn any_program() -> Command {
-    let path = static_path();
-    if path.is_file() {
-        return Command::new("").path(&path);
+    if static_path().is_file() {
+        return static_program("run").words("--");
     }
     Command::new("cargo run --locked --package sidecar --bin").words(PROGRAM).words("--")
 }

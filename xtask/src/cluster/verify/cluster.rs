@@ -47,9 +47,10 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, timeout: Duration
         let is_over = lost.is_some() || Instant::now() >= deadline;
         let status = asked.and_then(Result::ok);
         let is_early = checks.iter().any(|check| !check.passed);
-        let (whole, report) = stored::check(&kubectl, status.as_ref().filter(|_| !is_early));
+        let stored = stored::check(&kubectl, status.as_ref().filter(|_| !is_early));
         // A run that has just begun has nothing there yet, whatever runs before it have.
-        let is_early = is_early || (!whole.passed && report.is_none());
+        let is_early = is_early || stored.is_none();
+        let (whole, report) = stored.unwrap_or_else(|| (stored::nothing_yet(), None));
         checks.push(whole);
         if !is_early || is_over {
             break (checks, status, report);
