@@ -11,7 +11,9 @@ profiles=(default privileged)
 # Settings by which objects get fields that they lack otherwise.
 everything=(--perf-events false --gpus 4 --tensor-parallel-size 2 --drain-timeout 60 --hf-token-optional true
     --vllm-memory-limit 64Gi --vllm-env NCCL_DEBUG=INFO --tracer-env RUST_BACKTRACE=1 --hf-offline true
-    --model-cache-host-path /srv/models --storage-class local-path --aws-region eu-central-1)
+    --model-cache-host-path /srv/models --storage-class local-path --aws-region eu-central-1
+    --node-selector pool=gpu --tolerations dedicated=llm:NoSchedule,spot --image-pull-secrets registry
+    --priority-class serving --secrets-digest 0123)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -6,8 +6,9 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
         core::v1::{
-            EmptyDirVolumeSource, HostPathVolumeSource, PersistentVolumeClaimVolumeSource,
-            PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Toleration, Volume,
+            EmptyDirVolumeSource, HostPathVolumeSource, LocalObjectReference,
+            PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
+            SeccompProfile, Toleration, Volume,
         },
     },
     apimachinery::pkg::{
@@ -16,9 +17,10 @@ use k8s_openapi::{
     },
 };
 use settings::{
-    deployment::{Config, Profile},
+    deployment::{Config, Profile, Taint},
     names::{
-        ACCOUNT, DEPLOYMENT, GPU, MODEL_CACHE, RUNTIME_CLASS, TRACER_PORT, TRACES, VLLM_CONTAINER,
+        ACCOUNT, DEPLOYMENT, GPU, MODEL_CACHE, RUNTIME_CLASS, SECRETS_ANNOTATION, TRACER_PORT,
+        TRACES, VLLM_CONTAINER,
     },
 };
 
@@ -85,15 +87,41 @@ pub(crate) fn tolerations() -> Vec<Toleration> {
     }]
 }
 
+fn tolerated(config: &Config) -> Vec<Toleration> {
+    let taints = config.scheduling.tolerations.0.iter();
+    let toleration = |Taint { key, value, effect }: &Taint| Toleration {
+        effect: effect.clone(),
+        key: Some(key.clone()),
+        operator: Some(if value.is_some() { "Equal" } else { "Exists" }.to_owned()),
+        value: value.clone(),
+        ..Toleration::default()
+    };
+    taints.map(toleration).collect()
+}
+
+fn node_selector(config: &Config) -> Option<BTreeMap<String, String>> {
+    let labels = &config.scheduling.node_selector.0;
+    (!labels.is_empty()).then(|| labels.iter().cloned().collect())
+}
+
+fn image_pull_secrets(config: &Config) -> Option<Vec<LocalObjectReference>> {
+    let names = &config.scheduling.image_pull_secrets.0;
+    let reference = |name: &String| LocalObjectReference { name: name.clone() };
+    (!names.is_empty()).then(|| names.iter().map(reference).collect())
+}
+
 fn annotations(config: &Config) -> BTreeMap<String, String> {
+    let secrets = config.tracer.secrets_digest.clone();
     [
         ("kubectl.kubernetes.io/default-container", VLLM_CONTAINER.to_owned()),
         ("prometheus.io/scrape", "true".to_owned()),
         ("prometheus.io/port", TRACER_PORT.to_string()),
         ("vllm-tracing/settings", config_map::digest(config)),
     ]
+    .into_iter()
+    .chain(secrets.map(|digest| (SECRETS_ANNOTATION, digest)))
     .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    .collect()
 }
 
 fn pod(config: &Config) -> PodSpec {
@@ -105,8 +133,11 @@ fn pod(config: &Config) -> PodSpec {
         // those that begin with VLLM_.
         enable_service_links: Some(false),
         host_pid: (!is_default).then_some(true),
+        image_pull_secrets: image_pull_secrets(config),
         // A native sidecar: runs before vLLM starts and until after it has ended.
         init_containers: Some(vec![tracer::container(config)]),
+        node_selector: node_selector(config),
+        priority_class_name: config.scheduling.priority_class.clone(),
         runtime_class_name: Some(RUNTIME_CLASS.to_owned()),
         security_context: is_default.then(|| PodSecurityContext {
             seccomp_profile: Some(SeccompProfile {
@@ -119,7 +150,7 @@ fn pod(config: &Config) -> PodSpec {
         // The tracer sees vLLM's processes and no others of the node.
         share_process_namespace: is_default.then_some(true),
         termination_grace_period_seconds: Some(grace_period(config).into()),
-        tolerations: Some(tolerations()),
+        tolerations: Some([tolerations(), tolerated(config)].concat()),
         volumes: Some(volumes(config)),
         ..PodSpec::default()
     }
@@ -185,6 +216,9 @@ mod tests {
         let annotation = |flags| annotations(&config(flags)).remove("vllm-tracing/settings");
         assert_ne!(annotation(&[]), annotation(&["--trace-interval=30"]));
         assert_eq!(annotation(&[]), annotation(&["--trace-interval=60"]));
+        let secrets = |flags| annotations(&config(flags)).remove(SECRETS_ANNOTATION);
+        assert_eq!(secrets(&["--secrets-digest=0123"]).as_deref(), Some("0123"));
+        assert_eq!(secrets(&[]), None);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use settings::names::{APP, NAMESPACE};
+use settings::names::{APP, DEPLOYMENT, NAMESPACE};
 
 /// What objects of this deployment are found by; a superset of [`selector`].
 pub fn labels() -> BTreeMap<String, String> {
     let mut labels = selector();
     labels.extend(node_labels());
+    let own = [("app.kubernetes.io/name", APP), ("app.kubernetes.io/instance", DEPLOYMENT)];
+    labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     labels
 }
 

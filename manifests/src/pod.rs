@@ -46,6 +46,9 @@ pub fn for_podman(mut deployment: Deployment, config: &Config) -> Deployment {
         sidecars_to_containers(pod);
         pod.runtime_class_name = None;
         pod.tolerations = None;
+        pod.node_selector = None;
+        pod.priority_class_name = None;
+        pod.image_pull_secrets = None;
         for container in &mut pod.containers {
             adapt(container, config);
         }

@@ -23,6 +23,9 @@ pub fn service(config: &Config) -> Service {
                 target_port: Some(IntOrString::String(VLLM_PORT_NAME.to_owned())),
                 ..ServicePort::default()
             }]),
+            // The pod counts as not ready while the tracer restarts, and vLLM answers all the same. There
+            // is one pod: where it does not answer, nothing else would.
+            publish_not_ready_addresses: Some(true),
             selector: Some(labels::selector()),
             type_: Some("NodePort".to_owned()),
             ..ServiceSpec::default()

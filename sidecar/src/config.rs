@@ -1,5 +1,6 @@
 //! The command line of the sidecar: settings, and what to do.
 
+use crate::commands::fetch::Selection;
 use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Context as _;
@@ -32,7 +33,7 @@ pub struct Config {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Download every object under S3_PREFIX
+    /// Download every object under S3_PREFIX, or the trace files of some runs
     ///
     /// Files lie below DIR as keys lie below the prefix. What is there already is not downloaded
     /// again. Prints the path of each file on stdout, and progress on stderr.
@@ -40,6 +41,9 @@ pub enum Command {
         /// Where files go
         #[arg(long, value_name = "DIR", default_value = "traces")]
         out: PathBuf,
+
+        #[command(flatten)]
+        selection: Selection,
     },
 
     /// Ask the running sidecar what it sees and does

@@ -29,7 +29,9 @@ fn main() -> ExitCode {
         let result = runtime.block_on(async {
             match config.command.clone() {
                 None => daemon::run(config).await,
-                Some(Command::Fetch { out }) => fetch::run(&config, &out).await,
+                Some(Command::Fetch { out, selection }) => {
+                    fetch::run(&config, &out, &selection).await
+                }
                 Some(Command::Status { json }) => status::run(&config, json).await,
                 Some(Command::CheckS3) => check_s3::run(&config).await,
             }

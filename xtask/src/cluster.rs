@@ -17,6 +17,8 @@ pub(crate) mod kubectl;
 pub(crate) mod objects;
 mod observe;
 mod secret;
+mod stopping;
+mod time;
 pub(crate) mod tracer;
 
 use std::path::PathBuf;

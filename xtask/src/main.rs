@@ -16,7 +16,7 @@ mod segment_reader;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tasks::ctx::Ctx;
 
 use crate::{
@@ -73,7 +73,8 @@ In the end:      destroy, and uninstall
 Each TASK --help says more.";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments = manifests::own_flags_first(&Cli::command(), std::env::args_os().collect());
+    let cli = Cli::parse_from(arguments);
     match run(cli) {
         Ok(code) => code,
         Err(error) => {

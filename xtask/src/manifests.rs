@@ -1,11 +1,13 @@
 //! `cargo xtask manifests`: what would be applied, by the program that renders it.
 
+mod order;
 mod variables;
 
 use anyhow::Result;
 use clap::Args;
+pub(crate) use order::own_flags_first;
 use settings::deployment::SECRET_VARIABLES;
-use tasks::{advice::explained, command::Command};
+use tasks::command::Command;
 use variables::Variable;
 
 /// Print the objects of the deployment as YAML, in the order of application
@@ -22,7 +24,7 @@ pub(crate) struct Manifests {
 /// What is deployed.
 #[derive(Debug, Default, Clone, Args)]
 pub(crate) struct Settings {
-    /// What is deployed: flags of `cargo xtask manifests`, behind all other flags
+    /// What is deployed: flags of `cargo xtask manifests`
     ///
     /// Each is an environment variable too: S3_BUCKET=traces, or --s3-bucket traces.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTINGS")]
@@ -104,34 +106,11 @@ impl Settings {
     pub(crate) fn name_an_image(&self) -> bool {
         self.value("TRACER_IMAGE").is_some()
     }
-
-    /// All that stands behind a setting goes to the other program: fails if it was meant for the task,
-    /// as a `--dry-run` there would be.
-    pub(crate) fn check<Task: Args>(&self) -> Result<()> {
-        let task = Task::augment_args(clap::Command::new("task"));
-        let flags = task.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
-        let own: Vec<String> = flags.chain(["--dry-run", "-n"].map(str::to_owned)).collect();
-        // Without its value, which may be a secret.
-        let first = self.settings.first().and_then(|first| first.split('=').next());
-        let first = first.unwrap_or_default();
-        for setting in &self.settings {
-            let flag = setting.split('=').next().unwrap_or(setting);
-            if own.iter().any(|one| one == flag) {
-                return Err(explained(
-                    format!("{flag} stands behind a setting"),
-                    "all that follows a setting is taken for settings",
-                    format!("put {flag} in front of {first}"),
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::deploy::Deploy;
 
     fn settings(words: &[&str]) -> Settings {
         Settings { settings: words.iter().map(|&word| word.to_owned()).collect() }
@@ -166,15 +145,5 @@ mod tests {
         assert_eq!(value("ATTACH_BY").as_deref(), Some("auto"));
         assert_eq!(value("TRACER_PROFILE").as_deref(), Some("x"));
         assert_eq!(value("TRACE_DETAIL"), None);
-    }
-
-    #[test]
-    fn flags_of_the_task_do_not_get_lost_among_settings() {
-        settings(&["--s3-bucket", "traces", "--startup-timeout=5"]).check::<Deploy>().unwrap();
-        for flag in ["--dry-run", "-n", "--timeout", "--timeout=5", "--kubeconfig"] {
-            let error = settings(&["--s3-bucket", "traces", flag]).check::<Deploy>().unwrap_err();
-            let expected = format!("put {} in front of --s3-bucket", flag.trim_end_matches("=5"));
-            assert!(error.to_string().contains(&expected), "{error}");
-        }
     }
 }

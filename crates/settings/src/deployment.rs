@@ -1,6 +1,7 @@
 //! The settings of a deployment: those of its objects, and those of the tracer in it.
 
 mod check;
+mod scheduling;
 mod tracer;
 mod values;
 mod vllm;
@@ -10,8 +11,9 @@ use std::collections::BTreeMap;
 use crate::{Settings, boolean, names::NODE_PORT, variables};
 use clap::{ArgAction, ArgMatches, Args, Command, ValueEnum};
 
+pub use scheduling::Scheduling;
 pub use tracer::{Sdk, Tracer};
-pub use values::{Memory, Variables, Words};
+pub use values::{Memory, ObjectNames, Selectors, Taint, Taints, Variables, Words};
 pub use vllm::{Dtype, SHARED_MEMORY_PATH, VARIABLES as VLLM_VARIABLES, Vllm};
 
 use values::{absolute_path, dns_name, image, memory, node_port};
@@ -59,6 +61,9 @@ pub struct Config {
 
     #[command(flatten, next_help_heading = "Storage")]
     pub storage: Storage,
+
+    #[command(flatten, next_help_heading = "Scheduling")]
+    pub scheduling: Scheduling,
 }
 
 /// Seconds of `SHUTDOWN_TIMEOUT`: a pod may take longer to stop than somebody at a terminal waits.

@@ -21,6 +21,9 @@ pub const TRACES: &str = "vllm-traces";
 pub const HF_SECRET: &str = "hf-token";
 pub const HF_SECRET_KEY: &str = "token";
 
+/// Of the pod: changes when a secret does that it was started with.
+pub const SECRETS_ANNOTATION: &str = "vllm-tracing/secrets";
+
 /// Optional; its keys are the names of the variables in [`AWS_SECRET_KEYS`].
 pub const AWS_SECRET: &str = "aws-credentials";
 pub const AWS_SECRET_KEYS: [&str; 3] =

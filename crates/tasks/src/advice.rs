@@ -1,6 +1,7 @@
 //! From what programs say to why they say it, and to the command that helps.
 
 pub mod commands;
+pub mod log_lines;
 pub mod logs;
 
 use std::fmt;

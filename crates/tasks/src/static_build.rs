@@ -20,6 +20,15 @@ pub fn static_program(verb: &str) -> Command {
     statically(verb, &format!("--package sidecar --bin {PROGRAM}"))
 }
 
+/// The sidecar's program for what needs no image: the static one where it was built here before, else one
+/// that is compiled in less time.
+pub fn any_program() -> Command {
+    if static_path().is_file() {
+        return static_program("run").words("--");
+    }
+    Command::new("cargo run --locked --package sidecar --bin").words(PROGRAM).words("--")
+}
+
 /// `cargo build` of all programs of some packages, in the same way.
 pub fn static_programs(packages: &[&str]) -> Command {
     let packages: Vec<String> =

@@ -54,6 +54,8 @@ fn the_service_and_the_deployment_select_the_pod() {
             assert_eq!(template["metadata"]["labels"][key], *value);
         }
     }
+    // Or a tracer that restarts would take vLLM out of service.
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true);
     let port = &template["spec"]["containers"][0]["ports"][0];
     assert_eq!(service["spec"]["ports"][0]["targetPort"], port["name"]);
 }

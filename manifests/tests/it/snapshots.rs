@@ -77,6 +77,11 @@ fn deployment_with_everything_set() {
         "--tracer-env=SSL_CERT_FILE=/traces/ca.pem",
         "--trace-functions=all,!cu*Get*",
         "--trace-dir=/var/traces",
+        "--node-selector=pool=gpu",
+        "--tolerations=dedicated=llm:NoSchedule,spot",
+        "--image-pull-secrets=registry",
+        "--priority-class=serving",
+        "--secrets-digest=0123456789abcdef",
     ];
     snapshot("deployment-with-everything-set", Component::Deployment, &flags);
     snapshot(

@@ -47,7 +47,6 @@ pub(crate) struct All {
 
 pub(crate) fn run(ctx: &Ctx, task: &All) -> Result<()> {
     let All { build, wait, target, verify_timeout, cluster, settings } = task;
-    settings.check::<All>()?;
     let kubectl = Kubectl::find(ctx, cluster)?;
     ctx.step("look at settings and cluster", || deploy::check(ctx, &kubectl, settings))?;
     let image = build::run(ctx, build)?;

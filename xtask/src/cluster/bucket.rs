@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, env, path::Path};
 
 use anyhow::{Error, Result};
+use clap::Args;
 use serde::Deserialize;
 
 use super::{kubectl::Kubectl, secret};
@@ -10,7 +11,7 @@ use settings::names::{AWS_SECRET, AWS_SECRET_KEYS, SETTINGS};
 use tasks::{
     advice::explained,
     command::{Command, in_short},
-    static_build::static_program,
+    static_build::any_program,
 };
 
 use crate::cluster::aws_profile;
@@ -32,6 +33,37 @@ pub(crate) struct Bucket {
     credentials: BTreeMap<String, String>,
     /// For people and for a directory of its own: `bucket/prefix`.
     pub(crate) location: String,
+}
+
+/// Which traces; without any, all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct Runs {
+    /// Only trace files of this run: HOST_START, as file names have it behind trace_
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["last", "since"])]
+    pub(crate) run: Option<String>,
+
+    /// Only trace files of the run that began last
+    #[arg(long, conflicts_with = "since")]
+    pub(crate) last: bool,
+
+    /// Only trace files of runs that began then or later, in UTC: 2026-11-24 or 2026-11-24T04:28
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+}
+
+impl Runs {
+    fn arguments(&self) -> Vec<String> {
+        let Self { run, last, since } = self;
+        let with_value = |flag: &str, value: &Option<String>| {
+            value.iter().map(|value| format!("{flag}={value}")).collect::<Vec<_>>()
+        };
+        let last = last.then(|| "--last".to_owned());
+        with_value("--run", run)
+            .into_iter()
+            .chain(last)
+            .chain(with_value("--since", since))
+            .collect()
+    }
 }
 
 impl Bucket {
@@ -83,8 +115,8 @@ impl Bucket {
     }
 
     /// Downloads what is not in the directory yet; prints the path of each file.
-    pub(crate) fn fetch(&self, directory: &Path) -> Command {
-        let mut fetch = static_program("run").words("-- fetch --out").path(directory);
+    pub(crate) fn fetch(&self, directory: &Path, of: &Runs) -> Command {
+        let mut fetch = any_program().words("fetch --out").path(directory).args(of.arguments());
         for (name, value) in &self.deployed {
             fetch = fetch.variable(name, value);
         }
@@ -124,7 +156,7 @@ mod tests {
         let data = map(&[("S3_BUCKET", "traces"), ("S3_PREFIX", "a/b/"), ("TRACE_DIR", "/traces")]);
         let keys = map(&[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "very-secret")]);
         let bucket = Bucket::from(Ok(data.clone()), &|_| false, || Ok(keys)).unwrap();
-        let shown = bucket.fetch("out".as_ref()).shown();
+        let shown = bucket.fetch("out".as_ref(), &Runs::default()).shown();
         assert!(shown.contains("S3_BUCKET=traces S3_PREFIX=a/b/ "), "{shown}");
         assert!(!shown.contains("very-secret") && !shown.contains("TRACE_DIR"), "{shown}");
         let own = |name: &str| ["S3_BUCKET", "AWS_ACCESS_KEY_ID"].contains(&name);

@@ -1,6 +1,7 @@
 //! `cargo xtask deploy`: applies the manifests and waits until vLLM is ready.
 
 pub(crate) mod namespace;
+mod preflight;
 mod rights;
 mod wait;
 
@@ -48,7 +49,6 @@ pub(crate) struct Deploy {
 
 pub(crate) fn run(ctx: &Ctx, task: &Deploy) -> Result<()> {
     let Deploy { no_wait, wait, restart, cluster, settings } = task;
-    settings.check::<Deploy>()?;
     let kubectl = Kubectl::find(ctx, cluster)?;
     ctx.step("apply the manifests", || {
         apply(ctx, &kubectl, settings, &image(ctx, settings)?, wait.timeout())
@@ -78,13 +78,20 @@ pub(crate) fn apply(
     image: &str,
     timeout: Duration,
 ) -> Result<()> {
-    namespace::wait_until_usable(ctx, kubectl, timeout)?;
+    let namespace = namespace::wait_until_usable(ctx, kubectl, timeout)?;
     let mut flags = rights::flags(ctx, kubectl, settings);
+    let digest = if ctx.dry_run { None } else { secret::digest(kubectl) };
+    if let Some(digest) = &digest {
+        flags.extend(["--secrets-digest", digest]);
+    }
     if !settings.name_an_image() {
         flags.extend(["--tracer-image", image]);
     }
     let render = settings.render(&flags);
-    apply_rendered(ctx, kubectl, &render)?;
+    apply_checked(ctx, kubectl, &render, |text| {
+        let dry = kubectl.apply_dry().text_from(&render, text);
+        preflight::check(kubectl, namespace.as_ref(), &dry)
+    })?;
     if ctx.dry_run { Ok(()) } else { note_missing_secret(kubectl) }
 }
 
@@ -103,6 +110,16 @@ fn image(ctx: &Ctx, settings: &Settings) -> Result<String> {
 
 /// Applies what a command prints, unless the cluster has it already.
 pub(crate) fn apply_rendered(ctx: &Ctx, kubectl: &Kubectl, render: &Command) -> Result<()> {
+    apply_checked(ctx, kubectl, render, |_| Ok(()))
+}
+
+/// The same, if a check of what would be applied passes.
+fn apply_checked(
+    ctx: &Ctx,
+    kubectl: &Kubectl,
+    render: &Command,
+    check: impl FnOnce(&str) -> Result<()>,
+) -> Result<()> {
     if ctx.dry_run {
         return ctx.change(&kubectl.apply().text_from(render, ""));
     }
@@ -110,6 +127,7 @@ pub(crate) fn apply_rendered(ctx: &Ctx, kubectl: &Kubectl, render: &Command) -> 
     match look(&kubectl.diff().text_from(render, &text))? {
         State::Met(found) => eprintln!("ok      manifests: {found}"),
         State::Unmet(why) => {
+            check(&text)?;
             eprintln!("change  manifests: {why}");
             kubectl.apply().text_from(render, &text).run()?;
         }

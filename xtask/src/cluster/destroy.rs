@@ -1,5 +1,7 @@
 //! `cargo xtask destroy`: the deployment first, so that the tracer can upload, and then the rest.
 
+mod stop;
+
 use std::{
     io::{self, IsTerminal as _, Write as _},
     time::Duration,
@@ -77,15 +79,38 @@ fn not_uploaded(ctx: &Ctx, kubectl: &Kubectl) -> String {
     format!(" ({} files now{})", status.segments.waiting, failing.unwrap_or_default())
 }
 
-/// In the foreground: it returns when the pod is gone, and the tracer has uploaded.
+/// Returns when the pod is gone, and the tracer has uploaded; says what it does until then, and what it
+/// leaves.
 pub(crate) fn remove_deployment(ctx: &Ctx, kubectl: &Kubectl, limit: Duration) -> Result<()> {
     let name = format!("deployment/{DEPLOYMENT}");
     let delete = kubectl
         .namespaced("delete")
         .arg(&name)
-        .words("--ignore-not-found --cascade=foreground --wait")
-        .arg(format!("--timeout={}s", limit.as_secs()));
-    gone(ctx, kubectl, &[&name], delete)
+        .words("--ignore-not-found --cascade=foreground --wait=false");
+    let look = || {
+        let get = kubectl.namespaced("get").arg(&name).words("--ignore-not-found -o name");
+        Ok(state(&get.read()?))
+    };
+    if ctx.dry_run {
+        return ctx.converge(&name, look, &[delete]);
+    }
+    match look()? {
+        // Its pod may still go since an earlier `destroy`.
+        State::Met(found) => eprintln!("ok      {name}: {found}"),
+        State::Unmet(why) => {
+            eprintln!("change  {name}: {why}");
+            ctx.change(&delete)?;
+        }
+    }
+    let stopped = stop::wait(kubectl, limit)?;
+    if let State::Unmet(why) = look()? {
+        bail!("{name}: still {why}, and its pod is gone");
+    }
+    eprintln!("done    {name}: not there");
+    if let Some(left) = stopped {
+        eprintln!("note    {left}");
+    }
+    Ok(())
 }
 
 fn rest(ctx: &Ctx, kubectl: &Kubectl) -> Result<()> {

@@ -3,17 +3,19 @@
 mod containers;
 #[cfg(test)]
 mod documentation;
+mod patience;
 mod pods;
+mod tracer;
 
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::{
-    observe::Snapshot,
-    tracer::{Failing, Uploads},
-};
-use tasks::advice::{Advice, of_tracer_log};
+use super::observe::Snapshot;
+pub(crate) use patience::Patience;
+use settings::names::SECRETS_ANNOTATION;
+use tasks::advice::Advice;
+pub(crate) use tracer::{of_tracer, of_uploads};
 
 /// One reason why the deployment is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,35 +38,46 @@ const LONG: Option<Duration> = Some(Duration::from_secs(120));
 pub(crate) fn diagnose(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     if snapshot.deployment.is_none() {
-        findings.push(Finding::new(
-            "there is no deployment",
-            "nothing is deployed",
-            "cargo xtask deploy",
-            AT_ONCE,
-        ));
+        findings.push(match snapshot.stopping.first() {
+            Some(stopping) => Finding::new(
+                format!("there is no deployment, and the last pod goes: {stopping}"),
+                "the deployment was removed, and its pod ends in order",
+                "`cargo xtask destroy` waits for it, and says what is left",
+                AT_ONCE,
+            ),
+            None => Finding::new(
+                "there is no deployment",
+                "nothing is deployed",
+                "cargo xtask deploy",
+                AT_ONCE,
+            ),
+        });
     }
     findings.extend(pods::claims(snapshot));
     match snapshot.current_pod() {
         Some(pod) => {
             findings.extend(pods::scheduling(pod));
-            findings.extend(pods::sandbox(pod, &snapshot.events));
+            findings.extend(pods::sandbox(pod, snapshot));
             findings.extend(pod.containers().filter_map(|container| {
                 let log = snapshot.logs.get(&container.name).map_or("", String::as_str);
-                containers::finding(container, log, &snapshot.events)
+                containers::finding(container, log, &snapshot.events_of(&pod.metadata))
             }));
         }
-        None => findings.extend(pods::creation(&snapshot.events)),
+        None => findings.extend(pods::creation(snapshot)),
     }
     findings
 }
 
-/// Why traces do not get into S3, where the tracer says so.
-pub(crate) fn of_uploads(uploads: &Uploads) -> Option<Finding> {
-    let Failing { since, error } = uploads.failing.as_ref()?;
-    let what = format!("uploads fail since {since}: {error}");
-    Some(match of_tracer_log(error) {
-        Some((advice, _)) => Finding::advised(what, advice, None),
-        None => Finding::new(what, "the message says it", "cargo xtask logs tracer", None),
+/// Whether the pod has the secrets that the cluster has now, of which this is the digest.
+pub(crate) fn of_secrets(snapshot: &Snapshot, digest: Option<&str>) -> Option<Finding> {
+    let started_with = snapshot.current_pod()?.metadata.annotations.get(SECRETS_ANNOTATION)?;
+    (started_with != digest?).then(|| {
+        Finding::new(
+            "the secrets have changed since the pod was made",
+            "a pod takes secrets only when it starts",
+            "cargo xtask deploy, which starts it anew",
+            None,
+        )
     })
 }
 

@@ -78,6 +78,11 @@ impl Kubectl {
         self.server_side("apply")
     }
 
+    /// The same, and nothing is kept: the server answers with what would be there.
+    pub(crate) fn apply_dry(&self) -> Command {
+        self.apply().words("--dry-run=server -o json")
+    }
+
     /// What [`Self::apply`] would change.
     pub(crate) fn diff(&self) -> Command {
         self.server_side("diff")
@@ -109,6 +114,13 @@ pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Failure>()
         .is_some_and(|failure| failure.output.stderr.contains("(NotFound)"))
+}
+
+/// The user of the kubeconfig may not do it.
+pub(crate) fn is_forbidden(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Failure>()
+        .is_some_and(|failure| failure.output.stderr.contains("(Forbidden)"))
 }
 
 fn readable(file: &Path) -> Result<PathBuf> {

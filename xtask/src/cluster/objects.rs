@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::time::Time;
+
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct List<T> {
@@ -14,8 +16,15 @@ pub(crate) struct List<T> {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Metadata {
     pub(crate) name: String,
+    pub(crate) uid: String,
     pub(crate) generation: u64,
-    pub(crate) deletion_timestamp: Option<String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) creation_timestamp: Time,
+    /// Until when it may take to go.
+    pub(crate) deletion_timestamp: Option<Time>,
+    /// How much earlier than that its deletion was asked for.
+    pub(crate) deletion_grace_period_seconds: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -30,6 +39,7 @@ pub(crate) struct Condition {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Namespace {
+    pub(crate) metadata: Metadata,
     pub(crate) status: NamespaceStatus,
 }
 
@@ -97,6 +107,18 @@ pub(crate) struct Event {
     pub(crate) reason: String,
     pub(crate) message: String,
     pub(crate) involved_object: Involved,
+    metadata: Metadata,
+    first_timestamp: Time,
+    last_timestamp: Time,
+    event_time: Time,
+    series: Option<Series>,
+}
+
+/// The same event again and again.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Series {
+    last_observed_time: Time,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -104,6 +126,20 @@ pub(crate) struct Event {
 pub(crate) struct Involved {
     pub(crate) kind: String,
     pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReplicaSet {
+    pub(crate) metadata: Metadata,
+    pub(crate) status: ReplicaSetStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReplicaSetStatus {
+    pub(crate) conditions: Vec<Condition>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -225,6 +261,37 @@ impl Pod {
     }
 }
 
+impl Event {
+    /// When it was seen last: each source of events has another field for it.
+    pub(crate) fn time(&self) -> Time {
+        let series = self.series.as_ref().map(|series| series.last_observed_time);
+        [
+            self.last_timestamp,
+            self.event_time,
+            self.first_timestamp,
+            self.metadata.creation_timestamp,
+        ]
+        .into_iter()
+        .chain(series)
+        .max()
+        .unwrap_or_default()
+    }
+}
+
+impl ReplicaSet {
+    /// The controller counts them up.
+    pub(crate) fn revision(&self) -> u64 {
+        let revision = self.metadata.annotations.get("deployment.kubernetes.io/revision");
+        revision.and_then(|revision| revision.parse().ok()).unwrap_or(0)
+    }
+
+    /// What keeps it from making its pod now; the controller takes it back when it has made one.
+    pub(crate) fn failure(&self) -> Option<&Condition> {
+        let mut all = self.status.conditions.iter();
+        all.find(|condition| condition.r#type == "ReplicaFailure" && condition.status == "True")
+    }
+}
+
 impl ContainerStatus {
     /// `running`, `waiting: reason` or `ended: reason`, and whether it is ready.
     pub(crate) fn describe(&self) -> String {
@@ -251,10 +318,14 @@ impl Deployment {
         self.has_its_pod() && updated_replicas == wanted && ready_replicas == wanted
     }
 
-    /// The controller has seen the last spec, and has made a pod of it.
-    pub(crate) fn has_its_pod(&self) -> bool {
+    /// The controller has seen the last spec.
+    pub(crate) fn is_seen(&self) -> bool {
         self.status.observed_generation >= self.metadata.generation
-            && self.status.updated_replicas > 0
+    }
+
+    /// It has also made a pod of it.
+    pub(crate) fn has_its_pod(&self) -> bool {
+        self.is_seen() && self.status.updated_replicas > 0
     }
 
     pub(crate) fn image(&self, container: &str) -> Option<&str> {

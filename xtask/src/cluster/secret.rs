@@ -1,10 +1,15 @@
 //! What a secret of the namespace holds: decoded by kubectl, into this process only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::Result;
 
 use super::kubectl::{Kubectl, is_not_found};
+use settings::names::{AWS_SECRET, HF_SECRET};
+use tasks::command::Command;
+
+/// Of the digest: enough to tell two apart, and too few to tell what was digested.
+const DIGITS: usize = 16;
 
 /// A line for each key. Quoted, as a value may have a line break, which would be worth knowing.
 const TEMPLATE: &str = r#"go-template={{range $key, $value := .data}}{{printf "%s=%q\n" $key (base64decode $value)}}{{end}}"#;
@@ -16,6 +21,19 @@ pub(crate) fn read(kubectl: &Kubectl, name: &str) -> Result<Option<BTreeMap<Stri
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A text that changes when one of the secrets does that a pod takes when it starts. None where this user
+/// may not read them.
+pub(crate) fn digest(kubectl: &Kubectl) -> Option<String> {
+    let mut lines = String::new();
+    for name in [HF_SECRET, AWS_SECRET] {
+        for (key, value) in read(kubectl, name).ok()?.unwrap_or_default() {
+            let _: std::fmt::Result = writeln!(lines, "{name} {key}={value:?}");
+        }
+    }
+    let digest = Command::new("sha256sum").secret("secrets", &lines, &[&lines]).read().ok()?;
+    Some(digest.chars().take(DIGITS).collect())
 }
 
 fn parse(lines: &str) -> BTreeMap<String, String> {

@@ -9,17 +9,19 @@ use tasks::ctx::Ctx;
 
 use crate::cluster::{
     Cluster,
-    diagnosis::{Finding, diagnose, of_uploads},
-    kubectl::Kubectl,
-    objects::{ContainerStatus, List, Node},
+    diagnosis::{Finding, diagnose, of_secrets, of_tracer},
+    kubectl::{Kubectl, is_forbidden},
+    objects::{ContainerStatus, List, Node, Pod},
     observe::Snapshot,
+    secret,
     tracer::Status as Tracer,
 };
-use settings::names::{DEPLOYMENT, SERVICE, TRACER_CONTAINER, VLLM_CONTAINER};
+use settings::names::{DEPLOYMENT, SECRETS_ANNOTATION, SERVICE, TRACER_CONTAINER, VLLM_CONTAINER};
 
 /// Say what is deployed, how it does, and what is wrong
 ///
-/// Exit code 1 if vLLM is not ready.
+/// Exit code 1 if vLLM is not ready, or if anything is wrong: uploads that fail, calls that are
+/// dropped, a tracer that does not answer.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     /// Print it as JSON
@@ -32,7 +34,10 @@ pub(crate) struct Status {
 
 #[derive(Debug, Serialize)]
 struct Overview {
+    /// All of the pod is.
     ready: bool,
+    /// It answers, whatever its tracer does.
+    vllm_is_ready: bool,
     /// What and how, as text.
     lines: Vec<(String, String)>,
     findings: Vec<Finding>,
@@ -47,24 +52,26 @@ pub(crate) fn run(ctx: &Ctx, Status { json, cluster }: &Status) -> Result<ExitCo
     } else {
         print!("{}", overview.to_text());
     }
-    Ok(if overview.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_well = overview.ready && overview.findings.is_empty();
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Overview {
     fn of(kubectl: &Kubectl) -> Result<Self> {
-        let nodes: Option<List<Node>> = Kubectl::get(&kubectl.command("get nodes"))?;
-        let snapshot = Snapshot::take(kubectl)?;
-        let tracer = match snapshot.pod() {
-            Some(pod)
-                if pod
-                    .container(TRACER_CONTAINER)
-                    .is_some_and(|one| one.state.running.is_some()) =>
-            {
-                Some(Tracer::ask(kubectl, &pod.metadata.name).map_err(|error| format!("{error:#}")))
-            }
-            _ => None,
+        // Those who may look at one namespace only need not see them.
+        let nodes: Option<List<Node>> = match Kubectl::get(&kubectl.command("get nodes")) {
+            Err(error) if is_forbidden(&error) => None,
+            nodes => nodes?,
         };
-        Ok(Self::new(&nodes.unwrap_or_default().items, &snapshot, tracer))
+        let nodes = nodes.unwrap_or_default();
+        let snapshot = Snapshot::take(kubectl)?;
+        let tracer = snapshot.ask_tracer(kubectl);
+        let mut overview = Self::new(&nodes.items, &snapshot, tracer);
+        let has_annotation = |pod: &Pod| pod.metadata.annotations.contains_key(SECRETS_ANNOTATION);
+        if snapshot.current_pod().is_some_and(has_annotation) {
+            overview.findings.extend(of_secrets(&snapshot, secret::digest(kubectl).as_deref()));
+        }
+        Ok(overview)
     }
 
     fn new(nodes: &[Node], snapshot: &Snapshot, tracer: Option<Result<Tracer, String>>) -> Self {
@@ -84,6 +91,9 @@ impl Overview {
             let is_ready = if pod.is_ready() { "ready" } else { "not ready" };
             say("pod", format!("{name}: {phase}, {is_ready}: {}", containers.join("; ")));
         }
+        for stopping in &snapshot.stopping {
+            say("stopping", stopping.to_string());
+        }
         for claim in &snapshot.claims {
             say("claim", format!("{}: {}", claim.metadata.name, claim.status.phase));
         }
@@ -93,17 +103,16 @@ impl Overview {
         match &tracer {
             None => {}
             Some(Err(error)) => say("tracer", format!("does not answer: {error}")),
-            Some(Ok(tracer)) => say("tracer", of_tracer(tracer)),
+            Some(Ok(tracer)) => say("tracer", tracer_line(tracer)),
         }
-        let tracer = tracer.and_then(Result::ok);
-        let uploads = tracer.as_ref().and_then(|tracer| tracer.uploads.as_ref());
         let mut findings = diagnose(snapshot);
-        findings.extend(uploads.and_then(of_uploads));
-        Self { ready: snapshot.is_complete(), lines, findings, tracer }
+        findings.extend(tracer.iter().flat_map(of_tracer));
+        let (ready, vllm_is_ready) = (snapshot.is_complete(), snapshot.vllm_is_ready());
+        Self { ready, vllm_is_ready, lines, findings, tracer: tracer.and_then(Result::ok) }
     }
 
     fn to_text(&self) -> String {
-        let Self { ready, lines, findings, tracer: _ } = self;
+        let Self { ready, vllm_is_ready, lines, findings, tracer: _ } = self;
         let mut text = String::new();
         for (what, line) in lines {
             let _: std::fmt::Result = writeln!(text, "{what:<11} {line}");
@@ -111,10 +120,11 @@ impl Overview {
         for finding in findings {
             let _: std::fmt::Result = write!(text, "\n{finding}\n");
         }
-        text.push_str(match (ready, findings.is_empty()) {
-            (true, _) => "\nready: cargo xtask test, cargo xtask verify\n",
-            (false, true) => "\nnot ready yet: cargo xtask logs -f vllm\n",
-            (false, false) => "\nnot ready\n",
+        text.push_str(match (ready, vllm_is_ready, findings.is_empty()) {
+            (true, _, true) => "\nready: cargo xtask test, cargo xtask verify\n",
+            (true, ..) | (_, true, false) => "\nvLLM is ready, and not all is as it should be\n",
+            (.., true) => "\nnot ready yet: cargo xtask logs -f vllm\n",
+            (false, false, false) => "\nnot ready\n",
         });
         text
     }
@@ -126,7 +136,7 @@ fn of_node(node: &Node) -> String {
     format!("{name}: {ready}, {version}, {} of {} GPUs usable", node.gpus(), node.known_gpus())
 }
 
-fn of_tracer(tracer: &Tracer) -> String {
+fn tracer_line(tracer: &Tracer) -> String {
     let traced = tracer.traced().count();
     let uploads = match &tracer.uploads {
         None => "uploads switched off".to_owned(),

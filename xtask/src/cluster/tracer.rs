@@ -41,10 +41,15 @@ pub(crate) struct Calls {
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub(crate) struct Segments {
     pub(crate) closed: u64,
     pub(crate) written_bytes: u64,
     pub(crate) waiting: u64,
+    pub(crate) waiting_bytes: u64,
+    pub(crate) limit_bytes: u64,
+    /// The disk is full, or the limit reached: calls are dropped now.
+    pub(crate) is_paused: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

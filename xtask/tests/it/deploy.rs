@@ -204,6 +204,101 @@ fn a_pod_of_the_spec_before_is_not_what_is_waited_for() {
     }
 }
 
+/// Of an hour ago; a pod was made after it, and more than one has gone since.
+#[test]
+fn what_went_wrong_earlier_ends_no_wait() {
+    let mut starting = objects(&pod_with_vllm(json!({ "state": { "running": {} } })), false);
+    starting["items"][0]["status"] = json!({ "observedGeneration": 1 });
+    let mut old = ready_pod();
+    old["metadata"]["deletionTimestamp"] = json!("2026-11-24T04:30:00Z");
+    old["metadata"]["deletionGracePeriodSeconds"] = json!(100);
+    old["status"]["containerStatuses"][0]["state"] = json!({ "terminated": {} });
+    let set = json!({
+        "kind": "ReplicaSet",
+        "metadata": { "name": "vllm-7d4b9c", "uid": "set",
+                      "annotations": { "deployment.kubernetes.io/revision": "1" } },
+    });
+    let event = |reason: &str, time: &str| {
+        json!({ "reason": reason, "message": "Error creating: exceeded quota: gpus",
+                "lastTimestamp": time,
+                "involvedObject": { "kind": "ReplicaSet", "name": "vllm-7d4b9c", "uid": "set" } })
+    };
+    let events = json!({ "items": [
+        event("FailedCreate", "2026-11-24T03:28:00Z"),
+        event("SuccessfulCreate", "2026-11-24T03:28:20Z"),
+    ]});
+    // While the old pod goes, and when it is gone and the new one is not there yet.
+    for pods in [json!([old, set]), json!([set])] {
+        let mut before = starting.clone();
+        before["items"].as_array_mut().unwrap().truncate(1);
+        before["items"].as_array_mut().unwrap().extend(pods.as_array().unwrap().iter().cloned());
+        let machine = Machine::deployed();
+        machine.state("events.json", &events.to_string());
+        machine.state("after_restart-objects.json", &before.to_string());
+        machine.state("after_look-objects.json", &objects(&ready_pod(), true).to_string());
+        let run = machine.run(&[&["deploy", "--restart"], &DEPLOY[1..]].concat());
+        run.succeeds();
+        assert!(!run.stderr.contains("quota"), "{}", run.stderr);
+        let is_stopping = pods[0]["kind"] == "Pod";
+        let stopping = "wait    the pod before has to go first: vllm-7d4b9c-xk2lp: stopping since ";
+        assert_eq!(run.stderr.contains(stopping), is_stopping, "{}", run.stderr);
+        let upload = ": 0 trace files (0.0 MB) wait for upload";
+        assert_eq!(run.stderr.contains(upload), is_stopping, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn nothing_is_applied_of_what_the_server_or_the_nodes_would_not_take() {
+    let pod = json!({ "containers": [{ "resources": { "requests": { "nvidia.com/gpu": "2" } } }] });
+    let deployment = json!({ "kind": "Deployment", "spec": { "template": { "spec": pod } } });
+    let two_gpus = json!({ "items": [deployment] }).to_string();
+    let forbidden = "Error from server (Forbidden): namespaces \"vllm-tracing\" is forbidden";
+    for (file, content, what) in [
+        ("dry_run.json", &two_gpus[..], "the pod asks for 2 GPUs, and the largest node has 1 GPUs"),
+        ("dry_run_error", forbidden, "may not do this"),
+    ] {
+        let machine = Machine::deployed();
+        machine.state(file, content);
+        machine.run(&DEPLOY).fails_with(&["nothing was applied", what]);
+        let applied = machine.calls();
+        let applied = applied.iter().filter(|call| call.contains(" apply "));
+        assert_eq!(applied.filter(|call| !call.contains("--dry-run=server")).count(), 0);
+    }
+}
+
+#[test]
+fn a_stricter_level_of_the_namespace_is_not_lowered_in_silence() {
+    let machine = Machine::deployed();
+    let mut strict = namespace("Active");
+    strict["metadata"] =
+        json!({ "labels": { "pod-security.kubernetes.io/enforce": "restricted" } });
+    machine.state("namespace.json", &strict.to_string());
+    let run = machine.run(&DEPLOY);
+    run.succeeds();
+    let said =
+        "change  namespace vllm-tracing: it enforces pod security restricted, and privileged";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}
+
+/// Another diff may say that nothing differs; a kuberc may make `delete` ask.
+#[test]
+fn what_kubectl_s_user_has_set_changes_no_task() {
+    let machine = Machine::deployed();
+    let settings =
+        "printf '%s\\n' \"$KUBECTL_EXTERNAL_DIFF $KUBERC $KUBECTL_KUBERC\" >>\"$STATE/settings\"";
+    machine.tool("k3s", &format!("{settings}\n{}", include_str!("scripted/k3s.sh")));
+    let variables = [
+        ("KUBECTL_EXTERNAL_DIFF", "true"),
+        ("KUBERC", "/home/me/kuberc"),
+        ("KUBECTL_KUBERC", "true"),
+    ];
+    machine.run_with(&[&["deploy", "--no-wait"], &DEPLOY[1..]].concat(), &variables).succeeds();
+    machine.run_with(&["status"], &variables).succeeds();
+    machine.run_with(&["destroy"], &variables).succeeds();
+    let seen = machine.read("settings");
+    assert!(seen.lines().count() > 5 && seen.lines().all(|line| line == " off false"), "{seen}");
+}
+
 #[test]
 fn an_api_server_that_is_restarted_in_between_ends_no_wait() {
     let machine = Machine::node();

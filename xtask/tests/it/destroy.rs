@@ -1,9 +1,9 @@
 //! `destroy`: what goes, in which order, and what stays.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    objects::{namespace, status},
+    objects::{namespace, ready_pod, status},
     scripted::Machine,
 };
 
@@ -18,8 +18,9 @@ fn the_pod_goes_first_and_data_stays() {
     machine.run(&["destroy"]).succeeds();
     let deletions = deletions(&machine);
     assert!(
-        deletions[0]
-            .contains("delete deployment/vllm --ignore-not-found --cascade=foreground --wait")
+        deletions[0].contains(
+            "delete deployment/vllm --ignore-not-found --cascade=foreground --wait=false"
+        )
     );
     for kept in ["pvc", "persistentvolumeclaim", "secret", "namespace"] {
         assert!(
@@ -69,17 +70,53 @@ fn purging_asks_and_without_a_terminal_wants_to_be_told() {
     }
 }
 
+/// On its way out, with the tracer at work for so long as vLLM has ended.
+fn stopping() -> Value {
+    let mut pod = ready_pod();
+    pod["metadata"]["deletionTimestamp"] = json!("2026-11-24T04:30:00Z");
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(100);
+    pod["status"]["containerStatuses"][0]["state"] = json!({ "terminated": {} });
+    json!({ "items": [pod] })
+}
+
+fn behind() -> String {
+    let mut behind = status();
+    behind["segments"]["waiting"] = json!(3);
+    behind["segments"]["waiting_bytes"] = json!(34_000_000);
+    behind["uploads"]["failing"] = json!({ "since": "x", "error": "cannot reach the store" });
+    behind.to_string()
+}
+
 #[test]
-fn a_pod_that_does_not_go_keeps_the_rest() {
+fn a_pod_that_does_not_go_keeps_the_rest_and_says_what_it_does() {
     let machine = Machine::deployed();
-    let error = "error: timed out waiting for the condition on deployments/vllm\n";
-    machine.state("delete_deployment_error", error);
-    machine.run(&["destroy", "--purge", "--yes"]).fails_with(&[
+    machine.state("after_delete-objects.json", &stopping().to_string());
+    machine.state("status.json", &behind());
+    machine.run(&["destroy", "--purge", "--yes", "--timeout", "1"]).fails_with(&[
         "step `remove the deployment` failed",
+        "3 trace files (34.0 MB) wait for upload, which fails: cannot reach the store",
         "a pod that uploads its last traces takes its time",
         "cargo xtask logs tracer",
     ]);
     assert_eq!(deletions(&machine).len(), 1);
+}
+
+#[test]
+fn what_is_awaited_and_what_is_left_is_said() {
+    let machine = Machine::deployed();
+    machine.state("after_delete-objects.json", &stopping().to_string());
+    machine.state("status.json", &behind());
+    machine.state("after_delete-after_look-objects.json", r#"{"items":[]}"#);
+    let run = machine.run(&["destroy"]);
+    run.succeeds();
+    for part in [
+        "wait    vllm-7d4b9c-xk2lp: stopping since ",
+        "past its grace period: 3 trace files (34.0 MB) wait for upload, which fails: cannot reach",
+        "note    when it was asked last, 3 trace files (34.0 MB)",
+        "lies in the claim vllm-traces: the next deployment uploads it",
+    ] {
+        assert!(run.stderr.contains(part), "no {part:?} in {}", run.stderr);
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Machine {
         machine.state("nodes.json", &json!({ "items": [gpu_node("1")] }).to_string());
         machine.state("objects.json", r#"{"items":[]}"#);
         machine.state("events.json", r#"{"items":[]}"#);
+        machine.state("status.json", &status().to_string());
         machine.image("abc123");
         machine
     }
@@ -85,7 +86,6 @@ impl Machine {
         machine.state("service", "");
         machine.state("stored-hf-token", "token=\"hf_earlier\"\n");
         machine.state("objects.json", &objects(&ready_pod(), true).to_string());
-        machine.state("status.json", &status().to_string());
         machine.state(
             "configmap.json",
             r#"{"data":{"S3_BUCKET":"traces","S3_PREFIX":"k3s-vllm/","TRACE_DIR":"/traces"}}"#,

@@ -119,6 +119,27 @@ fn uploads_are_waited_for() {
     assert!(run.stderr.contains("wait    not yet: S3 uploads work"), "{}", run.stderr);
 }
 
+/// Earlier runs may have uploaded, and this one not yet; and what `status` names is not waited for.
+#[test]
+fn a_run_without_a_file_yet_is_waited_for_and_a_final_cause_is_not() {
+    let machine = Machine::deployed();
+    let run = machine.run(&["verify", "--timeout", "1"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("wait    not yet: traces in S3 are whole"), "{}", run.stderr);
+    let mut pod = ready_pod();
+    pod["status"]["initContainerStatuses"][0] = json!({
+        "name": "ebpf-tracer", "restartCount": 4,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "reason": "OOMKilled", "exitCode": 137 } },
+    });
+    machine.state("objects.json", &objects(&pod, false).to_string());
+    let started = std::time::Instant::now();
+    let run = machine.run(&["verify", "--timeout", "600"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("TRACER_MEMORY_LIMIT"), "{}", run.stderr);
+    assert!(started.elapsed().as_secs() < 500);
+}
+
 #[test]
 fn keys_of_the_cluster_serve_where_this_machine_has_none() {
     let machine = Machine::deployed();
@@ -127,6 +148,7 @@ fn keys_of_the_cluster_serve_where_this_machine_has_none() {
     machine.state("stored-aws-credentials", keys);
     let run = machine.run(&["fetch", "--out", "here"]);
     run.succeeds();
+    assert!(!machine.has_called("--release"), "{:?}", machine.calls());
     let from = std::fs::read_to_string(machine.path("state").join("fetched_from")).unwrap();
     assert_eq!(from, "traces k3s-vllm/ AKIA1\n");
     assert!(!run.stderr.contains("shhh"), "{}", run.stderr);

@@ -6,7 +6,7 @@ use crate::{boolean, log_filter, names::IMAGE};
 
 use super::{
     PullPolicy,
-    values::{Memory, Variables, cpu, image, memory, region, variables},
+    values::{Memory, Variables, cpu, digest, image, memory, region, variables},
 };
 
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -39,6 +39,10 @@ pub struct Tracer {
     #[arg(long, env = "TRACER_ENV", hide_env_values = true, default_value = "", value_name = "VARIABLES",
           hide_default_value = true, value_parser = variables)]
     pub tracer_env: Variables,
+
+    /// Any text that changes with the secrets, as the pod takes them when it starts; `deploy` makes it
+    #[arg(long, env = "SECRETS_DIGEST", value_name = "TEXT", value_parser = digest)]
+    pub secrets_digest: Option<String>,
 
     /// Log level of the tracer: off, error, warn, info, debug or trace, for all or by module
     #[arg(long, env = "TRACER_LOG", value_name = "FILTER", value_parser = log_filter)]

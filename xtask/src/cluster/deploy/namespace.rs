@@ -18,18 +18,22 @@ pub(crate) fn get(kubectl: &Kubectl) -> Result<Option<Namespace>> {
     Kubectl::get(&kubectl.command("get namespace").arg(NAMESPACE))
 }
 
-/// Nothing can be created in one that is being deleted.
-pub(super) fn wait_until_usable(ctx: &Ctx, kubectl: &Kubectl, timeout: Duration) -> Result<()> {
+/// Nothing can be created in one that is being deleted. Returns the one that is there.
+pub(super) fn wait_until_usable(
+    ctx: &Ctx,
+    kubectl: &Kubectl,
+    timeout: Duration,
+) -> Result<Option<Namespace>> {
     if ctx.dry_run {
-        return Ok(());
+        return Ok(None);
     }
     let limit = timeout.min(LIMIT);
     let deadline = Instant::now() + limit;
     let mut said = false;
     loop {
-        let Some(namespace) = get(kubectl)? else { return Ok(()) };
+        let Some(namespace) = get(kubectl)? else { return Ok(None) };
         if namespace.status.phase != "Terminating" {
-            return Ok(());
+            return Ok(Some(namespace));
         }
         if !said {
             eprintln!("wait    the namespace {NAMESPACE} is being deleted");

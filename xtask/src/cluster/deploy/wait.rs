@@ -1,7 +1,6 @@
 //! Waiting for vLLM: says what the pod does, and ends when waiting makes no sense.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     thread,
     time::{Duration, Instant},
@@ -9,10 +8,14 @@ use std::{
 
 use anyhow::{Error, Result, anyhow};
 use clap::Args;
-use tasks::{advice::explained, command::in_short, ctx::Ctx};
+use tasks::{
+    advice::{explained, log_lines},
+    command::in_short,
+    ctx::Ctx,
+};
 
 use crate::cluster::{
-    diagnosis::{Finding, diagnose},
+    diagnosis::{Finding, Patience, diagnose, of_tracer},
     kubectl::Kubectl,
     objects::ContainerStatus,
     observe::Snapshot,
@@ -23,6 +26,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A sign of life while nothing changes.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// Before what is wrong with a tracer that has just started is believed.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// How long a cluster that has answered may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -54,13 +59,16 @@ pub(crate) fn until_ready(ctx: &Ctx, kubectl: &Kubectl, wait: Wait) -> Result<()
         match looked {
             Ok(snapshot) if snapshot.is_complete() => {
                 eprintln!("done    vLLM is ready after {} s", started.elapsed().as_secs());
-                return Ok(());
+                return is_traced(kubectl, &snapshot);
             }
             Ok(snapshot) => {
                 let findings = diagnose(&snapshot);
                 if let Some(Finding { what, cause, next, .. }) = progress.see(&snapshot, &findings)
                 {
-                    let what = format!("vLLM will not become ready: {what}");
+                    let what = match snapshot.vllm_is_ready() {
+                        true => format!("vLLM is ready, and its tracer is not: {what}"),
+                        false => format!("vLLM will not become ready: {what}"),
+                    };
                     return Err(explained(what, cause, next));
                 }
                 if is_late {
@@ -74,6 +82,21 @@ pub(crate) fn until_ready(ctx: &Ctx, kubectl: &Kubectl, wait: Wait) -> Result<()
     }
 }
 
+/// Fails with all that keeps calls from being recorded and stored.
+fn is_traced(kubectl: &Kubectl, snapshot: &Snapshot) -> Result<()> {
+    let ask = || snapshot.ask_tracer(kubectl).iter().flat_map(of_tracer).collect::<Vec<_>>();
+    let mut findings = ask();
+    if !findings.is_empty() {
+        // Its first upload may have come before a store that starts with it.
+        thread::sleep(SECOND_LOOK);
+        findings = ask();
+    }
+    let [Finding { what, cause, next, .. }, others @ ..] = &findings[..] else { return Ok(()) };
+    let what = format!("vLLM is ready, and its calls are not traced as they should be: {what}");
+    let others: Vec<String> = others.iter().map(|other| format!("\nand {other}")).collect();
+    Err(anyhow!("{}{}", explained(what, cause, next), others.concat()))
+}
+
 /// What was said already, and since when something is wrong.
 #[derive(Default)]
 struct Progress {
@@ -81,8 +104,7 @@ struct Progress {
     said_at: Option<Instant>,
     /// When the cluster has answered last.
     answered_at: Option<Instant>,
-    /// By cause: what Kubernetes says of it may contain changing numbers.
-    wrong_since: BTreeMap<String, Instant>,
+    patience: Patience,
 }
 
 impl Progress {
@@ -90,15 +112,9 @@ impl Progress {
     fn see(&mut self, snapshot: &Snapshot, findings: &[Finding]) -> Option<Finding> {
         let now = Instant::now();
         self.answered_at = Some(now);
-        self.wrong_since.retain(|cause, _| findings.iter().any(|finding| finding.cause == *cause));
-        for finding in findings {
-            let since = *self.wrong_since.entry(finding.cause.clone()).or_insert(now);
-            if finding.grace.is_some_and(|grace| now - since >= grace) {
-                return Some(finding.clone());
-            }
-            if since == now {
-                eprintln!("note    {finding}");
-            }
+        let lost = self.patience.lost_with(findings, |finding| eprintln!("note    {finding}"));
+        if lost.is_some() {
+            return lost;
         }
         let line = describe(snapshot);
         let is_silent = self.said_at.is_none_or(|at| now - at >= SIGN_OF_LIFE);
@@ -127,7 +143,10 @@ impl Progress {
 
 fn describe(snapshot: &Snapshot) -> String {
     let Some(pod) = snapshot.current_pod() else {
-        return "the pod is not created yet".to_owned();
+        return match snapshot.stopping.first() {
+            Some(stopping) => format!("the pod before has to go first: {stopping}"),
+            None => "the pod is not created yet".to_owned(),
+        };
     };
     let containers: Vec<String> = pod.containers().map(ContainerStatus::describe).collect();
     let name = &pod.metadata.name;
@@ -138,8 +157,7 @@ fn describe(snapshot: &Snapshot) -> String {
 }
 
 fn last_line(snapshot: &Snapshot) -> Option<&str> {
-    let log = snapshot.logs.get(VLLM_CONTAINER)?;
-    log.lines().rev().map(str::trim).find(|line| !line.is_empty())
+    log_lines::news(snapshot.logs.get(VLLM_CONTAINER)?)
 }
 
 fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> Error {
@@ -150,6 +168,21 @@ fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> Error {
         let error = explained(what, &finding.cause, &finding.next);
         let others: Vec<String> = others.iter().map(|other| format!("\nand {other}")).collect();
         return anyhow!("{error}{}", others.concat());
+    }
+    if snapshot.current_pod().is_none() {
+        return match snapshot.stopping.is_empty() {
+            false => explained(
+                what,
+                "the pod before it is given its time to end and to upload, and the GPU is not free \
+                 before",
+                "cargo xtask deploy --timeout SECONDS, to wait longer; cargo xtask status",
+            ),
+            true => explained(
+                what,
+                "Kubernetes has not made the pod, and does not say why",
+                "kubectl describe deployment -n vllm-tracing; sudo journalctl -u k3s -n 50",
+            ),
+        };
     }
     if let Some(line) = last_line(snapshot) {
         let _: std::fmt::Result = write!(what, "\nvllm says: {line}");
@@ -202,11 +235,18 @@ mod tests {
 
     #[test]
     fn what_takes_long_for_no_known_reason_shows_how_to_look_on() {
-        let error = late(&Snapshot::default(), &[], Duration::from_secs(5));
+        let pod = serde_json::json!({ "metadata": { "name": "vllm-1-a" } });
+        let mut snapshot =
+            Snapshot { pods: vec![serde_json::from_value(pod).unwrap()], ..Snapshot::default() };
+        let error = late(&snapshot, &[], Duration::from_secs(5));
         insta::assert_snapshot!(error.to_string(), @"
-        vLLM is not ready after 5 s: the pod is not created yet
+        vLLM is not ready after 5 s: vllm-1-a: not on a node yet
         cause: it still downloads or loads, as far as can be told
         next:  cargo xtask logs -f vllm; wait longer with `cargo xtask deploy --timeout SECONDS`
         ");
+        // A pod that does not exist does not download.
+        snapshot.pods.clear();
+        let error = late(&snapshot, &[], Duration::from_secs(5)).to_string();
+        assert!(error.contains("has not made the pod") && !error.contains("downloads"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! What keeps a container from running or from becoming ready.
 
 use super::{AT_ONCE, Finding, LONG, SHORT};
-use tasks::advice::{Advice, of_tracer_log, of_vllm_log};
+use tasks::advice::{Advice, log_lines, of_tracer_log, of_vllm_log};
 
 use crate::cluster::objects::{ContainerStatus, Event, Waiting};
 use settings::names::{TRACER_CONTAINER, VLLM_CONTAINER};
@@ -9,7 +9,12 @@ use settings::names::{TRACER_CONTAINER, VLLM_CONTAINER};
 /// Ends of one container in a row after which another start will not help.
 const TOO_MANY_RESTARTS: u32 = 3;
 
-pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) -> Option<Finding> {
+/// `events`: of its pod.
+pub(super) fn finding(
+    container: &ContainerStatus,
+    log: &str,
+    events: &[&Event],
+) -> Option<Finding> {
     if container.ready {
         return None;
     }
@@ -52,18 +57,55 @@ pub(super) fn finding(container: &ContainerStatus, log: &str, events: &[Event]) 
             grace,
         ));
     }
-    let last_line = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
-    if !last_line.is_empty() {
-        what = format!("{what}: {last_line}");
-    }
     let grace = grace.filter(|_| container.restart_count >= TOO_MANY_RESTARTS);
     let short = if name == TRACER_CONTAINER { "tracer" } else { "vllm" };
+    let logs = format!("cargo xtask logs {short} --previous");
+    if let Some((signal, killer)) = signal_of(ended.exit_code) {
+        let is_probe = |event: &&&Event| {
+            event.reason == "Killing"
+                && event.message.contains("liveness probe")
+                && event.message.contains(&format!("Container {name} "))
+        };
+        let by_probe = events
+            .iter()
+            .find(is_probe)
+            .map(|_| "it did not answer its liveness probe any more, so the kubelet ended it");
+        let what = format!("{what}, by signal {signal}");
+        return Some(Finding::new(what, by_probe.unwrap_or(killer), logs, grace));
+    }
+    if let Some(line) = log_lines::reason(log) {
+        what = format!("{what}: {line}");
+        return Some(Finding::new(
+            what,
+            "the program ends by itself; its log says why",
+            logs,
+            grace,
+        ));
+    }
     Some(Finding::new(
         what,
-        "the program ends by itself; its log says why",
-        format!("cargo xtask logs {short} --previous"),
+        "the program ends by itself, and no line of its log tells why",
+        logs,
         grace,
     ))
+}
+
+/// The signal of an exit code, as shells and containerd give it, and who sends it.
+fn signal_of(exit_code: i32) -> Option<(&'static str, &'static str)> {
+    Some(match exit_code {
+        132 => ("SIGILL", "it executed an instruction that this processor does not have"),
+        134 => ("SIGABRT", "it gave itself up: an assertion or a native library failed"),
+        135 => {
+            ("SIGBUS", "it used memory that is not there: mostly /dev/shm is too small (SHM_SIZE)")
+        }
+        137 => (
+            "SIGKILL",
+            "something outside killed it: the node's memory was used up, or a person did",
+        ),
+        139 => ("SIGSEGV", "it crashed in native code"),
+        143 => ("SIGTERM", "something outside asked it to end"),
+        _ => return None,
+    })
 }
 
 fn image_or_configuration(

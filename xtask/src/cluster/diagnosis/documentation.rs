@@ -1,6 +1,6 @@
 //! The tables of `docs/troubleshooting.md` say what the code says.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use tasks::{
@@ -8,8 +8,15 @@ use tasks::{
     ctx::workspace_root,
 };
 
-use crate::cluster::{diagnosis::diagnose, observe::Snapshot};
-use settings::names::{DEPLOYMENT, RUNTIME_CLASS, TRACER_CONTAINER, VLLM_CONTAINER};
+use crate::cluster::{
+    diagnosis::{Finding, diagnose, of_secrets, of_tracer},
+    observe::Snapshot,
+    stopping::{Does, Stopping},
+    tracer::{Failing, Status, Uploads},
+};
+use settings::names::{
+    DEPLOYMENT, RUNTIME_CLASS, SECRETS_ANNOTATION, TRACER_CONTAINER, VLLM_CONTAINER,
+};
 
 /// A row; marks of code are taken out, here and from what the code says.
 struct Row {
@@ -99,6 +106,13 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
         Snapshot {
             deployment: Some(serde_json::from_value(deployment).unwrap()),
             pods: pod.into_iter().map(|pod| serde_json::from_value(pod).unwrap()).collect(),
+            replica_set: Some(
+                serde_json::from_value(json!({
+                    "metadata": { "name": "set" },
+                    "status": { "conditions": [{ "type": "ReplicaFailure", "status": "True" }] },
+                }))
+                .unwrap(),
+            ),
             claims: vec![serde_json::from_value(claim).unwrap()],
             events: events.into_iter().map(|one| serde_json::from_value(one).unwrap()).collect(),
             ..Snapshot::default()
@@ -108,8 +122,15 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
     let unschedulable = json!({ "conditions": [
         { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": sign }
     ]});
+    let stopping = Stopping {
+        pod: "pod".to_owned(),
+        since: Duration::ZERO,
+        left: Duration::ZERO,
+        does: Does::Vllm,
+    };
     let mut all = vec![
         Snapshot::default(),
+        Snapshot { stopping: vec![stopping], ..Snapshot::default() },
         snapshot(None, Some(["FailedCreate", "ReplicaSet", "set"])),
         snapshot(pod(json!({})), Some(["FailedCreatePodSandBox", "Pod", "pod"])),
         snapshot(pod(json!({})), Some(["FailedMount", "Pod", "pod"])),
@@ -117,18 +138,62 @@ fn snapshots(sign: &str) -> Vec<Snapshot> {
         snapshot(pod(unschedulable), None),
         snapshot(pod(json!({ "reason": reason, "message": sign })), None),
     ];
+    // As in `Error, exit code 137`.
+    let exit_code = sign.rsplit_once("exit code ").map_or(1, |(_, code)| code.parse().unwrap());
     for container in [VLLM_CONTAINER, TRACER_CONTAINER] {
         let waits = json!([{ "name": container, "image": "IMAGE",
             "state": { "waiting": { "reason": reason, "message": sign } } }]);
         let ended = json!([{ "name": container,
-            "lastState": { "terminated": { "reason": reason, "exitCode": 1 } } }]);
+            "lastState": { "terminated": { "reason": reason, "exitCode": exit_code } } }]);
         all.push(snapshot(pod(json!({ "containerStatuses": waits })), None));
         all.push(snapshot(
-            pod(json!({ "containerStatuses": ended })),
+            pod(json!({ "containerStatuses": &ended })),
             Some(["Unhealthy", "Pod", "pod"]),
+        ));
+        let mut logged = snapshot(pod(json!({ "containerStatuses": ended })), None);
+        logged.logs.insert(container.to_owned(), "RuntimeError: odd".to_owned());
+        all.push(logged);
+        let killed = json!([{ "name": container,
+            "lastState": { "terminated": { "reason": "Error", "exitCode": 137 } } }]);
+        all.push(snapshot(
+            pod(json!({ "containerStatuses": killed })),
+            Some(["Killing", "Pod", "pod"]),
         ));
     }
     all
+}
+
+/// All that the tracer's own answer, or the pod's secrets, can be a reason for.
+fn of_the_tracer() -> Vec<Finding> {
+    let answer = |change: &dyn Fn(&mut Status)| {
+        let mut status = Status::default();
+        change(&mut status);
+        of_tracer(&Ok(status))
+    };
+    let failing = |status: &mut Status| {
+        let failing = Some(Failing { since: "x".to_owned(), error: "odd".to_owned() });
+        status.uploads = Some(Uploads { failing, ..Uploads::default() });
+    };
+    let pod = json!({ "metadata": { "annotations": { SECRETS_ANNOTATION: "old" } } });
+    let deployment = json!({ "status": { "updatedReplicas": 1 } });
+    let snapshot = Snapshot {
+        deployment: Some(serde_json::from_value(deployment).unwrap()),
+        pods: vec![serde_json::from_value(pod).unwrap()],
+        ..Snapshot::default()
+    };
+    [
+        of_tracer(&Err("it hangs".to_owned())),
+        answer(&|status| status.phase = "failed".to_owned()),
+        answer(&|status| status.segments.is_paused = true),
+        answer(&|status| {
+            failing(status);
+            status.segments.is_paused = true;
+        }),
+        answer(&|status| status.calls.dropped_at_disk = 1),
+        answer(&|status| status.calls.dropped_at_ring = 1),
+        of_secrets(&snapshot, Some("new")).into_iter().collect(),
+    ]
+    .concat()
 }
 
 #[test]
@@ -139,6 +204,7 @@ fn what_kubernetes_says_of_the_pod_is_explained() {
             let findings: Vec<[String; 2]> = snapshots(sign)
                 .iter()
                 .flat_map(diagnose)
+                .chain(of_the_tracer())
                 .map(|finding| [plain(&finding.cause), plain(&finding.next)])
                 .collect();
             let found = findings.contains(&[cause.clone(), next.clone()]);

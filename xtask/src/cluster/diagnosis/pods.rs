@@ -4,22 +4,28 @@ use super::{Finding, LONG, SHORT};
 use tasks::advice::of_output;
 
 use crate::cluster::{
-    objects::{Event, Pod},
+    objects::{Deployment, Pod},
     observe::Snapshot,
 };
 
-/// No pod at all: the reason stands at the replica set only.
-pub(super) fn creation(events: &[Event]) -> Option<Finding> {
-    let event = latest(events, "FailedCreate", "ReplicaSet")?;
-    let what = format!("the pod is not created: {}", event.message);
-    if let Some(advice) = of_output(&event.message) {
+/// No pod at all: the reason stands at the replica set only. While a pod before it is stopping none is
+/// tried, and what is told of the replica set is of earlier.
+pub(super) fn creation(snapshot: &Snapshot) -> Option<Finding> {
+    let is_seen = snapshot.deployment.as_ref().is_some_and(Deployment::is_seen);
+    let set = snapshot.replica_set.as_ref().filter(|_| is_seen && snapshot.stopping.is_empty())?;
+    let failure = set.failure()?;
+    // The condition keeps the words of the first failure.
+    let event = snapshot.still_failing(&set.metadata, &["FailedCreate"], &["SuccessfulCreate"]);
+    let message = event.map_or(&failure.message, |event| &event.message);
+    let what = format!("the pod is not created: {message}");
+    if let Some(advice) = of_output(message) {
         return Some(Finding::advised(what, advice, SHORT));
     }
-    let (cause, next) = if event.message.contains("serviceaccount") {
+    let (cause, next) = if message.contains("serviceaccount") {
         ("the service account is not there (yet)", "cargo xtask deploy")
-    } else if event.message.contains("RuntimeClass") {
+    } else if message.contains("RuntimeClass") {
         ("the RuntimeClass nvidia is missing", "cargo xtask install")
-    } else if event.message.contains("exceeded quota") {
+    } else if message.contains("exceeded quota") {
         ("a quota of the namespace is used up", "kubectl describe quota -n vllm-tracing")
     } else {
         ("the API server refuses the pod", "cargo xtask manifests, to compare with the message")
@@ -80,16 +86,16 @@ pub(super) fn scheduling(pod: &Pod) -> Option<Finding> {
     Some(Finding::new(what, cause, next, LONG))
 }
 
+/// What the kubelet reports once volumes and network are there.
+const UNDER_WAY: [&str; 4] = ["Pulling", "Pulled", "Created", "Started"];
+
 /// Between the node's acceptance and the first container.
-pub(super) fn sandbox(pod: &Pod, events: &[Event]) -> Option<Finding> {
+pub(super) fn sandbox(pod: &Pod, snapshot: &Snapshot) -> Option<Finding> {
     if pod.containers().any(|container| container.state.running.is_some()) {
         return None;
     }
-    let of_pod = |reason: &str| {
-        let mut all = events.iter().rev().filter(|event| event.reason == reason);
-        all.find(|event| event.involved_object.name == pod.metadata.name)
-    };
-    if let Some(event) = of_pod("FailedCreatePodSandBox") {
+    let failing = |reason: &str| snapshot.still_failing(&pod.metadata, &[reason], &UNDER_WAY);
+    if let Some(event) = failing("FailedCreatePodSandBox") {
         let what = format!("the pod does not start: {}", event.message);
         if event.message.contains("no runtime for \"nvidia\"") {
             return Some(Finding::new(
@@ -107,7 +113,7 @@ pub(super) fn sandbox(pod: &Pod, events: &[Event]) -> Option<Finding> {
             LONG,
         ));
     }
-    let event = of_pod("FailedMount")?;
+    let event = failing("FailedMount")?;
     Some(Finding::new(
         format!("a volume is not mounted: {}", event.message),
         "a volume, secret or configuration that the pod mounts is not there",
@@ -122,11 +128,8 @@ pub(super) fn claims(snapshot: &Snapshot) -> Vec<Finding> {
     pending
         .filter_map(|claim| {
             let name = &claim.metadata.name;
-            let event = snapshot.events.iter().rev().find(|event| {
-                event.involved_object.kind == "PersistentVolumeClaim"
-                    && event.involved_object.name == *name
-                    && event.reason.contains("Failed")
-            })?;
+            let events = snapshot.events_of(&claim.metadata);
+            let event = events.iter().rev().find(|event| event.reason.contains("Failed"))?;
             let message = &event.message;
             let (cause, next) = if message.contains("storageclass") {
                 (
@@ -144,9 +147,4 @@ pub(super) fn claims(snapshot: &Snapshot) -> Vec<Finding> {
             Some(Finding::new(format!("the claim {name} is pending: {message}"), cause, next, LONG))
         })
         .collect()
-}
-
-fn latest<'events>(events: &'events [Event], reason: &str, kind: &str) -> Option<&'events Event> {
-    let mut all = events.iter().rev();
-    all.find(|event| event.reason == reason && event.involved_object.kind == kind)
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::objects::Deployment;
+use crate::cluster::objects::{Deployment, Event, Involved, ReplicaSet};
 
 /// A pod that is scheduled, with the tracer ready and vLLM as given.
 fn with_vllm(vllm: Value) -> Snapshot {
@@ -49,7 +49,7 @@ fn unschedulable(message: &str) -> Snapshot {
     }))
 }
 
-fn event(reason: &str, kind: &str, name: &str, message: &str) -> crate::cluster::objects::Event {
+fn event(reason: &str, kind: &str, name: &str, message: &str) -> Event {
     serde_json::from_value(json!({
         "reason": reason, "message": message, "involvedObject": { "kind": kind, "name": name },
     }))
@@ -222,6 +222,8 @@ fn a_runtime_that_k3s_has_not_found_asks_for_a_restart() {
 fn a_pod_that_is_not_made_is_explained_by_the_replica_set() {
     let mut snapshot = unschedulable("");
     snapshot.pods.clear();
+    snapshot.deployment = Some(deployment(0));
+    snapshot.replica_set = Some(failing_set());
     snapshot.events.push(event(
         "FailedCreate",
         "ReplicaSet",
@@ -229,6 +231,101 @@ fn a_pod_that_is_not_made_is_explained_by_the_replica_set() {
         "Error creating: pods \"vllm-5d8f-x\" is forbidden: violates PodSecurity \"baseline:latest\": non-default capabilities (container \"ebpf-tracer\" must not include \"BPF\")",
     ));
     assert!(only(&snapshot).next.contains("enforce=privileged"));
+}
+
+/// As the controller leaves it while it cannot make a pod.
+fn failing_set() -> ReplicaSet {
+    let failure = json!({ "type": "ReplicaFailure", "status": "True", "message": "quota" });
+    let set = json!({ "metadata": { "name": "vllm-5d8f" }, "status": { "conditions": [failure] } });
+    serde_json::from_value(set).unwrap()
+}
+
+fn at(event: Event, time: &str) -> Event {
+    let Involved { kind, name, uid } = &event.involved_object;
+    serde_json::from_value(json!({
+        "reason": event.reason, "message": event.message, "lastTimestamp": time,
+        "involvedObject": { "kind": kind, "name": name, "uid": uid },
+    }))
+    .unwrap()
+}
+
+#[test]
+fn what_failed_before_a_success_explains_nothing() {
+    let set = |reason: &str, time: &str| {
+        at(event(reason, "ReplicaSet", "vllm-5d8f", "exceeded quota: gpus"), time)
+    };
+    let mut snapshot = Snapshot {
+        deployment: Some(deployment(0)),
+        replica_set: Some(failing_set()),
+        events: vec![set("FailedCreate", "2026-11-24T04:28:00Z")],
+        ..Snapshot::default()
+    };
+    assert_eq!(only(&snapshot).what, "the pod is not created: exceeded quota: gpus");
+    // A pod was made later, and has gone: what the condition says now counts.
+    snapshot.events.push(set("SuccessfulCreate", "2026-11-24T04:28:01Z"));
+    assert_eq!(only(&snapshot).what, "the pod is not created: quota");
+    snapshot.replica_set.as_mut().unwrap().status.conditions.clear();
+    assert_eq!(diagnose(&snapshot), []);
+    // The controller has not looked yet.
+    let mut unseen = deployment(0);
+    unseen.metadata.generation = 4;
+    snapshot.replica_set = Some(failing_set());
+    snapshot.deployment = Some(unseen);
+    assert_eq!(diagnose(&snapshot), []);
+}
+
+#[test]
+fn a_volume_that_was_late_is_no_trouble_while_the_image_is_pulled() {
+    let mut snapshot =
+        with_vllm(json!({ "state": { "waiting": { "reason": "PodInitializing" } } }));
+    snapshot.pods[0].status.init_container_statuses.clear();
+    let of_pod = |reason: &str, time: &str| {
+        at(event(reason, "Pod", "vllm-5d8f-abcde", "timed out waiting for the cache"), time)
+    };
+    snapshot.events = vec![of_pod("FailedMount", "2026-11-24T04:28:00Z")];
+    assert!(only(&snapshot).what.starts_with("a volume is not mounted"));
+    snapshot.events.push(of_pod("Pulling", "2026-11-24T04:28:00Z"));
+    assert_eq!(diagnose(&snapshot), []);
+    snapshot.events.push(of_pod("FailedMount", "2026-11-24T04:28:09Z"));
+    assert!(only(&snapshot).what.starts_with("a volume is not mounted"));
+}
+
+#[test]
+fn events_of_objects_that_are_gone_are_forgotten() {
+    let mut snapshot = with_vllm(json!({ "state": { "running": {} } }));
+    snapshot.pods[0].metadata.uid = "new".to_owned();
+    let with_uid = |uid: &str| {
+        let mut event = event("Unhealthy", "Pod", "vllm-5d8f-abcde", "Startup probe failed");
+        event.involved_object.uid = uid.to_owned();
+        event
+    };
+    snapshot.events = vec![with_uid("old"), with_uid("new")];
+    snapshot.keep_events_of_what_is_there();
+    assert_eq!(snapshot.events.len(), 1);
+}
+
+#[test]
+fn a_signal_is_named_and_lines_of_progress_are_no_reasons() {
+    let ended = |exit_code: i32| {
+        json!({
+            "restartCount": 1, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+            "lastState": { "terminated": { "reason": "Error", "exitCode": exit_code } },
+        })
+    };
+    let info = "INFO 11-24 04:28:00 [api_server.py:1] Starting\n";
+    let mut snapshot = with_vllm(ended(137));
+    snapshot.logs.insert("vllm".to_owned(), info.to_owned());
+    let finding = only(&snapshot);
+    assert_eq!(finding.what, "vllm ended (Error, exit code 137), by signal SIGKILL");
+    assert!(finding.cause.contains("killed it"), "{finding}");
+    let message = "Container vllm failed liveness probe, will be restarted";
+    snapshot.events.push(event("Killing", "Pod", "vllm-5d8f-abcde", message));
+    assert!(only(&snapshot).cause.contains("liveness probe"), "{}", only(&snapshot));
+    snapshot = with_vllm(ended(1));
+    snapshot.logs.insert("vllm".to_owned(), info.to_owned());
+    let finding = only(&snapshot);
+    assert_eq!(finding.what, "vllm ended (Error, exit code 1)");
+    assert!(finding.cause.contains("no line of its log"), "{finding}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tasks::ctx::Ctx;
 use crate::cluster::{
     Cluster,
     bucket::Bucket,
-    diagnosis::{Finding, of_uploads},
+    diagnosis::{Finding, Patience, diagnose, of_tracer, of_uploads},
     kubectl::Kubectl,
     observe::Snapshot,
     tracer::{Status, Uploads},
@@ -34,17 +34,29 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, timeout: Duration
         return Ok(true);
     }
     let deadline = Instant::now() + timeout;
-    let mut said = String::new();
-    let (mut checks, status) = loop {
+    let (mut said, mut patience) = (String::new(), Patience::default());
+    let (checks, status, report) = loop {
         let snapshot = Snapshot::take(&kubectl)?;
-        let (checks, status) = four_checks(&kubectl, &snapshot);
+        let (mut checks, asked) = four_checks(&kubectl, &snapshot);
+        let findings = [diagnose(&snapshot), asked.iter().flat_map(of_tracer).collect()].concat();
+        let lost = patience.lost_with(&findings, |finding| eprintln!("note    {finding}"));
+        if let Some(finding) = &lost {
+            eprintln!("note    {finding}");
+        }
+        // What waiting does not heal ends it, as `status` would say it.
+        let is_over = lost.is_some() || Instant::now() >= deadline;
+        let status = asked.and_then(Result::ok);
+        let is_early = checks.iter().any(|check| !check.passed);
+        let stored = stored::check(&kubectl, status.as_ref().filter(|_| !is_early));
+        // A run that has just begun has nothing there yet, whatever runs before it have.
+        let is_early = is_early || stored.is_none();
+        let (whole, report) = stored.unwrap_or_else(|| (stored::nothing_yet(), None));
+        checks.push(whole);
+        if !is_early || is_over {
+            break (checks, status, report);
+        }
         let failed: Vec<&str> =
             checks.iter().filter(|check| !check.passed).map(|check| check.name).collect();
-        // What is not deployed does not come by waiting.
-        let is_over = snapshot.deployment.is_none() || Instant::now() >= deadline;
-        if failed.is_empty() || is_over {
-            break (checks, status);
-        }
         let line = format!("wait    not yet: {}", failed.join("; "));
         if line != said {
             eprintln!("{line}");
@@ -52,8 +64,6 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, timeout: Duration
         }
         thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
     };
-    let (whole, report) = stored::check(&kubectl, status.as_ref());
-    checks.push(whole);
     let passed = checks.iter().all(|check| check.passed);
     if json {
         let result = serde_json::json!({
@@ -81,13 +91,17 @@ fn show_commands(kubectl: &Kubectl) {
     );
 }
 
-fn four_checks(kubectl: &Kubectl, snapshot: &Snapshot) -> (Vec<Check>, Option<Status>) {
-    let running = sidecar_is_running(snapshot);
-    let asked = match snapshot.pod().filter(|_| running.passed) {
-        Some(pod) => Status::ask(kubectl, &pod.metadata.name).map_err(|error| format!("{error:#}")),
-        None => Err("the sidecar does not run".to_owned()),
+/// And what the tracer says, if it runs.
+fn four_checks(
+    kubectl: &Kubectl,
+    snapshot: &Snapshot,
+) -> (Vec<Check>, Option<Result<Status, String>>) {
+    let asked = snapshot.ask_tracer(kubectl);
+    let of_status = match &asked {
+        Some(asked) => of_status(asked),
+        None => of_status(&Err("the sidecar does not run".to_owned())),
     };
-    ([vec![running], of_status(&asked)].concat(), asked.ok())
+    ([vec![sidecar_is_running(snapshot)], of_status].concat(), asked)
 }
 
 /// What the tracer says, or why it says nothing, as three of the four checks.

@@ -35,10 +35,10 @@ kubectl() {
     case "$*" in
     *"get namespace vllm-tracing -o json")
         event=namespace answer_then_follow object namespace.json 'namespaces "vllm-tracing"' ;;
-    *"get deployments,pods,"*) event=look answer_then_follow objects ;;
+    *"get deployments,replicasets,pods,"*) event=look answer_then_follow objects ;;
     *"get events"*--no-headers*) cat "$STATE/warnings" 2>/dev/null ;;
     *"get events"*) cat "$STATE/events.json" ;;
-    *"get nodes -o json") cat "$STATE/nodes.json" ;;
+    *"get nodes -o json") fail_if_told nodes_error; cat "$STATE/nodes.json" ;;
     *"get configmap ebpf-tracer"*) object configmap.json 'configmaps "ebpf-tracer"' ;;
     *"get secret hf-token -o go-template"*) object stored-hf-token 'secrets "hf-token"' ;;
     *"get secret aws-credentials -o go-template"*)
@@ -53,6 +53,10 @@ kubectl() {
         [ "$(cat "$STATE/applied-$kind")" != "$(cat "$STATE/rendered")" ] || exit 0
         echo 'diff -u -N /tmp/LIVE-1/apps.v1.Deployment.vllm-tracing.vllm /tmp/MERGED-2/apps.v1.Deployment.vllm-tracing.vllm'
         exit 1 ;;
+    *"apply --server-side"*--dry-run=server*)
+        cat >/dev/null
+        fail_if_told dry_run_error
+        if [ -s "$STATE/dry_run.json" ]; then cat "$STATE/dry_run.json"; else echo '{"items":[]}'; fi ;;
     *"apply --server-side"*)
         cat >"$STATE/applied"
         fail_if_told apply_error
@@ -74,6 +78,7 @@ kubectl() {
     *"delete deployment/vllm"*)
         fail_if_told delete_deployment_error
         rm -f "$STATE/deployment"
+        echo '{"items":[]}' >"$STATE/objects.json"
         follow delete ;;
     *"delete service/vllm-api"*) rm -f "$STATE/service" ;;
     *"exec "*" -c ebpf-tracer -- /ebpf-cuda-tracer status --json")

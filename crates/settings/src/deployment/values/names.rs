@@ -33,6 +33,16 @@ pub(in crate::deployment) fn image(value: &str) -> Result<String, String> {
     }
 }
 
+pub(in crate::deployment) fn digest(value: &str) -> Result<String, String> {
+    let is_plain =
+        (1..=64).contains(&value.len()) && value.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_plain {
+        Ok(value.to_owned())
+    } else {
+        Err("accepted: letters and digits, 64 at most".to_owned())
+    }
+}
+
 pub(in crate::deployment) fn model(value: &str) -> Result<String, String> {
     if value.is_empty() || value.starts_with('-') || value.contains(char::is_whitespace) {
         return Err("accepted: a name such as meta-llama/Llama-2-7b-hf, or a directory".to_owned());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 use trace::{
     check::{Problem, Report, check_opened},
@@ -10,16 +10,20 @@ use trace::{
 };
 
 use super::Check;
-use tasks::ctx::target_directory;
+use tasks::{command::Failure, ctx::target_directory};
 
 use crate::{
-    cluster::{bucket::Bucket, kubectl::Kubectl, tracer::Status},
+    cluster::{
+        bucket::{Bucket, Runs},
+        kubectl::Kubectl,
+        tracer::Status,
+    },
     segment_reader,
 };
 
 const NAME: &str = "traces in S3 are whole";
 
-/// What was found in S3.
+/// What was found in S3; `status` tells the run.
 #[derive(Debug, Serialize)]
 pub(super) struct Stored {
     files: usize,
@@ -29,28 +33,42 @@ pub(super) struct Stored {
     problems: Vec<Problem>,
 }
 
-pub(super) fn check(kubectl: &Kubectl, status: Option<&Status>) -> (Check, Option<Stored>) {
+/// Only the files of the run are downloaded. Nothing at all: the run has nothing there yet.
+pub(super) fn check(kubectl: &Kubectl, status: Option<&Status>) -> Option<(Check, Option<Stored>)> {
     let Some(status) = status else {
-        return (
-            Check::new(NAME, Err("the sidecar does not say which run is its".to_owned())),
+        return Some((
+            Check::new(NAME, Err("not looked at, as not all above is as it should be".to_owned())),
             None,
-        );
+        ));
     };
     match check_run(kubectl, &status.run) {
-        Err(error) => (Check::new(NAME, Err(format!("{error:#}"))), None),
-        Ok(report) => {
+        Err(error) => Some((Check::new(NAME, Err(format!("{error:#}"))), None)),
+        Ok(None) => None,
+        Ok(Some(report)) => {
             let stored = Stored::of(report);
-            (Check::new(NAME, stored.judge()), Some(stored))
+            Some((Check::new(NAME, stored.judge()), Some(stored)))
         }
     }
 }
 
-fn check_run(kubectl: &Kubectl, run: &str) -> Result<Report> {
+/// As `check` says it, where nothing came in time.
+pub(super) fn nothing_yet() -> Check {
+    Check::new(NAME, Err("S3 has nothing of the run yet".to_owned()))
+}
+
+/// What the sidecar's `fetch` says where a run has nothing there.
+const NOTHING: [&str; 2] = ["no stored trace file is of a run", "nothing is stored under"];
+
+fn check_run(kubectl: &Kubectl, run: &str) -> Result<Option<Report>> {
     let bucket = Bucket::find(Ok(kubectl))?;
     let directory = directory(&bucket);
-    let fetch = bucket.fetch(&directory).variable("RUST_LOG", "warn");
-    // The paths of all files, also of other runs.
-    fetch.read_in_view()?;
+    let runs = Runs { run: Some(run.to_owned()), ..Runs::default() };
+    let fetch = bucket.fetch(&directory, &runs).variable("RUST_LOG", "warn");
+    if let Err(error) = fetch.read_in_view() {
+        let said = error.downcast_ref::<Failure>().map(Failure::said).unwrap_or_default();
+        let is_nothing = NOTHING.iter().any(|nothing| said.contains(nothing));
+        return if is_nothing { Ok(None) } else { Err(error) };
+    }
     let prefix = format!("trace_{run}_");
     let of_run: Vec<PathBuf> = segments(&directory)?
         .into_iter()
@@ -58,8 +76,7 @@ fn check_run(kubectl: &Kubectl, run: &str) -> Result<Report> {
             file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
         })
         .collect();
-    ensure!(!of_run.is_empty(), "S3 has nothing of the run {run} yet, in {}", bucket.location);
-    Ok(check_opened(&of_run, segment_reader::open))
+    Ok((!of_run.is_empty()).then(|| check_opened(&of_run, segment_reader::open)))
 }
 
 /// Where traces of this bucket are kept, so that each is downloaded once.
