@@ -431,7 +431,12 @@ mod tests {
             assert!(text.contains("\"prompt_tokens\":3,\"completion_tokens\":4"), "{text}");
         }
         let ended = now();
-        let served = server.take_served();
+        // An answer is noted after its last byte was sent, and so maybe after that was read.
+        let mut served = Vec::new();
+        while served.len() < 2 {
+            served.extend(server.take_served());
+            thread::sleep(Duration::from_millis(1));
+        }
         assert_eq!(served.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["first", "second"]);
         for Served { arrived, sent, .. } in &served {
             let times: Vec<u64> = std::iter::once(*arrived)
