@@ -1,14 +1,20 @@
 //! A plan from start to end: choose the model, run the load, write the result, show it.
 
+mod studies;
+
 use std::{
+    cell::Cell,
     collections::BTreeMap,
+    convert::Infallible,
     io::{self, Write as _},
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, Error, Result};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{
     bench_keys,
@@ -17,17 +23,22 @@ use crate::{
     error::RequestError,
     measurement::unix_nanoseconds,
     notes,
-    pace::Pace,
+    pace::{Pace, Rate},
     plan::Plan,
     progress::Progress,
     prompts::Source,
     record::{Failure, RequestRecord, RunResult, Settings, Summary},
     result_file::ResultFile,
     run::{self, Finished, Load, Warmup},
-    summary::{goodput, percentiles, summarise},
+    server_metrics::Sampler,
+    statistics::rounded,
+    summary::{goodput, percentiles, summarise, windows},
     table,
     target::Target,
 };
+
+/// Parts of a ramp that have figures of their own.
+const RAMP_WINDOWS: u32 = 10;
 
 /// How a run that left a result went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,39 +59,125 @@ pub async fn execute(plan: Plan) -> Result<Outcome> {
         None => choose_model(&client, &mut notes).await?,
     };
     collected::check(plan.append.as_deref(), plan.csv.as_deref())?;
-    let file = ResultFile::reserve(&plan.out, plan.test.file_prefix(), Timestamp::now())?;
+    let session = Session { plan: &plan, client: &client, model, notes };
+    match plan.study {
+        Some(study) => studies::execute(&session, study).await,
+        None => single_run(&session).await,
+    }
+}
 
-    let mut progress = Progress::start(plan.load.count);
-    let load = Load { model: model.clone(), ..plan.load.clone() };
-    let finished = run::run(&client, load, interrupt(), |record| progress.show(record)).await?;
-    let is_good = !finished.interrupted && finished.records.iter().all(RequestRecord::succeeded);
+async fn single_run(session: &Session<'_>) -> Result<Outcome> {
+    let done = session.run(session.plan.load.clone(), None).await?;
+    let path = done.path.display().to_string();
+    let json = session.plan.json.then_some(done.json.as_str());
+    show(json, &path)?;
+    // The result is there, and shown, whatever becomes of the files that gather many.
+    done.collected?;
+    Ok(done.outcome)
+}
 
-    let result = assemble(&plan, model, finished, notes);
-    let bench = bench_keys::keys(&result, &plan.percentiles);
-    let mut json = serde_json::to_string_pretty(&Written { result: &result, bench: &bench })
-        .context("cannot serialise the result")?;
-    json.push('\n');
-    let path = file.publish(&json)?;
-    collect(&plan, &result, &bench)?;
-    // Only now: whoever reads stderr may be slow.
-    progress.finish();
-    eprint!("\n{}", table::render(&result));
+/// Data to stdout: the JSON if that is wanted, or else where it is.
+fn show(json: Option<&str>, path: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    if plan.json {
-        eprintln!("\nresult: {}", path.display());
+    if let Some(json) = json {
+        eprintln!("\nresult: {path}");
         stdout.write_all(json.as_bytes())
     } else {
         eprintln!("\nresult:");
-        writeln!(stdout, "{}", path.display())
+        writeln!(stdout, "{path}")
     }
     .and_then(|()| stdout.flush())
-    .context("cannot write to stdout")?;
-    let is_marked = result.client.as_ref().is_some_and(|client| !client.marks.is_empty());
-    Ok(match (is_good, plan.strict && is_marked) {
-        (false, _) => Outcome::Failed,
-        (true, true) => Outcome::Marked,
-        (true, false) => Outcome::Good,
-    })
+    .context("cannot write to stdout")
+}
+
+/// What the runs of a command line have in common.
+struct Session<'a> {
+    plan: &'a Plan,
+    client: &'a Client,
+    model: String,
+    notes: Vec<String>,
+}
+
+/// A run that left a result.
+struct Done {
+    result: RunResult,
+    path: PathBuf,
+    json: String,
+    outcome: Outcome,
+    interrupted: bool,
+    was_cut_short: bool,
+    /// Whether its figures were appended to where they were to go.
+    collected: Result<()>,
+}
+
+impl Session<'_> {
+    /// Runs one load, writes its result and shows it. With a number of bad requests that may be, it ends with the
+    /// first beyond it.
+    async fn run(&self, load: Load, most_bad: Option<usize>) -> Result<Done> {
+        let Self { plan, client, model, notes } = self;
+        let file = ResultFile::reserve(&plan.out, plan.test.file_prefix(), Timestamp::now())?;
+        let load = Load { model: model.clone(), ..load };
+        let mut progress = Progress::start(load.count);
+        let mut sampler =
+            if plan.server_metrics { Some(Sampler::start(client).await) } else { None };
+        let (too_many_bad, mut bad) = (Notify::new(), 0);
+        let was_cut_short = Cell::new(false);
+        let stop = async {
+            tokio::select! {
+                () = interrupt() => (),
+                () = too_many_bad.notified() => was_cut_short.set(true),
+            }
+        };
+        let observe = |record: &RequestRecord| {
+            progress.show(record);
+            let is_bad = || plan.slo.is_some_and(|slo| !slo.is_kept(record));
+            bad += usize::from(!record.warmup && is_bad());
+            if most_bad.is_some_and(|most| bad > most) {
+                too_many_bad.notify_one();
+            }
+        };
+        let finished = tokio::select! {
+            finished = run::run(client, load.clone(), stop, observe) => finished?,
+            never = sample(sampler.as_mut()) => match never {},
+        };
+        let was_cut_short = was_cut_short.get();
+        let server_metrics = match sampler {
+            Some(sampler) => sampler.end().await,
+            None => Vec::new(),
+        };
+        let interrupted = finished.interrupted && !was_cut_short;
+        let is_good = !interrupted && finished.records.iter().all(RequestRecord::succeeded);
+
+        let mut result = assemble(plan, &load, model.clone(), finished, notes.clone());
+        result.server_metrics = server_metrics;
+        if was_cut_short {
+            result.notes.push("ended early: the limits cannot be kept any more".to_owned());
+        }
+        let bench = bench_keys::keys(&result, &plan.percentiles);
+        let mut json = serde_json::to_string_pretty(&Written { result: &result, bench: &bench })
+            .context("cannot serialise the result")?;
+        json.push('\n');
+        let published = file.publish(&json);
+        let collected = collect(plan, &result, &bench);
+        // Only now: whoever reads stderr may be slow.
+        progress.finish();
+        eprint!("\n{}", table::render(&result));
+        let path = published?;
+        let is_marked = result.client.as_ref().is_some_and(|client| !client.marks.is_empty());
+        let outcome = match (is_good, plan.strict && is_marked) {
+            (false, _) => Outcome::Failed,
+            (true, true) => Outcome::Marked,
+            (true, false) => Outcome::Good,
+        };
+        Ok(Done { result, path, json, outcome, interrupted, was_cut_short, collected })
+    }
+}
+
+async fn sample(sampler: Option<&mut Sampler>) -> Infallible {
+    match sampler {
+        Some(sampler) => sampler.run().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A result as its file has it.
@@ -137,25 +234,44 @@ async fn interrupt() {
     }
 }
 
-fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<String>) -> RunResult {
+fn assemble(
+    plan: &Plan,
+    load: &Load,
+    model: String,
+    finished: Finished,
+    mut notes: Vec<String>,
+) -> RunResult {
     let Finished { records, wall, start, end, interrupted, client } = finished;
     let summary = Summary {
         goodput: plan.slo.map(|slo| goodput(slo, &records, wall)),
         percentiles: percentiles(&records, &plan.percentiles),
+        windows: match load.pace {
+            Pace::Open { rate: Rate::Ramp { over, .. }, .. } => {
+                windows(&records, over, RAMP_WINDOWS)
+            }
+            _ => Vec::new(),
+        },
         ..summarise(&records, wall)
     };
     if interrupted {
-        let of_all = plan.load.count.map(|count| format!(" of {count}")).unwrap_or_default();
+        let of_all = load.count.map(|count| format!(" of {count}")).unwrap_or_default();
         notes.push(format!("interrupted after {}{of_all} requests", records.len()));
     }
     notes.extend(notes::notes(&records, plan));
-    let (options, load) = (&plan.options, &plan.load);
+    let options = &plan.options;
     let (workers, rate, arrivals) = match load.pace {
         Pace::Closed { workers } => (workers, None, None),
         Pace::Open { rate, arrivals, most_in_flight } => {
             (most_in_flight.unwrap_or(0), Some(rate), Some(arrivals.to_string()))
         }
     };
+    let (rate, ramp) = match rate {
+        Some(Rate::Constant(rate)) => (Some(rounded(rate)), None),
+        Some(ramp @ Rate::Ramp { .. }) => (None, Some(ramp.to_string())),
+        None => (None, None),
+    };
+    // Those of a trace have the times that they had.
+    let arrivals = arrivals.filter(|_| load.times.is_none());
     let of_warmup = match load.warmup {
         Warmup::Requests(count) => count,
         Warmup::Time(_) => 0,
@@ -180,13 +296,15 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
         },
         workers,
         rate,
+        ramp,
+        replay: plan.replay.as_ref().map(|path| path.display().to_string()),
         arrivals,
         duration_seconds: load.duration.map(|duration| duration.as_secs_f64()),
         warmup: plan.warmup.clone(),
         seed: load.seed,
         input_tokens: match load.prompts.source {
             Source::Random(length) => Some(length.to_string()),
-            Source::List(_) => None,
+            Source::List(_) | Source::Trace(_) => None,
         },
         output_tokens: load.prompts.output.map(|length| length.to_string()),
     };
@@ -199,6 +317,7 @@ fn assemble(plan: &Plan, model: String, finished: Finished, mut notes: Vec<Strin
         settings,
         summary,
         client: Some(client),
+        server_metrics: Vec::new(),
         notes,
         requests: records,
     }

@@ -57,6 +57,11 @@ pub(crate) fn keys(result: &RunResult, percentiles: &[f64]) -> BTreeMap<String, 
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    if let Some((from, to)) = settings.ramp.as_deref().and_then(|ramp| ramp.split_once("..")) {
+        for (name, rate) in [("ramp_up_start_rps", from), ("ramp_up_end_rps", to)] {
+            keys.insert(name.to_owned(), json!(rate.parse::<f64>().ok()));
+        }
+    }
     let mut add = |name: &str, values: Vec<f64>| {
         let wanted: Vec<f64> = percentiles.iter().copied().chain([PERCENTILE]).collect();
         let found = statistics::percentiles(values.iter().copied(), &wanted).unwrap_or_default();

@@ -4,7 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{headers::Secret, lengths::Length, pace::Arrivals, slo::Slo, target::parse_host};
+use crate::{
+    headers::Secret,
+    lengths::Length,
+    pace::{Arrivals, RampShape},
+    slo::Slo,
+    target::parse_host,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,11 +35,22 @@ Examples:
   loadtest batch --rate 5 --arrivals poisson --duration 60 --warmup 10s
   loadtest batch --rate 5 --duration 60 --input-tokens 500..1500 --output-tokens 128 --ignore-eos --slo ttft=500ms,tpot=30ms
   loadtest batch --model meta-llama/Llama-2-7b-chat-hf --chat --prompts prompts.txt --out results/
+  loadtest batch --base-url https://a.example/v1 --base-url https://b.example/v1 --ca ca.pem --api-key-file key
+  loadtest batch --sweep --slo ttft=500ms,tpot=30ms --input-tokens 1000 --output-tokens 200 --ignore-eos
+  loadtest batch --ramp 1..50 --duration 120 --input-tokens 200
+  loadtest batch --rate 5 --duration 60 --repeat 5 --label v1 --append runs.jsonl --csv runs.csv
+  loadtest batch --replay mooncake_trace.jsonl --replay-speed 2 --ignore-eos
+  loadtest batch --rate 5 --count 500 --shared-prefix 1000 --prefixes 8 --input-tokens 100
 
 Sequential by default: the latency of a server that does nothing else. \
 With --parallel, --workers requests are in flight all the time: throughput, and latency under that load. \
 A worker sends its next request when it has its answer, so an overloaded server also slows the sending down. \
 With --rate it does not: requests leave when they are due, and how late they left is shown.
+
+--sweep and --repeat write a file for each run, and one for what they found: batch_sweep_result_TIME.json, with the \
+curve as .svg beside it, and batch_repeat_result_TIME.json.
+
+The server's queue, KV cache, preemptions and prefix hits are read from its /metrics each second, if it has them.
 
 Percentiles are nearest rank: values that were measured, not interpolated. \
 ITL is the gap between chunks with a token; a chunk may carry more than one. \
@@ -127,6 +144,7 @@ pub struct Common {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Batch {
     #[command(flatten)]
     pub common: Common,
@@ -149,12 +167,46 @@ pub struct Batch {
     /// Send so many requests a second, whether or not answers come: an open loop
     #[arg(long, value_name = "REQUESTS/S", conflicts_with_all = ["parallel", "workers"], value_parser = parse_rate)]
     pub rate: Option<f64>,
-    /// How the times between them are distributed: constant, poisson or gamma:SHAPE (below 1 in bursts)
-    #[arg(long, value_name = "KIND", default_value_t = Arrivals::Poisson, requires = "rate")]
-    pub arrivals: Arrivals,
-    /// With --rate: most requests in flight; what is due waits, and the wait is shown
-    #[arg(long, value_name = "N", requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Change the rate from one to the other during --duration, as in 1..50; figures are given for each tenth of it
+    #[arg(long, value_name = "FROM..TO", requires = "duration", value_parser = parse_ramp,
+          conflicts_with_all = ["parallel", "workers", "rate", "warmup"])]
+    pub ramp: Option<(f64, f64)>,
+    /// How --ramp gets from the one to the other
+    #[arg(long, value_name = "SHAPE", value_enum, default_value_t = RampShape::Linear, requires = "ramp")]
+    pub ramp_shape: RampShape,
+    /// Replay a recorded load in Mooncake's form: lines with timestamp (ms), input_length, output_length and hash_ids;
+    /// blocks of 512 tokens with the same hash have the same text, so a prefix cache is used as it was
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["parallel", "workers", "rate", "ramp", "prompt", "prompts",
+          "input_tokens", "output_tokens", "max_tokens", "arrivals"])]
+    pub replay: Option<PathBuf>,
+    /// Replay at so many times the recorded speed
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "replay", value_parser = parse_rate)]
+    pub replay_speed: f64,
+    /// How the times between requests of an open loop are distributed: constant, poisson or gamma:SHAPE (below 1 in
+    /// bursts) [default: poisson]
+    #[arg(long, value_name = "KIND")]
+    pub arrivals: Option<Arrivals>,
+    /// In an open loop: most requests in flight; what is due waits, and the wait is shown
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_concurrency: Option<u32>,
+    /// Run N times, each time with the next seed, and tell how sure the figures are
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub repeat: Option<u32>,
+    /// Find the highest rate that keeps --slo: a run of --duration (30 s unless given) for each rate that is tried
+    #[arg(long, requires = "slo", conflicts_with_all = ["parallel", "workers", "rate", "ramp", "replay", "repeat", "count"])]
+    pub sweep: bool,
+    /// The first rate that --sweep tries
+    #[arg(long, value_name = "REQUESTS/S", default_value_t = 1.0, requires = "sweep", value_parser = parse_rate)]
+    pub sweep_from: f64,
+    /// How close --sweep comes to the capacity, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, requires = "sweep", value_parser = parse_precision)]
+    pub sweep_precision: f64,
+    /// Percent of the requests that have to keep --slo for --sweep
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.0, requires = "sweep", value_parser = parse_percentile)]
+    pub sweep_share: f64,
+    /// Do not read the server's /metrics during the run
+    #[arg(long)]
+    pub no_server_metrics: bool,
     /// Decides all that is random: the same seed sends the same load
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -170,6 +222,13 @@ pub struct Batch {
     /// Random prompts of about so many tokens: a number, 100..200, or normal:MEAN,DEVIATION
     #[arg(long, value_name = "LENGTH", conflicts_with_all = ["prompt", "prompts"])]
     pub input_tokens: Option<Length>,
+    /// Begin each prompt with a text of so many tokens that others begin with too
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub shared_prefix: Option<u32>,
+    /// How many such texts there are; prompts take them in turn
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "shared_prefix",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub prefixes: u32,
     /// Most tokens of each answer, instead of --max-tokens: a number, 100..200, or normal:MEAN,DEVIATION
     #[arg(long, value_name = "LENGTH", conflicts_with = "max_tokens")]
     pub output_tokens: Option<Length>,
@@ -191,6 +250,18 @@ fn parse_percentile(text: &str) -> Result<f64, String> {
     let percentile =
         text.trim().parse().ok().filter(|percentile| (0.0..=100.0).contains(percentile));
     percentile.ok_or_else(|| "give percentiles from 0 to 100, as in 95,99.9".to_owned())
+}
+
+fn parse_precision(text: &str) -> Result<f64, String> {
+    let precision = text.trim().parse().ok().filter(|percent| (0.1..=100.0).contains(percent));
+    precision.ok_or_else(|| "give percent from 0.1 to 100".to_owned())
+}
+
+fn parse_ramp(text: &str) -> Result<(f64, f64), String> {
+    let rates = text
+        .split_once("..")
+        .and_then(|(from, to)| Some((parse_rate(from.trim()).ok()?, parse_rate(to.trim()).ok()?)));
+    rates.ok_or_else(|| "give two rates, as in 1..50".to_owned())
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

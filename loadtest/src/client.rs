@@ -27,6 +27,8 @@ use crate::{
 use endpoint::Endpoint;
 
 const MAX_CONNECT: Duration = Duration::from_secs(10);
+/// A server that is slow to say how it is keeps no load from beginning.
+const MAX_METRICS: Duration = Duration::from_secs(2);
 /// How long to wait for the end of a body whose content is complete, so that its connection can be used again.
 const END_OF_BODY: Duration = Duration::from_secs(1);
 
@@ -100,6 +102,20 @@ impl Client {
     /// The models that the first server serves, in its order.
     pub async fn models(&self) -> Result<Vec<String>, RequestError> {
         self.models_of(&self.endpoints[0]).await
+    }
+
+    /// By their URLs.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        self.endpoints.iter().map(|endpoint| endpoint.target.url()).collect()
+    }
+
+    /// The page of metrics of the server with this number.
+    pub(crate) async fn metrics(&self, server: usize) -> Result<String, RequestError> {
+        let limit = self.options.timeout.min(MAX_METRICS);
+        let page = time::timeout(limit, self.get(&self.endpoints[server], "/metrics"))
+            .await
+            .unwrap_or(Err(RequestError::Timeout { limit, waiting_for: Phase::Body }))?;
+        Ok(String::from_utf8_lossy(&page).into_owned())
     }
 
     /// As people read it, without the secrets that a server may have repeated.

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{lengths::Length, random::Random};
+use crate::{lengths::Length, random::Random, replay::Trace};
 
 /// Where the prompts of a run come from, and how long their answers are to be.
 #[derive(Debug, Clone)]
@@ -13,7 +13,16 @@ pub struct Prompts {
     pub source: Source,
     /// Instead of the one length that all answers have.
     pub output: Option<Length>,
+    /// What prompts begin with, as a system prompt.
+    pub prefix: Option<Prefix>,
     pub seed: u64,
+}
+
+/// Prompts take the prefixes in turn, so that each is shared by some of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    pub tokens: u32,
+    pub count: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -22,6 +31,8 @@ pub enum Source {
     List(Arc<[Prompt]>),
     /// So many short words, each of which is about one token.
     Random(Length),
+    /// Those of a recorded load.
+    Trace(Arc<Trace>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +45,7 @@ pub struct Prompt {
 impl Prompts {
     pub fn list(prompts: impl IntoIterator<Item = impl Into<Prompt>>) -> Self {
         let list: Vec<Prompt> = prompts.into_iter().map(Into::into).collect();
-        Self { source: Source::List(list.into()), output: None, seed: 0 }
+        Self { source: Source::List(list.into()), output: None, prefix: None, seed: 0 }
     }
 
     /// That of the request with this number, the same in each run with the same seed.
@@ -44,12 +55,16 @@ impl Prompts {
         let mut prompt = match &self.source {
             Source::List(list) => list[(index.max(1) as usize - 1) % list.len()].clone(),
             Source::Random(length) => {
-                let words = (0..length.draw(&mut random)).map(|_| {
-                    WORDS[usize::try_from(random.below(WORDS.len() as u64)).unwrap_or_default()]
-                });
-                Prompt::from(words.collect::<Vec<_>>().join(" "))
+                let count = length.draw(&mut random);
+                Prompt::from(words(random.next(), count))
             }
+            Source::Trace(trace) => trace.prompt(index),
         };
+        if let Some(Prefix { tokens, count }) = self.prefix {
+            let number = index.max(1) % count.max(1);
+            let prefix = words(self.seed ^ (u64::from(number) << 32 | 0x5eed), tokens);
+            prompt.text = format!("{prefix} {}", prompt.text);
+        }
         if let Some(length) = self.output {
             prompt.max_tokens = Some(length.draw(&mut random));
         }
@@ -60,7 +75,7 @@ impl Prompts {
     pub fn distinct(&self) -> Option<usize> {
         match &self.source {
             Source::List(list) => Some(list.len()),
-            Source::Random(_) => None,
+            Source::Random(_) | Source::Trace(_) => None,
         }
     }
 }
@@ -69,6 +84,13 @@ impl<T: Into<String>> From<T> for Prompt {
     fn from(text: T) -> Self {
         Self { text: text.into(), max_tokens: None }
     }
+}
+
+/// So many words that the number decides.
+pub(crate) fn words(number: u64, count: u32) -> String {
+    let mut random = Random::new(number);
+    let word = |_| WORDS[usize::try_from(random.below(WORDS.len() as u64)).unwrap_or_default()];
+    (0..count).map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Frequent and short: each is one token, with the blank before it, in the vocabularies of most models.
@@ -204,6 +226,7 @@ mod tests {
         let prompts = |seed| Prompts {
             source: Source::Random(Length::Uniform(5, 9)),
             output: Some(Length::Fixed(3)),
+            prefix: None,
             seed,
         };
         for index in 1..50 {
@@ -213,6 +236,22 @@ mod tests {
         }
         assert_ne!(prompts(1).of(1), prompts(1).of(2));
         assert_ne!(prompts(1).of(1), prompts(2).of(1));
+    }
+
+    #[test]
+    fn prefixes_are_shared_in_turn() {
+        let prompts = Prompts {
+            source: Source::Random(Length::Fixed(5)),
+            output: None,
+            prefix: Some(Prefix { tokens: 30, count: 2 }),
+            seed: 4,
+        };
+        let texts: Vec<String> = (1..=4).map(|index| prompts.of(index).text).collect();
+        let begin = |text: &str| text.split(' ').take(30).collect::<Vec<_>>().join(" ");
+        assert!(texts.iter().all(|text| text.split(' ').count() == 35));
+        assert_eq!((begin(&texts[0]), begin(&texts[1])), (begin(&texts[2]), begin(&texts[3])));
+        assert_ne!(begin(&texts[0]), begin(&texts[1]));
+        assert_ne!(texts[0], texts[2]);
     }
 
     #[test]

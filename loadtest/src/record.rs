@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{slo::Slo, statistics::Distribution};
+use crate::{server_metrics::ServerMetrics, slo::Slo, statistics::Distribution};
 
 /// One run, as written to `*_result_*.json` and printed by `--json`.
 ///
@@ -28,6 +28,9 @@ pub struct RunResult {
     /// What of the figures may be this client's own doing.
     #[serde(default)]
     pub client: Option<ClientFigures>,
+    /// What each server said of itself meanwhile, at `/metrics`; none where it does not.
+    #[serde(default)]
+    pub server_metrics: Vec<ServerMetrics>,
     /// What a reader of the figures should know.
     pub notes: Vec<String>,
     pub requests: Vec<RequestRecord>,
@@ -57,6 +60,12 @@ pub struct Settings {
     /// Requests a second, in an open loop.
     #[serde(default)]
     pub rate: Option<f64>,
+    /// As in `1..50`, with `--ramp`.
+    #[serde(default)]
+    pub ramp: Option<String>,
+    /// The file of `--replay`.
+    #[serde(default)]
+    pub replay: Option<String>,
     /// `constant`, `poisson` or `gamma:SHAPE`.
     #[serde(default)]
     pub arrivals: Option<String>,
@@ -120,10 +129,25 @@ pub struct Summary {
     /// With `--percentiles`: of each figure by its name here, by the names of the percentiles.
     #[serde(default)]
     pub percentiles: BTreeMap<String, BTreeMap<String, f64>>,
+    /// With `--ramp`: the same for each tenth of its time.
+    #[serde(default)]
+    pub windows: Vec<Window>,
     /// The same for each server, where there are several.
     #[serde(default)]
     pub servers: Vec<ServerFigures>,
     pub failures: Vec<FailureGroup>,
+}
+
+/// The requests that left within a part of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    pub from_s: f64,
+    pub to_s: f64,
+    pub requests: usize,
+    pub failed: usize,
+    pub requests_per_second: f64,
+    pub ttft_ms: Option<Distribution>,
+    pub tpot_ms: Option<Distribution>,
 }
 
 /// The part of one of several servers in a run.

@@ -51,13 +51,40 @@ impl ResultFile {
     }
 
     /// Writes the text, renames the file to its name and returns that.
+    ///
+    /// A result that took an hour is not lost to a full disk: it then goes to the directory for temporary files, or to
+    /// stdout, and the error says where it is.
     pub(crate) fn publish(mut self, text: &str) -> Result<PathBuf> {
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
-        written
-            .and_then(|()| fs::rename(&self.temporary, &self.path))
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
-        self.published = true;
-        Ok(self.path.clone())
+        match written.and_then(|()| fs::rename(&self.temporary, &self.path)) {
+            Ok(()) => {
+                self.published = true;
+                Ok(self.path.clone())
+            }
+            Err(error) => {
+                let kept = self.keep_elsewhere(text, &std::env::temp_dir());
+                Err(error).with_context(|| format!("cannot write {}; {kept}", self.path.display()))
+            }
+        }
+    }
+
+    /// Where the text is now.
+    fn keep_elsewhere(&self, text: &str, directory: &Path) -> String {
+        // What is half written takes the room that the whole might need.
+        let _ = self.file.set_len(0);
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = directory.join(format!("{}-{name}", std::process::id()));
+        let written = File::create_new(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+        if written.is_ok() {
+            return format!("the result is in {}", path.display());
+        }
+        let _ = fs::remove_file(&path);
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => "the result is on stdout".to_owned(),
+            Err(_) => "the result is lost".to_owned(),
+        }
     }
 }
 
@@ -127,5 +154,19 @@ mod tests {
             message.starts_with(&format!("cannot create {}: ", file.path().display())),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_result_that_finds_no_room_is_kept_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = ResultFile::reserve(directory.path(), "r", time()).unwrap();
+        file.file = File::options().write(true).open("/dev/full").unwrap();
+        let message = format!("{:#}", file.publish("{\"a\":1}\n").unwrap_err());
+        let (_, rest) = message.split_once("the result is in ").unwrap();
+        let (path, reason) = rest.split_once(": ").unwrap();
+        assert!(reason.contains("No space left"), "{message}");
+        assert_eq!(fs::read_to_string(path).unwrap(), "{\"a\":1}\n");
+        fs::remove_file(path).unwrap();
+        assert!(names(directory.path()).is_empty());
     }
 }

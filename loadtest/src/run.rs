@@ -34,6 +34,8 @@ pub struct Load {
     pub duration: Option<Duration>,
     pub warmup: Warmup,
     pub pace: Pace,
+    /// In an open loop: when each request is due, instead of what its rate says.
+    pub times: Option<Arc<[Duration]>>,
     pub seed: u64,
     /// Threads that send and receive; without it, as many as the load is likely to need.
     pub threads: Option<u32>,
@@ -84,7 +86,11 @@ pub async fn run(
     let (works, scheduler) = match load.pace {
         Pace::Closed { workers } => (shares(workers, threads).map(Work::Closed).collect(), None),
         Pace::Open { rate, arrivals, most_in_flight } => {
-            let due = crate::pace::schedule(rate, arrivals, load.seed)
+            let times: Box<dyn Iterator<Item = Duration> + Send> = match load.times {
+                Some(times) => Box::new((0..times.len()).map(move |number| times[number])),
+                None => Box::new(crate::pace::schedule(rate, arrivals, load.seed)),
+            };
+            let due = times
                 .take_while(move |&due| load.duration.is_none_or(|duration| due < duration))
                 .take(load.count.map_or(usize::MAX, |count| count as usize));
             let (works, scheduler) = scheduling::start(due, threads, most_in_flight)?;

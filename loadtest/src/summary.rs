@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    record::{FailureGroup, Goodput, RequestRecord, ServerFigures, Summary},
+    record::{FailureGroup, Goodput, RequestRecord, ServerFigures, Summary, Window},
     slo::Slo,
     statistics::{self, Distribution, rounded},
 };
@@ -53,9 +53,39 @@ pub fn summarise(records: &[RequestRecord], wall: Duration) -> Summary {
         request_output_tokens_per_second: distribution(|record| record.output_tokens_per_second),
         goodput: None,
         percentiles: BTreeMap::new(),
+        windows: Vec::new(),
         servers: servers(&counted),
         failures: group_failures(&counted),
     }
+}
+
+/// A run of this length in so many parts.
+pub(crate) fn windows(records: &[RequestRecord], length: Duration, parts: u32) -> Vec<Window> {
+    let counted: Vec<&RequestRecord> = records.iter().filter(|record| !record.warmup).collect();
+    let start = counted.iter().map(|record| record.start_unix_ns).min().unwrap_or(0);
+    let width = length.as_secs_f64() / f64::from(parts);
+    let window = |part: u32| {
+        let (from, to) = (width * f64::from(part), width * f64::from(part + 1));
+        let is_inside = |record: &&&RequestRecord| {
+            let at = (record.start_unix_ns - start) as f64 / 1e9;
+            at >= from && (at < to || part + 1 == parts)
+        };
+        let inside: Vec<&RequestRecord> = counted.iter().filter(is_inside).copied().collect();
+        let distribution = |value: fn(&RequestRecord) -> Option<f64>| {
+            let succeeded = inside.iter().filter(|record| record.succeeded());
+            Distribution::of(succeeded.filter_map(|&record| value(record)))
+        };
+        Window {
+            from_s: rounded(from),
+            to_s: rounded(to),
+            requests: inside.len(),
+            failed: inside.iter().filter(|record| !record.succeeded()).count(),
+            requests_per_second: rounded(inside.len() as f64 / width),
+            ttft_ms: distribution(|record| record.ttft_ms),
+            tpot_ms: distribution(|record| record.tpot_ms),
+        }
+    };
+    (0..parts).map(window).collect()
 }
 
 fn servers(records: &[&RequestRecord]) -> Vec<ServerFigures> {
@@ -290,6 +320,20 @@ mod tests {
         assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 1);
         records[1].http_status = Some(429);
         assert_eq!(group_failures(&records.iter().collect::<Vec<_>>()).len(), 2);
+    }
+
+    #[test]
+    fn a_run_is_cut_into_windows_by_when_requests_left() {
+        let mut records = [1, 2, 3, 4].map(|index| record(index, 5.0, Some(1), None));
+        for (record, at) in records.iter_mut().zip([0, 900, 1000, 2500]) {
+            record.start_unix_ns = 7_000_000_000 + at * 1_000_000;
+            record.ttft_ms = Some(at as f64);
+        }
+        let windows = windows(&records, Duration::from_secs(2), 2);
+        let seen: Vec<_> =
+            windows.iter().map(|it| (it.requests, it.ttft_ms.unwrap().max, it.to_s)).collect();
+        // What left late belongs to the last.
+        assert_eq!(seen, [(2, 900.0, 1.0), (2, 2500.0, 2.0)]);
     }
 
     #[test]

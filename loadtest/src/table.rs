@@ -3,8 +3,9 @@
 use crate::{
     record::{
         Bounds, ClientFigures, Failure, FailureGroup, FigureBounds, RequestRecord, RunResult,
-        ServerFigures, Summary,
+        ServerFigures, Summary, Window,
     },
+    server_metrics::{Sample, ServerMetrics},
     statistics::Distribution,
 };
 
@@ -21,9 +22,14 @@ pub(crate) fn render(result: &RunResult) -> String {
     if let ("single", [request]) = (settings.test.as_str(), &requests[..]) {
         lines.extend(conversation(request));
     }
-    let at_once = match (settings.rate, settings.workers) {
-        (Some(rate), 0) => format!("{rate} a second"),
-        (Some(rate), most) => format!("{rate} a second, at most {most} at once"),
+    let rate = match (&settings.replay, &settings.ramp, settings.rate) {
+        (Some(_), ..) => Some("as recorded".to_owned()),
+        (_, Some(ramp), _) => Some(format!("{ramp} a second")),
+        (.., rate) => rate.map(|rate| format!("{rate} a second")),
+    };
+    let at_once = match (rate, settings.workers) {
+        (Some(rate), 0) => rate,
+        (Some(rate), most) => format!("{rate}, at most {most} at once"),
         (None, 1) => "one at a time".to_owned(),
         (None, workers) => format!("{workers} at once"),
     };
@@ -59,9 +65,11 @@ pub(crate) fn render(result: &RunResult) -> String {
             let values = percentiles.iter().map(|(name, value)| format!("{name} {value:.2}"));
             lines.push(format!("{name:<15} {}", values.collect::<Vec<_>>().join("  ")));
         }
+        lines.extend(window_lines(&summary.windows));
         lines.extend(summary.servers.iter().flat_map(server_lines));
         lines.extend(client.as_ref().map(|client| client_line(client, summary.connect_ms)));
         lines.extend(client.as_ref().and_then(|client| bounds_line(&client.bounds)));
+        lines.extend(result.server_metrics.iter().flat_map(|it| metrics_lines(it, summary)));
     }
     for group in &summary.failures {
         lines.push(String::new());
@@ -131,6 +139,74 @@ fn client_line(client: &ClientFigures, connect: Option<Distribution>) -> String 
         p99("read lag", client.receive_lag_ms),
     ];
     format!("this client     {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+/// What a server says of itself, and its times beside those that were measured here.
+fn metrics_lines(metrics: &ServerMetrics, summary: &Summary) -> Vec<String> {
+    let level = |name: &str, of: fn(&Sample) -> Option<f64>| {
+        let (mean, max) = metrics.mean_and_max(of)?;
+        Some(format!("{name} {mean:.1}, at most {max:.0}"))
+    };
+    let usage = metrics
+        .mean_and_max(|it| it.kv_cache_usage)
+        .map(|(mean, max)| format!("KV cache {:.0} %, at most {:.0} %", mean * 100.0, max * 100.0));
+    let now = [
+        level("running", |it| it.running),
+        level("waiting", |it| it.waiting),
+        usage,
+        metrics.preemptions.map(|count| format!("{count:.0} preemptions")),
+        metrics.prefix_hit_share.map(|share| format!("prefix hits {:.0} %", share * 100.0)),
+        metrics
+            .iterations
+            .zip(metrics.tokens_per_iteration)
+            .map(|(count, tokens)| format!("{count:.0} iterations of {tokens:.1} tokens")),
+    ];
+    let beside = |name: &str, own: Option<f64>, here: Option<Distribution>| {
+        let here = here.map_or_else(String::new, |here| format!(" (here {:.2})", here.mean));
+        own.map(|own| format!("{name} {own:.2}{here}"))
+    };
+    let times = [
+        beside("TTFT", metrics.ttft_mean_ms, summary.ttft_ms),
+        beside("TPOT", metrics.tpot_mean_ms, summary.tpot_ms),
+        beside("queue", metrics.queue_mean_ms, None),
+        beside("prefill", metrics.prefill_mean_ms, None),
+        beside("decode", metrics.decode_mean_ms, None),
+    ];
+    let line = |name: &str, parts: Vec<String>| {
+        (!parts.is_empty()).then(|| format!("{name:<15} {}", parts.join(", ")))
+    };
+    [
+        line("the server", now.into_iter().flatten().collect()),
+        line("its means, ms", times.into_iter().flatten().collect()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A ramp's parts.
+fn window_lines(windows: &[Window]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !windows.is_empty() {
+        lines.push(String::new());
+        let heads = ["seconds", "requests/s", "failed", "TTFT p50", "TTFT p99", "TPOT p50"];
+        lines.push(heads.map(|head| format!("{head:>12}")).concat());
+    }
+    for window in windows {
+        let of = |value: Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+        };
+        let cells = [
+            format!("{:.0}..{:.0}", window.from_s, window.to_s),
+            format!("{:.2}", window.requests_per_second),
+            window.failed.to_string(),
+            of(window.ttft_ms.map(|it| it.p50)),
+            of(window.ttft_ms.map(|it| it.p99)),
+            of(window.tpot_ms.map(|it| it.p50)),
+        ];
+        lines.push(cells.map(|cell| format!("{cell:>12}")).concat());
+    }
+    lines
 }
 
 /// One of several servers.

@@ -15,5 +15,7 @@ mod measured;
 mod pace;
 mod reply;
 mod server;
+mod server_metrics;
+mod studies;
 mod urls;
 mod usage;

@@ -1,6 +1,7 @@
 //! A small HTTP server that answers as a test tells it to, down to the byte, and remembers what it was asked.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -40,10 +41,23 @@ pub(crate) struct Seen {
 
 #[derive(Default)]
 struct Log {
+    metrics: Mutex<Metrics>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
+}
+
+/// The pages that `/metrics` shows, the last one again and again; without any it is not there.
+#[derive(Default)]
+struct Metrics(VecDeque<String>);
+
+impl Metrics {
+    fn next_page(&mut self) -> String {
+        let page = if self.0.len() > 1 { self.0.pop_front() } else { self.0.front().cloned() };
+        let (status, body) = page.map_or((404, String::new()), |page| (200, page));
+        format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
 }
 
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
@@ -67,6 +81,11 @@ impl Server {
             });
         });
         Self { port: port.recv().unwrap(), log, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(crate) fn show_metrics(&self, pages: &[&str]) {
+        let pages = pages.iter().map(|&page| page.to_owned()).collect();
+        *self.log.metrics.lock().unwrap() = Metrics(pages);
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -112,7 +131,6 @@ impl Seen {
 async fn accept(listener: TcpListener, script: Arc<Script>, log: Arc<Log>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        log.connections.fetch_add(1, Ordering::SeqCst);
         let (script, log) = (Arc::clone(&script), Arc::clone(&log));
         tokio::spawn(async move {
             // A client that goes away in the middle is part of some tests.
@@ -124,7 +142,17 @@ async fn accept(listener: TcpListener, script: Arc<Script>, log: Arc<Log>) {
 async fn serve(stream: TcpStream, script: &Script, log: &Log) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
+    let mut is_counted = false;
     while let Some(request) = read_request(&mut stream).await? {
+        // They come when they come, and are no part of a load.
+        if request.path.ends_with("/metrics") {
+            let page = log.metrics.lock().unwrap_or_else(PoisonError::into_inner).next_page();
+            stream.write_all(page.as_bytes()).await?;
+            continue;
+        }
+        if !std::mem::replace(&mut is_counted, true) {
+            log.connections.fetch_add(1, Ordering::SeqCst);
+        }
         let now = log.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         log.most_in_flight.fetch_max(now, Ordering::SeqCst);
         let reply = script(&request);
