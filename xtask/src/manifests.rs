@@ -8,11 +8,15 @@ use clap::Args;
 pub(crate) use order::own_flags_first;
 use settings::deployment::SECRET_VARIABLES;
 use tasks::command::Command;
+
+use crate::node::build;
 use variables::Variable;
 
 /// Print the objects of the deployment as YAML, in the order of application
 ///
-/// Every setting is a flag or an environment variable: `cargo xtask manifests --help` lists them.
+/// Every setting is a flag or an environment variable: `cargo xtask manifests --help` lists them. The
+/// sidecar's image is the one that was built last here, unless TRACER_IMAGE names another: so what is
+/// printed can be applied as it is.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Manifests {
@@ -32,7 +36,10 @@ pub(crate) struct Settings {
 }
 
 pub(crate) fn run(Manifests { arguments }: &Manifests) -> Result<()> {
-    program().args(arguments.iter().cloned()).run_as_it_is()
+    let names_an_image = Settings { settings: arguments.clone() }.name_an_image();
+    let image = build::last().filter(|_| !names_an_image);
+    let image = image.into_iter().flat_map(|image| ["--tracer-image".to_owned(), image]);
+    program().args(image).args(arguments.iter().cloned()).run_as_it_is()
 }
 
 fn flag_of(variable: &str) -> String {

@@ -137,6 +137,24 @@ fn an_engine_without_its_daemon_is_passed_over_or_explained() {
 }
 
 #[test]
+fn manifests_name_the_image_that_was_built_last() {
+    let machine = Machine::node();
+    machine.run(&["build"]).succeeds();
+    let image = machine.read("pinned");
+    let run = machine.run(&["manifests", "--s3-bucket", "traces"]);
+    run.succeeds();
+    // All that is on stdout is for kubectl.
+    let expected = format!(
+        "kind: Deployment #  run --locked --package manifests -- --tracer-image {} --s3-bucket traces\n",
+        image.trim()
+    );
+    assert_eq!(run.stdout, expected);
+    machine.forget_calls();
+    machine.run(&["manifests", "--s3-bucket", "traces", "--tracer-image", "a/b:1"]).succeeds();
+    assert!(!machine.has_called(image.trim()), "{:?}", machine.calls());
+}
+
+#[test]
 fn without_k3s_the_way_out_is_said_before_the_build() {
     let machine = Machine::node();
     machine.remove_tool("k3s");

@@ -59,7 +59,7 @@ fn secrets() {
 fn tasks_that_only_look_or_send_show_their_commands_too() {
     insta::assert_snapshot!(shown(&["test", "--parallel", "--", "--max-tokens", "8"]));
     let fetch = Machine::bare().run_with(&["-n", "fetch"], &[("S3_BUCKET", "traces")]);
-    insta::assert_snapshot!(fetch.stderr, @"would run: RUSTFLAGS='-C target-feature=+crt-static --remap-path-prefix=[ROOT]=/source --remap-path-prefix=[MACHINE]/target=/target --remap-path-prefix=[MACHINE]/home/.cargo/registry/src=/registry' cargo run --locked --release --package sidecar --bin ebpf-cuda-tracer --target x86_64-unknown-linux-gnu --target-dir [MACHINE]/target/static -- fetch --out traces");
+    insta::assert_snapshot!(fetch.stderr, @"would run: cargo run --locked --package sidecar --bin ebpf-cuda-tracer -- fetch --out traces");
 }
 
 /// What is there already is looked at, and left alone.

@@ -50,7 +50,8 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, timeout: Duration
         let stored = stored::check(&kubectl, status.as_ref().filter(|_| !is_early));
         // A run that has just begun has nothing there yet, whatever runs before it have.
         let is_early = is_early || stored.is_none();
-        let (whole, report) = stored.unwrap_or_else(|| (stored::nothing_yet(), None));
+        let (whole, report) =
+            stored.unwrap_or_else(|| (stored::nothing_yet(status.as_ref()), None));
         checks.push(whole);
         if !is_early || is_over {
             break (checks, status, report);

@@ -52,8 +52,9 @@ pub(super) fn check(kubectl: &Kubectl, status: Option<&Status>) -> Option<(Check
 }
 
 /// As `check` says it, where nothing came in time.
-pub(super) fn nothing_yet() -> Check {
-    Check::new(NAME, Err("S3 has nothing of the run yet".to_owned()))
+pub(super) fn nothing_yet(status: Option<&Status>) -> Check {
+    let run = status.map(|status| &status.run[..]).unwrap_or_default();
+    Check::new(NAME, Err(format!("S3 has nothing of the run {run} yet")))
 }
 
 /// What the sidecar's `fetch` says where a run has nothing there.
