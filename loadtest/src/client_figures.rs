@@ -122,7 +122,7 @@ fn bounds(measured: &[Measured]) -> FigureBounds {
     let tokens: Option<u64> = succeeded().map(|it| it.record.output_tokens).sum();
     let counted = || measured.iter().filter(|it| !it.record.warmup);
     let first = counted().min_by_key(|it| it.began);
-    let rate = first.zip(tokens).and_then(|(first, tokens)| {
+    let rate = first.zip(tokens.filter(|&tokens| tokens > 0)).and_then(|(first, tokens)| {
         let (latest_start, start) = (first.began + first.bounds.sending, first.began);
         let end = counted().map(|it| it.began + it.took).max()?;
         let earliest_end = counted().map(|it| it.began + it.bounds.earliest_end).max()?;

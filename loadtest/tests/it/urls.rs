@@ -6,7 +6,6 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -251,37 +250,48 @@ fn several_servers_take_turns_and_have_their_own_figures() {
     );
 }
 
-#[test]
-fn a_compressed_answer_is_read_as_it_comes() {
-    let server = Server::start(|_| {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        let events =
-            [text(" one"), text(" two"), finish("length"), usage(4, 2), "[DONE]".to_owned()];
-        let mut steps = Vec::new();
-        let mut sent = 0;
-        for event in events {
-            write!(encoder, "data: {event}\n\n").unwrap();
-            encoder.flush().unwrap();
-            steps.push(Step::Chunk(encoder.get_ref()[sent..].to_vec()));
-            steps.push(Step::Pause(Duration::from_millis(30)));
-            sent = encoder.get_ref().len();
-        }
-        steps.push(Step::Chunk(encoder.finish().unwrap()[sent..].to_vec()));
-        let mut reply = Reply::stream(steps);
-        reply.headers.push(("content-encoding", "gzip".to_owned()));
-        reply
-    });
-    let url = format!("http://127.0.0.1:{}", server.port);
-    let ran = batch(&[&url], &[]);
-    assert_eq!(ran.code, 0, "{}", ran.stderr);
-    for request in ran.result().requests {
-        assert_eq!(request.output_text, " one two");
-        // The second event was sent 30 ms after the first.
-        let [one, two] = request.chunk_offsets_ms[..] else { panic!("{request:?}") };
-        assert!(two - one > 25.0, "{request:?}");
+/// Two tokens, and the end of the answer unless it hangs before.
+fn compressed(hangs: bool) -> Reply {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let events = [text(" one"), text(" two"), finish("length"), usage(4, 2), "[DONE]".to_owned()];
+    let mut steps = Vec::new();
+    let mut sent = 0;
+    for event in events.iter().take(if hangs { 2 } else { events.len() }) {
+        write!(encoder, "data: {event}\n\n").unwrap();
+        encoder.flush().unwrap();
+        steps.push(Step::Chunk(encoder.get_ref()[sent..].to_vec()));
+        sent = encoder.get_ref().len();
     }
+    if hangs {
+        steps.push(Step::Hang);
+    }
+    steps.push(Step::Chunk(encoder.finish().unwrap()[sent..].to_vec()));
+    let mut reply = Reply::stream(steps);
+    reply.headers.push(("content-encoding", "gzip".to_owned()));
+    reply
+}
+
+#[test]
+fn a_compressed_answer_is_read_to_its_end() {
+    let server = Server::start(|_| compressed(false));
+    let ran = batch(&[&format!("http://127.0.0.1:{}", server.port)], &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.result().requests.iter().all(|request| request.output_text == " one two"));
     // The connection is good for the next request: the end of the compressed body was read.
     assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn a_compressed_answer_is_read_as_it_comes() {
+    let server = Server::start(|_| compressed(true));
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let ran = batch(&[&url], &["--parallel", "--timeout", "3"]);
+    let failure = ran.result().summary.failures.remove(0).failure;
+    assert_eq!(failure.message, "timed out after 3 s while waiting for the next token");
+    for request in ran.result().requests {
+        assert_eq!(request.chunk_offsets_ms.len(), 2);
+        assert_eq!(request.output_text, " one two");
+    }
 }
 
 #[test]

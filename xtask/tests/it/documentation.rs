@@ -48,6 +48,7 @@ fn every_task_that_is_mentioned_exists_with_these_options() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/architecture.md",
+        "docs/load-test.md",
         "docs/operations.md",
         "docs/performance.md",
         "docs/security.md",
