@@ -110,7 +110,8 @@ pub(crate) struct Event {
     metadata: Metadata,
     first_timestamp: Time,
     last_timestamp: Time,
-    event_time: Time,
+    #[serde(rename = "eventTime")]
+    noted: Time,
     series: Option<Series>,
 }
 
@@ -265,16 +266,11 @@ impl Event {
     /// When it was seen last: each source of events has another field for it.
     pub(crate) fn time(&self) -> Time {
         let series = self.series.as_ref().map(|series| series.last_observed_time);
-        [
-            self.last_timestamp,
-            self.event_time,
-            self.first_timestamp,
-            self.metadata.creation_timestamp,
-        ]
-        .into_iter()
-        .chain(series)
-        .max()
-        .unwrap_or_default()
+        [self.last_timestamp, self.noted, self.first_timestamp, self.metadata.creation_timestamp]
+            .into_iter()
+            .chain(series)
+            .max()
+            .unwrap_or_default()
     }
 }
 

@@ -148,7 +148,7 @@ mod tests {
     fn what_no_node_has_is_said_before_the_old_pod_goes() {
         let node = json!({ GPU: "1", "memory": "16777216Ki", "cpu": "8" });
         let bare = json!({ "memory": "64Gi", "cpu": "4500m" });
-        judged("1", "12Gi", &[node.clone()]).unwrap();
+        judged("1", "12Gi", std::slice::from_ref(&node)).unwrap();
         judged("1", "15872Mi", &[bare.clone(), node.clone()]).unwrap();
         // Where nothing is known of a node nothing is certain.
         judged("1", "12Gi", &[]).unwrap();

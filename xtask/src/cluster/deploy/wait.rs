@@ -65,9 +65,10 @@ pub(crate) fn until_ready(ctx: &Ctx, kubectl: &Kubectl, wait: Wait) -> Result<()
                 let findings = diagnose(&snapshot);
                 if let Some(Finding { what, cause, next, .. }) = progress.see(&snapshot, &findings)
                 {
-                    let what = match snapshot.vllm_is_ready() {
-                        true => format!("vLLM is ready, and its tracer is not: {what}"),
-                        false => format!("vLLM will not become ready: {what}"),
+                    let what = if snapshot.vllm_is_ready() {
+                        format!("vLLM is ready, and its tracer is not: {what}")
+                    } else {
+                        format!("vLLM will not become ready: {what}")
                     };
                     return Err(explained(what, cause, next));
                 }
@@ -170,19 +171,19 @@ fn late(snapshot: &Snapshot, findings: &[Finding], waited: Duration) -> Error {
         return anyhow!("{error}{}", others.concat());
     }
     if snapshot.current_pod().is_none() {
-        return match snapshot.stopping.is_empty() {
-            false => explained(
-                what,
+        let (cause, next) = if snapshot.stopping.is_empty() {
+            (
+                "Kubernetes has not made the pod, and does not say why",
+                "kubectl describe deployment -n vllm-tracing; sudo journalctl -u k3s -n 50",
+            )
+        } else {
+            (
                 "the pod before it is given its time to end and to upload, and the GPU is not free \
                  before",
                 "cargo xtask deploy --timeout SECONDS, to wait longer; cargo xtask status",
-            ),
-            true => explained(
-                what,
-                "Kubernetes has not made the pod, and does not say why",
-                "kubectl describe deployment -n vllm-tracing; sudo journalctl -u k3s -n 50",
-            ),
+            )
         };
+        return explained(what, cause, next);
     }
     if let Some(line) = last_line(snapshot) {
         let _: std::fmt::Result = write!(what, "\nvllm says: {line}");
