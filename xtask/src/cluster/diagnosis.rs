@@ -3,7 +3,7 @@
 mod containers;
 #[cfg(test)]
 mod documentation;
-mod patience;
+mod grace;
 mod pods;
 mod tracer;
 
@@ -12,7 +12,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use super::observe::Snapshot;
-pub(crate) use patience::Patience;
+pub(crate) use grace::GracePeriods;
 use settings::names::SECRETS_ANNOTATION;
 use tasks::advice::Advice;
 pub(crate) use tracer::{of_tracer, of_uploads};

@@ -15,7 +15,7 @@ use tasks::{
 };
 
 use crate::cluster::{
-    diagnosis::{Finding, Patience, diagnose, of_tracer},
+    diagnosis::{Finding, GracePeriods, diagnose, of_tracer},
     kubectl::Kubectl,
     objects::ContainerStatus,
     observe::Snapshot,
@@ -105,7 +105,7 @@ struct Progress {
     said_at: Option<Instant>,
     /// When the cluster has answered last.
     answered_at: Option<Instant>,
-    patience: Patience,
+    grace_periods: GracePeriods,
 }
 
 impl Progress {
@@ -113,7 +113,7 @@ impl Progress {
     fn see(&mut self, snapshot: &Snapshot, findings: &[Finding]) -> Option<Finding> {
         let now = Instant::now();
         self.answered_at = Some(now);
-        let lost = self.patience.lost_with(findings, |finding| eprintln!("note    {finding}"));
+        let lost = self.grace_periods.over(findings, |finding| eprintln!("note    {finding}"));
         if lost.is_some() {
             return lost;
         }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_counted_from_when_it_was_first_seen() {
+    fn grace_periods_are_counted_from_when_it_was_first_seen() {
         let mut progress = Progress::default();
         let snapshot = Snapshot::default();
         let later = [finding(Some(Duration::from_millis(20)))];

@@ -16,7 +16,7 @@ use tasks::ctx::Ctx;
 use crate::cluster::{
     Cluster,
     bucket::Bucket,
-    diagnosis::{Finding, Patience, diagnose, of_tracer, of_uploads},
+    diagnosis::{Finding, GracePeriods, diagnose, of_tracer, of_uploads},
     kubectl::Kubectl,
     observe::Snapshot,
     tracer::{Status, Uploads},
@@ -34,12 +34,12 @@ pub(crate) fn verify(ctx: &Ctx, cluster: &Cluster, json: bool, timeout: Duration
         return Ok(true);
     }
     let deadline = Instant::now() + timeout;
-    let (mut said, mut patience) = (String::new(), Patience::default());
+    let (mut said, mut grace_periods) = (String::new(), GracePeriods::default());
     let (checks, status, report) = loop {
         let snapshot = Snapshot::take(&kubectl)?;
         let (mut checks, asked) = four_checks(&kubectl, &snapshot);
         let findings = [diagnose(&snapshot), asked.iter().flat_map(of_tracer).collect()].concat();
-        let lost = patience.lost_with(&findings, |finding| eprintln!("note    {finding}"));
+        let lost = grace_periods.over(&findings, |finding| eprintln!("note    {finding}"));
         if let Some(finding) = &lost {
             eprintln!("note    {finding}");
         }

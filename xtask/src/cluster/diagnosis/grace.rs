@@ -6,11 +6,11 @@ use super::Finding;
 
 /// Since when something is wrong, by cause: what Kubernetes says of it may contain changing numbers.
 #[derive(Default)]
-pub(crate) struct Patience(BTreeMap<String, Instant>);
+pub(crate) struct GracePeriods(BTreeMap<String, Instant>);
 
-impl Patience {
-    /// Returns what waiting will not heal; `new` gets what is wrong since now.
-    pub(crate) fn lost_with(
+impl GracePeriods {
+    /// Returns the finding that waiting will not heal; `new` gets what is wrong since now.
+    pub(crate) fn over(
         &mut self,
         findings: &[Finding],
         mut new: impl FnMut(&Finding),
