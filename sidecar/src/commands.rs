@@ -4,4 +4,5 @@
 pub mod check_s3;
 #[cfg(feature = "store")]
 pub mod fetch;
+pub mod fetch_selection;
 pub mod status;

@@ -1,12 +1,13 @@
 //! The command line of the sidecar: settings, and what to do.
 
-use crate::commands::fetch::Selection;
 use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, error::ErrorKind};
 use settings::{Local, Settings, name_the_variable, without_empty};
 use store::{Destination, settings::sdk_endpoint};
+
+use crate::commands::fetch_selection::Selection;
 
 /// Records the CUDA driver and runtime calls of the processes beside it, without touching them.
 ///

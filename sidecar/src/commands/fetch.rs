@@ -1,7 +1,6 @@
 //! `ebpf-cuda-tracer fetch`: downloads what sidecars have uploaded.
 
 mod names;
-mod selection;
 
 use std::{
     collections::VecDeque,
@@ -15,9 +14,9 @@ use store::{ATTEMPTS, Bucket, FetchError, Listing, MAX_FAILURES_IN_A_ROW};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
+use super::fetch_selection::Selection;
 use crate::{config::Config, signals::Signals};
 use names::local_paths;
-pub use selection::Selection;
 
 /// Downloads at a time: one that is paused must not hold up the others.
 const MAX_DOWNLOADS: usize = 8;

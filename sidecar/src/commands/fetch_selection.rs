@@ -26,7 +26,7 @@ pub struct Selection {
 
 impl Selection {
     /// Objects of which this is the key that are asked for; an error names the runs that are there.
-    pub(super) fn choose<T>(&self, objects: Vec<T>, key: impl Fn(&T) -> &str) -> Result<Vec<T>> {
+    pub fn choose<T>(&self, objects: Vec<T>, key: impl Fn(&T) -> &str) -> Result<Vec<T>> {
         if *self == Self::default() {
             return Ok(objects);
         }
