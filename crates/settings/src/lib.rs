@@ -36,14 +36,15 @@ pub struct Settings {
           value_parser = target)]
     pub target_process: String,
 
-    /// Bucket of the traces; required unless UPLOAD_ENABLED is false
+    /// S3 bucket for the traces; required unless UPLOAD_ENABLED is false
     #[arg(long, env = "S3_BUCKET", value_name = "NAME", value_parser = bucket, global = true)]
     pub s3_bucket: Option<String>,
 
-    /// Prefix of object keys; the fields {date}, {hour}, {node}, {pod} and {host} are filled in
+    /// Prefix of object keys; may contain {date}, {hour}, {node}, {pod} and {host}
     ///
-    /// A missing / at the end is added; / alone means no prefix. Fields make the bucket a partitioned table: {date} and {hour} (UTC) of when a segment was closed,
-    /// {node} and {pod} (NODE_NAME, POD_NAME, else the host), {host}; as in date={date}/node={node}/.
+    /// A missing / at the end is added; / alone means no prefix. {date} and {hour} are the UTC time at
+    /// which the segment was closed. {node} and {pod} are NODE_NAME and POD_NAME, or the host name if
+    /// these are not set. date={date}/node={node}/ makes the bucket a partitioned table.
     #[arg(
         long,
         env = "S3_PREFIX",
@@ -53,44 +54,43 @@ pub struct Settings {
     )]
     pub s3_prefix: KeyPrefix,
 
-    /// Endpoint of an S3-compatible store; absent: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS
+    /// URL of an S3-compatible store; default: AWS_ENDPOINT_URL_S3, else AWS_ENDPOINT_URL, else AWS itself
     #[arg(long, env = "S3_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = endpoint, global = true)]
     pub s3_endpoint: Option<String>,
 
-    /// How requests name the bucket: in the path, in the host, or as the store wants it
+    /// Where requests name the bucket: in the path or in the host name
     ///
-    /// With an endpoint `auto` begins with the path, and takes the host name where the store knows the
-    /// bucket only so; at AWS it is the host name.
+    /// `auto` uses the host name at AWS. With S3_ENDPOINT it tries the path first, then the host name.
     #[arg(long, env = "S3_ADDRESSING", default_value = "auto", value_name = "WAY", global = true)]
     pub s3_addressing: Addressing,
 
     /// Whether uploads carry x-amz-checksum-sha256 beside Content-MD5
     ///
-    /// `auto` omits it for a store that refuses it.
+    /// `auto` omits it if the store refuses it.
     #[arg(long, env = "S3_CHECKSUMS", default_value = "auto", value_name = "WHEN", global = true)]
     pub s3_checksums: Checksums,
 
-    /// Storage class of uploaded objects, such as STANDARD_IA; absent: the default of the bucket
+    /// Storage class of uploaded objects, such as STANDARD_IA; default: that of the bucket
     #[arg(long, env = "S3_STORAGE_CLASS", value_name = "CLASS", value_parser = storage_class,
           global = true)]
     pub s3_storage_class: Option<String>,
 
-    /// Seconds between rotations of the trace file
+    /// Seconds after which a trace file that holds a call is closed, and the next one begins
     #[arg(long, env = "TRACE_INTERVAL", default_value = "60", value_name = "SECONDS",
           value_parser = seconds)]
     pub trace_interval: Duration,
 
-    /// Directory for trace files; one sidecar at a time
+    /// Directory for trace files; only one sidecar at a time may use it
     #[arg(long, env = "TRACE_DIR", default_value = "/traces", value_name = "DIR",
           value_parser = directory)]
     pub trace_dir: PathBuf,
 
-    /// Upload closed files and delete them once confirmed
+    /// Upload closed trace files, and delete each once the store has confirmed it
     #[arg(long, env = "UPLOAD_ENABLED", default_value = "true", value_name = "BOOL",
           value_parser = boolean, num_args = 1)]
     pub upload_enabled: bool,
 
-    /// Seconds between uploads of closed files
+    /// Seconds between uploads of closed trace files
     #[arg(long, env = "UPLOAD_INTERVAL", default_value = "120", value_name = "SECONDS",
           value_parser = seconds)]
     pub upload_interval: Duration,
@@ -106,50 +106,50 @@ pub struct Settings {
 
     /// What is recorded of a call
     ///
-    /// Where the kernel cannot be trusted with return probes (Linux 6.11, 6.12 before 6.12.14, 6.13
-    /// before 6.13.3) `call` falls back to `entry`.
+    /// On Linux 6.11, 6.12 before 6.12.14 and 6.13 before 6.13.3 the sidecar uses `entry` instead of
+    /// `call`: return probes of these kernels kill processes that have a seccomp filter.
     #[arg(long, env = "TRACE_DETAIL", default_value = "call", value_name = "DETAIL")]
     pub trace_detail: Detail,
 
-    /// Calls of a function that are recorded per second; further ones are counted only; 0: no limit
+    /// Most calls recorded per function and second; calls over the limit are counted as suppressed; 0: no limit
     #[arg(long, env = "TRACE_RATE_LIMIT", default_value = "0", value_name = "CALLS")]
     pub trace_rate_limit: u64,
 
-    /// How probes are attached
+    /// How the kernel attaches probes
     #[arg(long, env = "ATTACH_BY", default_value = "auto", value_name = "WAY")]
     pub attach_by: AttachBy,
 
-    /// Form of trace files: JSON lines, JSON lines in zstd frames, or tables
+    /// Format of trace files: JSON lines, JSON lines compressed with zstd, or Parquet tables
     #[arg(long, env = "TRACE_FORMAT", default_value = "jsonl", value_name = "FORMAT",
           value_parser = format())]
     pub trace_format: Format,
 
-    /// Size at which a trace file is closed, in bytes or with Ki, Mi, Gi
+    /// Size at which a trace file is closed, in bytes or with the suffix Ki, Mi or Gi
     #[arg(long, env = "TRACE_SEGMENT_SIZE", default_value = "256Mi", value_name = "BYTES",
           value_parser = segment_size)]
     pub trace_segment_size: u64,
 
-    /// Size of all closed files that wait for upload; beyond it, calls are dropped and counted
+    /// Most bytes of closed trace files that wait for upload; at the limit calls are dropped and counted
     #[arg(long, env = "TRACE_DIR_LIMIT", default_value = "8Gi", value_name = "BYTES",
           value_parser = size)]
     pub trace_dir_limit: u64,
 
-    /// Ring buffer between kernel and sidecar, a power of two; when it is full, calls are dropped and counted
+    /// Size of the ring buffer between kernel and sidecar, a power of two; when it is full, calls are dropped and counted
     #[arg(long, env = "RING_BUFFER_SIZE", default_value = "16Mi", value_name = "BYTES",
           value_parser = ring_size)]
     pub ring_buffer_size: u32,
 
-    /// More directories to look for CUDA libraries in, separated by colons
+    /// Additional directories to search for CUDA libraries, separated by colons
     #[arg(long, env = "CUDA_LIBRARY_DIRS", default_value = "", value_name = "DIRS",
           value_parser = directories, hide_default_value = true)]
     pub cuda_library_dirs: Directories,
 
-    /// Seconds for closing, uploading and detaching after SIGTERM or SIGINT
+    /// Seconds after SIGTERM or SIGINT to close the trace, upload it and detach the probes
     #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "20", value_name = "SECONDS",
           value_parser = seconds)]
     pub shutdown_timeout: Duration,
 
-    /// Form of the log on stderr
+    /// Format of the log on stderr
     #[arg(long, env = "LOG_FORMAT", default_value = "human", value_name = "FORMAT", global = true)]
     pub log_format: LogFormat,
 }
@@ -178,12 +178,12 @@ impl Settings {
 /// What a deployment sets by itself.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct Local {
-    /// Address of /healthz, /readyz, /metrics and /status; port 0 takes a free port, empty turns it off
+    /// Address that serves /healthz, /readyz, /metrics and /status; port 0: any free port; empty: no server
     #[arg(long, env = HTTP_ADDRESS, default_value = "127.0.0.1:9420", value_name = "ADDRESS",
           value_parser = http_address, global = true)]
     pub http_address: HttpAddress,
 
-    /// Log level: off, error, warn, info, debug or trace, for all or by module
+    /// Log level (off, error, warn, info, debug or trace), one for all or by module
     #[arg(long, env = "RUST_LOG", default_value = "info,aws_config=error", value_name = "FILTER",
           value_parser = log_filter, global = true)]
     pub rust_log: String,
@@ -191,9 +191,9 @@ pub struct Local {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AttachBy {
-    /// One link per library where the kernel has them (Linux 6.6), else perf events
+    /// One uprobe_multi link per library on Linux 6.6 or later, perf events on older kernels
     Auto,
-    /// One perf event per function: slower to start and to stop, and needs CAP_SYS_ADMIN
+    /// One perf event per probe: starts and stops slower, and needs CAP_SYS_ADMIN
     PerfEvents,
 }
 
@@ -201,7 +201,7 @@ pub enum AttachBy {
 pub enum Detail {
     /// One line when a call returns: duration, return code, nesting, arguments
     Call,
-    /// One line when a call begins: cheaper, and nothing else is known
+    /// One line when a call begins: cheaper, but only time, thread and function
     Entry,
 }
 

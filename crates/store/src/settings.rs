@@ -19,7 +19,7 @@ pub struct Destination {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Addressing {
-    /// Whichever the store takes
+    /// Whichever the store accepts
     #[default]
     Auto,
     /// `http://store/bucket/key`
@@ -30,12 +30,12 @@ pub enum Addressing {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Checksums {
-    /// Where the store takes them
+    /// Unless the store refuses them
     #[default]
     Auto,
     /// On every upload
     Always,
-    /// On none
+    /// On no upload
     Never,
 }
 
